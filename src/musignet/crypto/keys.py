@@ -1,0 +1,143 @@
+"""The identity key: who a node is on the network. It never signs a transaction (THREATS.md A4)."""
+
+from __future__ import annotations
+
+import secrets
+from typing import NoReturn
+
+from ..errors import AuthenticationError, LocalError
+from ..text import short_key
+from . import backend
+from .schnorr import PublicKey
+from .secret import SecretBuffer
+
+__all__ = ["Ephemeral", "Identity"]
+
+_PAIR_AT = backend.SECRET_BYTES
+_WIPED_HINT = "a wiped identity, or one inherited by fork, holds no secret: load it again in this process"
+
+
+class Identity:
+    """A secp256k1 key pair in protected memory. Its public key *is* the node; names are only labels.
+
+    Make one with `generate`, or from 32 bytes with `from_secret`. It prints as its public key, and cannot be
+    copied or pickled. In a forked child it is wiped: the child cannot sign or connect with it.
+    """
+
+    __slots__ = ("_pair", "_secret", "public")
+
+    public: PublicKey
+
+    def __init__(self, secret: SecretBuffer) -> None:
+        """Take over a buffer of `BUFFER_BYTES` whose first 32 bytes are the secret key.
+
+        Raises: AuthenticationError when they are zero or not below the group order.
+        """
+        self._secret = secret
+        self._pair = backend.keypair_at(secret.view, _PAIR_AT)
+        try:
+            backend.keypair_create(self._pair, secret.view)
+        except backend.BackendError:
+            secret.wipe()
+            raise AuthenticationError(
+                "not a secret key", expected="32 bytes, neither 0 nor the group order or above"
+            ) from None
+        self.public = PublicKey(backend.point_serialize(backend.point_of_keypair(self._pair)))
+
+    @staticmethod
+    def buffer() -> SecretBuffer:
+        """Return an empty buffer of the right size, to be filled and given to `Identity`."""
+        return SecretBuffer(backend.SECRET_BYTES + backend.KEYPAIR_BYTES)
+
+    @classmethod
+    def generate(cls) -> Identity:
+        """Draw a fresh key from the operating system."""
+        while True:
+            try:
+                return cls.from_secret(secrets.token_bytes(backend.SECRET_BYTES))
+            except AuthenticationError:  # probability 2^-128
+                continue
+
+    @classmethod
+    def from_secret(cls, secret: bytes | bytearray | memoryview) -> Identity:
+        """Make an identity from 32 secret bytes, which are copied.
+
+        Raises: AuthenticationError when there are not 32, or they are not a valid secret key.
+        """
+        if len(secret) != backend.SECRET_BYTES:
+            raise AuthenticationError("not a secret key", expected="32 bytes", got=f"{len(secret)} bytes")
+        buffer = cls.buffer()
+        buffer.load(secret)
+        return cls(buffer)
+
+    @property
+    def pubkey(self) -> bytes:
+        """The public key: 33 bytes, compressed."""
+        return self.public.compressed
+
+    @property
+    def pubkey_hex(self) -> str:
+        """The public key: 66 lower-case hex digits."""
+        return self.public.compressed.hex()
+
+    def sign(self, digest: bytes, aux: bytes | None = None) -> bytes:
+        """Return the 64-byte BIP-340 signature of a 32-byte digest.
+
+        Without `aux` (32 random bytes) it is deterministic, which BIP-340 allows: "Default Signing", auxiliary
+        random data. The receiver verifies each signature, so it is not verified again here.
+        """
+        try:
+            return backend.schnorr_sign(self._pair, digest, aux)
+        except backend.BackendError as error:
+            raise LocalError(f"cannot sign with {self!r}: {error}", hint=_WIPED_HINT) from None
+
+    def ecdh(self, other: PublicKey) -> bytes:
+        """Return SHA256 of the compressed shared point (BOLT 8). 32 bytes, secret."""
+        try:
+            return backend.ecdh(self._secret.view, other.point)
+        except backend.BackendError as error:
+            raise LocalError(f"cannot use {self!r}: {error}", hint=_WIPED_HINT) from None
+
+    def secret_for_storage(self) -> bytearray:
+        """Return the 32 secret bytes for an encrypted key file. The caller overwrites them once they are written."""
+        return bytearray(self._secret.view[0 : backend.SECRET_BYTES])
+
+    def wipe(self) -> None:
+        """Forget the secret now. Signing and connecting raise LocalError from here on."""
+        self._secret.wipe()
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise TypeError("an Identity cannot be copied or pickled; save it with save_identity")
+
+    __copy__ = __deepcopy__ = __reduce_ex__ = __reduce__ = _refuse
+
+    def __repr__(self) -> str:
+        return f"<Identity {short_key(self.pubkey)}>"
+
+
+class Ephemeral:
+    """A key pair for one handshake, wiped as soon as the handshake has used it.
+
+    Args: `secret` is 32 fresh random bytes.
+    Raises: AuthenticationError when they are no secret key (probability 2^-128 for random ones).
+    """
+
+    __slots__ = ("_secret", "pubkey")
+
+    def __init__(self, secret: bytes) -> None:
+        try:
+            self._secret = backend.secret_copy(secret)
+            self.pubkey = backend.point_serialize(backend.point_of_secret(self._secret))
+        except backend.BackendError as error:
+            raise AuthenticationError(f"not a secret key: {error}") from None
+
+    def ecdh(self, other: PublicKey) -> bytes:
+        """Return SHA256 of the compressed shared point (BOLT 8). 32 bytes, secret."""
+        return backend.ecdh(self._secret, other.point)
+
+    def wipe(self) -> None:
+        """Overwrite the secret."""
+        backend.secret_zero(self._secret)
+
+    def __repr__(self) -> str:
+        return f"<Ephemeral {short_key(self.pubkey)}>"

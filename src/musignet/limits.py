@@ -1,0 +1,147 @@
+"""Every bound of MuSigNet: its name with its unit, its value, and why it is that value.
+
+Protocol bounds are constants: both sides must agree on them. What one node may choose for itself stands in
+`Limits` and can be given to `NetworkService(limits=...)`. A buffer, queue, map or timeout whose bound is not
+here is a defect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# --- one message -----------------------------------------------------------------------------------------------
+
+MESSAGE_MAX_BYTES: Final = 4 * MIB
+"""A whole envelope, signature included. 250 inputs in a PSBT with their previous transactions stay below 2 MiB."""
+
+HEADER_MAX_BYTES: Final = 512
+"""What an envelope may spend on everything but its payload: signature, keys, ids, counters and a label of 256 bytes."""
+
+PAYLOAD_MAX_BYTES: Final = MESSAGE_MAX_BYTES - HEADER_MAX_BYTES
+"""A payload of any type that has no smaller cap of its own (`PAYLOAD_CAPS_BYTES` in `wire.messages`)."""
+
+CONTROL_PAYLOAD_MAX_BYTES: Final = 4 * KIB
+"""Announcements, pings, errors and other control payloads: a label, a few addresses, a sentence."""
+
+CHAT_MAX_BYTES: Final = 64 * KIB
+"""One chat text. People type less; a paste of a descriptor or a base64 PSBT of a few inputs fits."""
+
+BEACON_MAX_BYTES: Final = 512
+"""One discovery datagram: below every path's minimum MTU, so it is never fragmented (THREATS.md U2)."""
+
+LABEL_MAX_CHARS: Final = 64
+"""A label: a name, not a place to hide a message. At most 256 bytes of UTF-8. Shown, never trusted."""
+
+ADDRESSES_MAX: Final = 8
+"""Addresses in one announcement: IPv4, IPv6, LAN and an onion, twice over."""
+
+ADDRESS_MAX_CHARS: Final = 128
+"""One address as text. An onion v3 name with scheme and port is 76."""
+
+FEATURES_MAX: Final = 32
+"""Feature numbers in one announcement."""
+
+SESSION_ID_BYTES: Final = 32
+BOOT_EPOCH_BYTES: Final = 8
+"""Drawn afresh at each start: tells a restarted node from an equivocating one."""
+
+MESSAGE_ID_BYTES: Final = 16
+"""The truncated digest: 2^64 work for a chosen collision, and only the sender could profit from one."""
+
+SEQUENCE_MAX: Final = 2**63 - 1
+"""Fits SQLite's and every other language's signed 64 bits."""
+
+SENT_AT_MAX_MS: Final = 2**53 - 1
+"""Milliseconds since 1970 that survive a JSON number."""
+
+# --- one link --------------------------------------------------------------------------------------------------
+
+NOISE_MESSAGE_MAX_BYTES: Final = 65_535
+"""BOLT 8: a two-byte length."""
+
+ROTATE_AFTER_MESSAGES: Final = 1000
+"""BOLT 8: encryptions with one key, two per message; then the key is rotated."""
+
+FRAGMENT_BYTES: Final = 32 * KIB
+"""What one frame carries of a larger message. Large enough that the two AEAD calls are 10 % of a core at
+100 MB/s, small enough that a partial signature waits 0.26 s behind it on a 1 Mbit/s uplink, not 34 s."""
+
+ACKS_PER_FRAME_MAX: Final = 255
+"""Message ids acknowledged in one frame: a one-byte count."""
+
+CLOSE_TEXT_MAX_BYTES: Final = 200
+"""The sentence in a close notice."""
+
+REASSEMBLY_MAX_BYTES: Final = 32 * MIB
+"""Fragments held for incomplete messages in the whole node: eight full-size messages at once."""
+
+PRIORITIES: Final = 4
+"""Round 2, round 1, control, bulk. One incomplete message of each may be in flight from a peer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds one node may choose for itself. All configurable; the defaults are those of TARGETS.md."""
+
+    # Time. Every deadline is for the whole of a thing, never per byte: a slow-loris pays nothing per byte.
+    act_one_timeout_s: float = 2.0
+    """A dialler's 50 bytes of act one: it sends them with the connection, so 2 s is many round trips."""
+    handshake_timeout_s: float = 5.0
+    """All three acts and the first announcement: four round trips over Tor at their worst."""
+    frame_timeout_s: float = 10.0
+    """From the first byte of a frame to its last: 64 KiB at 6.4 KiB/s."""
+    dial_timeout_s: float = 10.0
+    """A TCP connection before its handshake: the first retransmissions of a SYN at 1, 3 and 7 s fit in."""
+    ping_interval_s: float = 30.0
+    """Keep-alive, with +-20 % jitter so that a thousand links do not beat together. Home routers forget a
+    silent TCP mapping after 2 minutes or more."""
+    dead_after_s: float = 50.0
+    """Silence after which a link is dead: the longest ping interval, 36 s, and 14 s for the answer."""
+    stop_timeout_s: float = 2.0
+    """What `stop` waits for accepted bytes to leave and for handlers to return."""
+
+    # Reconnecting.
+    backoff_min_s: float = 0.25
+    """The first retry: most lost links are a restart or a race, over in milliseconds."""
+    backoff_max_s: float = 60.0
+    """The longest wait between retries, before +-30 % jitter: who comes back is met within about a minute."""
+
+    # Slots. Strangers can only ever fill these, never memory.
+    inbound_slots: int = 64
+    outbound_slots: int = 16
+    half_open_slots: int = 16
+    """Inbound links that have not finished their handshake: 16 x 5 s is 3 slow-lorises a second, at most."""
+    half_open_per_prefix: int = 4
+    """Of those from one IPv4 /32 or IPv6 /64, so that one host cannot hold them all."""
+    accepts_per_wake: int = 32
+    """Connections taken from the kernel per turn of the loop: links that are up get their turn in between."""
+    descriptors_share: float = 0.8
+    """Of RLIMIT_NOFILE: beyond it new connections are closed at once, so that journals and dials still get one."""
+
+    # Memory.
+    reassembly_max_bytes: int = REASSEMBLY_MAX_BYTES
+    receive_window: int = 1024
+    """Message ids remembered per sender and boot epoch, by arrival. More messages than this never overtake
+    another one: a sender keeps at most `unacked_max` in the air."""
+    epochs_per_sender: int = 4
+    """Boot epochs whose windows are kept per sender: messages signed before a restart or two still arrive."""
+    unacked_max: int = 512
+    """Messages on their way to one peer and not yet acknowledged; then `send_message_to` waits."""
+    unacked_max_bytes: int = 8 * MIB
+    """The same in bytes: two messages of full size. One message is always allowed."""
+    inbox_max: int = 64
+    """Messages waiting for one peer's handler; then reading from that peer pauses."""
+    write_chunk_bytes: int = 128 * KIB
+    """Encrypted bytes handed to the socket ahead of what it took: what a late, urgent message still waits for."""
+    peers_max: int = 4096
+    """Keys in the book (THREATS.md T12)."""
+
+    # Work.
+    verify_batch: int = 16
+    """Messages in one read from which a second thread takes half of the signatures. Below it, starting costs more."""
+    log_lines_per_s: float = 1.0
+    """Lines about refused strangers, in all; what was left out is counted in the next one."""

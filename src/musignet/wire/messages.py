@@ -1,0 +1,222 @@
+"""What a message can be: its type, its priority, its cap, and one record per typed payload."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, Final, TypeAlias
+
+from msgspec import Meta
+
+from .. import limits
+from ..errors import SerializationError
+from .codec import Codec, Record
+
+__all__ = [
+    "Abort",
+    "Ack",
+    "Chain",
+    "Discovery",
+    "Error",
+    "MessageType",
+    "PeerAnnouncement",
+    "Ping",
+    "Pong",
+    "Priority",
+    "payload_cap_bytes",
+    "payload_decode_untrusted",
+    "payload_encode",
+]
+
+
+class Chain(IntEnum):
+    """Which Bitcoin network a wallet lives on. In every message, so that none of one counts on another (X7)."""
+
+    MAINNET = 0
+    TESTNET4 = 1
+    SIGNET = 2
+    REGTEST = 3
+
+
+class MessageType(IntEnum):
+    """The type of a message. BOLT 1: an unknown odd type is ignored, an unknown even one closes the link."""
+
+    DISCOVERY = 1
+    PEER_ANNOUNCEMENT = 2
+    TRANSACTION_PROPOSAL = 4
+    PUBLIC_NONCE = 6
+    PARTIAL_SIGNATURE = 8
+    TRANSACTION_COMPLETE = 10
+    PING = 12
+    PONG = 14
+    ERROR = 16
+    # Beyond the specification's nine:
+    CHAT = 17
+    ABORT = 18
+    ACK = 19
+    APPROVAL = 20
+
+
+class Priority(IntEnum):
+    """What goes first on a busy link: the lower number, also between the fragments of another message."""
+
+    ROUND_2 = 0
+    ROUND_1 = 1
+    CONTROL = 2
+    BULK = 3
+
+    @staticmethod
+    def of(kind: int) -> Priority:
+        """Return the priority of a message type. An unknown type is bulk."""
+        return _PRIORITIES.get(kind, Priority.BULK)
+
+
+_PRIORITIES: Final[dict[int, Priority]] = {
+    MessageType.PARTIAL_SIGNATURE: Priority.ROUND_2,
+    MessageType.TRANSACTION_COMPLETE: Priority.ROUND_2,
+    MessageType.PUBLIC_NONCE: Priority.ROUND_1,
+    MessageType.PEER_ANNOUNCEMENT: Priority.CONTROL,
+    MessageType.PING: Priority.CONTROL,
+    MessageType.PONG: Priority.CONTROL,
+    MessageType.ERROR: Priority.CONTROL,
+    MessageType.ABORT: Priority.CONTROL,
+    MessageType.ACK: Priority.CONTROL,
+    MessageType.APPROVAL: Priority.CONTROL,
+}
+
+PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
+    MessageType.DISCOVERY: limits.BEACON_MAX_BYTES,
+    MessageType.CHAT: limits.CHAT_MAX_BYTES,
+    **dict.fromkeys(
+        (
+            MessageType.PEER_ANNOUNCEMENT,
+            MessageType.PING,
+            MessageType.PONG,
+            MessageType.ERROR,
+            MessageType.ABORT,
+            MessageType.ACK,
+            MessageType.APPROVAL,
+        ),
+        limits.CONTROL_PAYLOAD_MAX_BYTES,
+    ),
+}
+
+
+def payload_cap_bytes(kind: int) -> int:
+    """Return how large a payload of this type may be."""
+    return PAYLOAD_CAPS_BYTES.get(kind, limits.PAYLOAD_MAX_BYTES)
+
+
+# --- field types ------------------------------------------------------------------------------------------------------
+
+Label: TypeAlias = Annotated[str, Meta(max_length=limits.LABEL_MAX_CHARS)]
+Address: TypeAlias = Annotated[str, Meta(max_length=limits.ADDRESS_MAX_CHARS)]
+BootEpoch: TypeAlias = Annotated[bytes, Meta(min_length=limits.BOOT_EPOCH_BYTES, max_length=limits.BOOT_EPOCH_BYTES)]
+SeenEpoch: TypeAlias = Annotated[bytes, Meta(max_length=limits.BOOT_EPOCH_BYTES)]
+SessionId: TypeAlias = Annotated[bytes, Meta(max_length=limits.SESSION_ID_BYTES)]
+Sequence: TypeAlias = Annotated[int, Meta(ge=0, le=limits.SEQUENCE_MAX)]
+Millis: TypeAlias = Annotated[int, Meta(ge=0, le=limits.SENT_AT_MAX_MS)]
+Token: TypeAlias = Annotated[int, Meta(ge=0, le=limits.SEQUENCE_MAX)]
+Code: TypeAlias = Annotated[int, Meta(ge=0, le=0xFFFF)]
+Text: TypeAlias = Annotated[str, Meta(max_length=1024)]
+Port: TypeAlias = Annotated[int, Meta(ge=1024, le=65_535)]
+"""THREATS.md U1: a beacon never names a privileged port."""
+Tag: TypeAlias = Annotated[bytes, Meta(min_length=16, max_length=16)]
+MessageId: TypeAlias = Annotated[bytes, Meta(min_length=limits.MESSAGE_ID_BYTES, max_length=limits.MESSAGE_ID_BYTES)]
+
+
+# --- typed payloads ---------------------------------------------------------------------------------------------------
+
+
+class PeerAnnouncement(Record, frozen=True):
+    """The first message on a link, from each side.
+
+    `boot_epoch` is drawn at each start. `seen_epoch` and `seen_seq` are the newest counters the sender has ever
+    accepted from the receiver (empty and 0 if none): a receiver that is behind them was restored from an old backup.
+    """
+
+    label: Label
+    addresses: Annotated[tuple[Address, ...], Meta(max_length=limits.ADDRESSES_MAX)]
+    features: Annotated[tuple[Code, ...], Meta(max_length=limits.FEATURES_MAX)]
+    boot_epoch: BootEpoch
+    seen_epoch: SeenEpoch
+    seen_seq: Sequence
+
+
+class Discovery(Record, frozen=True):
+    """A beacon on the local network: a rotating tag that only the group can read, and the port to dial.
+
+    The address to dial is the packet's source, never something it says (THREATS.md U1).
+    """
+
+    tag: Tag
+    port: Port
+
+
+class Ping(Record, frozen=True):
+    """Asks for a `Pong` with the same token."""
+
+    token: Token
+
+
+class Pong(Record, frozen=True):
+    """Answers a `Ping`."""
+
+    token: Token
+
+
+class Error(Record, frozen=True):
+    """A peer tells us what it did not like. `session` is empty when it is about no session."""
+
+    code: Code
+    text: Text
+    session: SessionId
+
+
+class Abort(Record, frozen=True):
+    """A peer leaves a session, and says why."""
+
+    code: Code
+    text: Text
+
+
+class Ack(Record, frozen=True):
+    """Messages that arrived, for carriers without a live channel. On a link, frames carry the ids themselves."""
+
+    ids: Annotated[tuple[MessageId, ...], Meta(min_length=1, max_length=limits.ACKS_PER_FRAME_MAX // 2)]
+
+
+_CODECS: Final[dict[int, tuple[type[Record], Codec[Record]]]] = {
+    kind: (record, Codec[Record](record))
+    for kind, record in (
+        (MessageType.PEER_ANNOUNCEMENT, PeerAnnouncement),
+        (MessageType.DISCOVERY, Discovery),
+        (MessageType.PING, Ping),
+        (MessageType.PONG, Pong),
+        (MessageType.ERROR, Error),
+        (MessageType.ABORT, Abort),
+        (MessageType.ACK, Ack),
+    )
+}
+"""Types whose payload is a record. Every other type carries bytes that mean something one floor up."""
+
+
+def payload_encode(kind: int, record: Record) -> bytes:
+    """Return the bytes of a typed payload.
+
+    Raises: SerializationError when this type carries another record, or a field is out of bounds.
+    """
+    expected, codec = _CODECS.get(kind, (None, None))
+    if codec is None or expected is not type(record):
+        raise SerializationError(
+            "wrong payload", expected=expected.__name__ if expected else "bytes", got=type(record).__name__
+        )
+    return codec.check(record)
+
+
+def payload_decode_untrusted(kind: int, payload: bytes) -> Record | bytes:
+    """Return the record in a payload, or the bytes themselves for a type without one.
+
+    Raises: SerializationError when a typed payload is not canonical.
+    """
+    codec = _CODECS.get(kind)
+    return payload if codec is None else codec[1].decode_untrusted(payload)

@@ -1,0 +1,237 @@
+"""Noise_XK_secp256k1_ChaChaPoly_SHA256 as BOLT 8 specifies it: three acts, then two rotating ciphers.
+
+Pure: bytes in, bytes out, randomness as an argument. Every failure is an `AuthenticationError` whose text to
+the outside is the same; `reason` holds BOLT 8's own name for it, for our log and the test vectors.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Final
+
+from ..crypto.aead import Aead, AeadError, hkdf2
+from ..crypto.keys import Ephemeral, Identity
+from ..crypto.schnorr import PublicKey
+from ..errors import AuthenticationError
+from ..limits import ROTATE_AFTER_MESSAGES
+
+__all__ = [
+    "ACT_ONE_BYTES",
+    "ACT_THREE_BYTES",
+    "ACT_TWO_BYTES",
+    "PROLOGUE",
+    "Cipher",
+    "HandshakeError",
+    "Initiator",
+    "Keys",
+    "Responder",
+]
+
+PROLOGUE: Final = b"musignet/1"
+ACT_ONE_BYTES: Final = 50
+ACT_TWO_BYTES: Final = 50
+ACT_THREE_BYTES: Final = 66
+
+_NONCE_0: Final = bytes(12)
+_NONCE_1: Final = bytes(4) + (1).to_bytes(8, "little")
+_CHAIN_0: Final = sha256(b"Noise_XK_secp256k1_ChaChaPoly_SHA256").digest()
+
+
+class HandshakeError(AuthenticationError):
+    """The handshake failed. `reason` is BOLT 8's name for it, such as `ACT2_BAD_TAG`; it is never sent."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            "the handshake failed", hint=f"wrong key, another protocol, or bytes changed on the way ({reason})"
+        )
+
+
+class Cipher:
+    """One direction of an open channel: packets of an encrypted two-byte length and an encrypted body.
+
+    The key rotates after 1,000 encryptions. A packet takes two, so that is always between packets.
+    """
+
+    __slots__ = ("_aead", "_chain", "_count", "_key")
+
+    def __init__(self, chain: bytes, key: bytes) -> None:
+        self._chain = chain
+        self._key = key
+        self._aead = Aead(key)
+        self._count = 0
+
+    def _two_nonces(self) -> tuple[bytes, bytes]:
+        count = self._count
+        if count == ROTATE_AFTER_MESSAGES:
+            self._chain, self._key = hkdf2(self._chain, self._key)
+            self._aead = Aead(self._key)
+            count = 0
+        self._count = count + 2
+        return b"\0\0\0\0" + count.to_bytes(8, "little"), b"\0\0\0\0" + (count + 1).to_bytes(8, "little")
+
+    def seal(self, plaintext: bytes) -> tuple[bytes, bytes]:
+        """Return a packet in two pieces, to be sent one after the other. `plaintext` has at most 65,535 bytes."""
+        first, second = self._two_nonces()
+        encrypt = self._aead.encrypt
+        return encrypt(first, len(plaintext).to_bytes(2, "big"), None), encrypt(second, plaintext, None)
+
+    def open_length_untrusted(self, sealed: bytes | bytearray) -> tuple[int, bytes]:
+        """Return the body's length without its tag, and the nonce for `open_body_untrusted`.
+
+        Raises: AeadError when the 18 bytes are not what the peer sealed next.
+        """
+        first, second = self._two_nonces()
+        return int.from_bytes(self._aead.decrypt(first, sealed, None), "big"), second
+
+    def open_body_untrusted(self, nonce: bytes, sealed: bytes | bytearray | memoryview) -> bytes:
+        """Return the body. Raises AeadError when it is not what the peer sealed next."""
+        return self._aead.decrypt(nonce, sealed, None)
+
+
+class Keys:
+    """What a finished handshake leaves: a cipher for each direction, the peer's static key, and the transcript hash.
+
+    `transcript` (32 bytes) is the same on both sides and on no other connection: people compare words made from it.
+    """
+
+    __slots__ = ("peer", "receiving", "sending", "transcript")
+
+    def __init__(self, sending: Cipher, receiving: Cipher, peer: PublicKey, transcript: bytes) -> None:
+        self.sending = sending
+        self.receiving = receiving
+        self.peer = peer
+        self.transcript = transcript
+
+
+class _Handshake:
+    """The symmetric state both sides share: chaining key, hash, our static key."""
+
+    __slots__ = ("_chain", "_hash", "_identity", "_key")
+
+    def __init__(self, identity: Identity, prologue: bytes, responder_key: bytes) -> None:
+        self._identity = identity
+        self._chain = _CHAIN_0
+        self._key = b""
+        self._hash = sha256(sha256(_CHAIN_0 + prologue).digest() + responder_key).digest()
+
+    def _mix_hash(self, data: bytes) -> None:
+        self._hash = sha256(self._hash + data).digest()
+
+    def _mix_key(self, shared: bytes) -> None:
+        self._chain, self._key = hkdf2(self._chain, shared)
+
+    def _seal(self, nonce: bytes, plaintext: bytes) -> bytes:
+        sealed = Aead(self._key).encrypt(nonce, plaintext, self._hash)
+        self._mix_hash(sealed)
+        return sealed
+
+    def _open(self, nonce: bytes, sealed: bytes, reason: str) -> bytes:
+        try:
+            plaintext = Aead(self._key).decrypt(nonce, sealed, self._hash)
+        except AeadError:
+            raise HandshakeError(reason) from None
+        self._mix_hash(sealed)
+        return plaintext
+
+    def _split(self) -> tuple[bytes, bytes]:
+        return hkdf2(self._chain, b"")
+
+
+def _act(number: int, data: bytes, size: int) -> bytes:
+    """Return an act without its version byte."""
+    if len(data) != size:
+        raise HandshakeError(f"ACT{number}_READ_FAILED")
+    if data[0] != 0:
+        raise HandshakeError(f"ACT{number}_BAD_VERSION {data[0]}")
+    return data[1:]
+
+
+def _point(data: bytes, reason: str) -> PublicKey:
+    try:
+        return PublicKey(data)
+    except AuthenticationError:
+        raise HandshakeError(reason) from None
+
+
+class Initiator(_Handshake):
+    """The side that dials: `act_one()`, then `act_three(act two)`.
+
+    Args: `ephemeral` is 32 fresh random bytes, `responder` the static key of whoever is dialled.
+    """
+
+    __slots__ = ("_ephemeral", "_responder")
+
+    def __init__(self, identity: Identity, responder: PublicKey, ephemeral: bytes, prologue: bytes = PROLOGUE) -> None:
+        super().__init__(identity, prologue, responder.compressed)
+        self._ephemeral = Ephemeral(ephemeral)
+        self._responder = responder
+
+    def act_one(self) -> bytes:
+        """Return the 50 bytes of act one. Shows nothing of who we are."""
+        self._mix_hash(self._ephemeral.pubkey)
+        self._mix_key(self._ephemeral.ecdh(self._responder))
+        return b"\0" + self._ephemeral.pubkey + self._seal(_NONCE_0, b"")
+
+    def act_three(self, act_two: bytes) -> tuple[bytes, Keys]:
+        """Check act two; return the 66 bytes of act three and the open channel.
+
+        Raises: HandshakeError for 50 bytes that the holder of the dialled key did not make.
+        """
+        data = _act(2, act_two, ACT_TWO_BYTES)
+        remote = _point(data[:33], "ACT2_BAD_PUBKEY")
+        self._mix_hash(data[:33])
+        self._mix_key(self._ephemeral.ecdh(remote))
+        self._open(_NONCE_0, data[33:], "ACT2_BAD_TAG")
+        static = self._seal(_NONCE_1, self._identity.pubkey)
+        self._mix_key(self._identity.ecdh(remote))
+        tag = self._seal(_NONCE_0, b"")
+        sending, receiving = self._split()
+        self._ephemeral.wipe()
+        return b"\0" + static + tag, Keys(
+            Cipher(self._chain, sending), Cipher(self._chain, receiving), self._responder, self._hash
+        )
+
+
+class Responder(_Handshake):
+    """The side that was dialled: `act_two(act one)`, then `finish(act three)`.
+
+    Args: `ephemeral` is 32 fresh random bytes.
+    """
+
+    __slots__ = ("_ephemeral", "_random")
+
+    _ephemeral: Ephemeral
+
+    def __init__(self, identity: Identity, ephemeral: bytes, prologue: bytes = PROLOGUE) -> None:
+        super().__init__(identity, prologue, identity.pubkey)
+        self._random = ephemeral  # its point is computed only once act one held: refusing a forged one is cheaper
+
+    def act_two(self, act_one: bytes) -> bytes:
+        """Check act one; return the 50 bytes of act two.
+
+        Raises: HandshakeError for 50 bytes that were not made for our key. Nothing is sent back then.
+        """
+        data = _act(1, act_one, ACT_ONE_BYTES)
+        remote = _point(data[:33], "ACT1_BAD_PUBKEY")
+        self._mix_hash(data[:33])
+        self._mix_key(self._identity.ecdh(remote))
+        self._open(_NONCE_0, data[33:], "ACT1_BAD_TAG")
+        self._ephemeral = Ephemeral(self._random)
+        self._mix_hash(self._ephemeral.pubkey)
+        self._mix_key(self._ephemeral.ecdh(remote))
+        return b"\0" + self._ephemeral.pubkey + self._seal(_NONCE_0, b"")
+
+    def finish(self, act_three: bytes) -> Keys:
+        """Check act three and return the open channel; `peer` is the dialler's static key, which it proved to hold.
+
+        Raises: HandshakeError for 66 bytes that continue no handshake of ours.
+        """
+        data = _act(3, act_three, ACT_THREE_BYTES)
+        static = self._open(_NONCE_1, data[:49], "ACT3_BAD_CIPHERTEXT")
+        remote = _point(static, "ACT3_BAD_PUBKEY")
+        self._mix_key(self._ephemeral.ecdh(remote))
+        self._open(_NONCE_0, data[49:], "ACT3_BAD_TAG")
+        receiving, sending = self._split()
+        self._ephemeral.wipe()
+        return Keys(Cipher(self._chain, sending), Cipher(self._chain, receiving), remote, self._hash)

@@ -183,7 +183,8 @@ def xonly_parse(x32: bytes) -> Handle:
 def ecdh(secret32: Handle, point: Handle) -> bytes:
     """Return SHA256 of the compressed shared point, as BOLT 8 defines it. 32 bytes."""
     out = _new(_HASH_T)
-    if _ecdh(_CTX, out, point, secret32, _NULL, _NULL) != 1:
+    # libsecp256k1 reports an unparsed point to the callback alone, and goes on with it.
+    if _ecdh(_CTX, out, point, secret32, _NULL, _NULL) != 1 or _refusal.reason:
         raise _refused("ECDH")
     return bytes(_buffer(out))
 
@@ -203,4 +204,7 @@ def schnorr_verify(xonly: Handle, message: bytes, signature: bytes) -> bool:
     """Return whether a BIP-340 signature over `message` (any length) holds. A wrong length is simply False."""
     if len(signature) != SIGNATURE_BYTES:
         return False
-    return bool(_schnorr_verify(_CTX, signature, message, len(message), xonly) == 1)
+    if _schnorr_verify(_CTX, signature, message, len(message), xonly) == 1:
+        return True
+    _refusal.reason = ""  # an unparsed handle is simply False too; its reason is not the next refusal's
+    return False

@@ -88,12 +88,11 @@ class ReassemblyBudget:
 class _Incoming:
     """A message of one priority that is still being fragmented in."""
 
-    __slots__ = ("held", "parts", "total")
+    __slots__ = ("data", "total")
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.held = 0
-        self.parts: list[memoryview] = []
+        self.data = bytearray()  # copied out of its frames: a fragment may be one byte in a frame of acknowledgements
 
 
 class _Outgoing:
@@ -127,6 +126,8 @@ class SecureChannel:
         self._queues: tuple[deque[_Outgoing], ...] = tuple(deque() for _ in Priority)
         self._acks: list[bytes] = []
         self._closing: bytes | None = None
+        self.frames_received = 0
+        """Whole frames that arrived and decrypted."""
         self.queued_bytes = 0
         """Bytes of envelopes accepted by `send` and not yet encrypted."""
         if isinstance(handshake, Initiator):
@@ -200,8 +201,7 @@ class SecureChannel:
             else:
                 self._next_frame(self._keys)
         except Exception as error:
-            self._failed = error
-            self._release()
+            self._fail(error)
             raise
         return self._events.popleft() if self._events else None
 
@@ -254,6 +254,7 @@ class SecureChannel:
                 if sealed is None:
                     return
                 self._body = None
+                self.frames_received += 1
                 self._frame_untrusted(cipher.open_body_untrusted(nonce, sealed))
         except AeadError:
             raise ReceiveError(
@@ -306,29 +307,35 @@ class SecureChannel:
         if incoming is None or not data:
             raise ReceiveError("a fragment of no message", got=Priority(priority).name)
         budget = self._budget
-        incoming.held += len(data)
-        if incoming.held > incoming.total:
+        held = len(incoming.data) + len(data)
+        if held > incoming.total:
             raise ReceiveError(
-                "a message longer than it said", expected=f"{incoming.total} bytes", got=f"{incoming.held} or more"
+                "a message longer than it said", expected=f"{incoming.total} bytes", got=f"{held} or more"
             )
         budget.held_bytes += len(data)
-        incoming.parts.append(data)
+        incoming.data += data
         if budget.held_bytes > budget.max_bytes:
             raise ReceiveError(
                 "too many incomplete messages in this node",
                 expected=f"at most {budget.max_bytes} bytes held",
                 got=budget.held_bytes,
             )
-        if incoming.held == incoming.total:
+        if held == incoming.total:
             del self._incoming[priority]
             budget.held_bytes -= incoming.total
-            self._events.append(EnvelopeReceived(b"".join(incoming.parts)))
+            self._events.append(EnvelopeReceived(bytes(incoming.data)))
 
     def _release(self) -> None:
         """Give back what incomplete messages hold of the shared budget."""
         for incoming in self._incoming.values():
-            self._budget.held_bytes -= sum(map(len, incoming.parts))
+            self._budget.held_bytes -= len(incoming.data)
         self._incoming.clear()
+
+    def _fail(self, error: Exception) -> None:
+        """Be dead: what is still queued in either direction stays here, also the answer to an act that held."""
+        self._failed = error
+        self._events.clear()
+        self._release()
 
     def connection_lost(self) -> None:
         """The connection is gone: give back what incomplete messages held. Call it once, whatever happened before."""
@@ -365,6 +372,8 @@ class SecureChannel:
     @property
     def pending(self) -> bool:
         """Whether `data_to_send` would return anything."""
+        if self._failed is not None:
+            return False
         return bool(self._out or (self._keys is not None and (self.queued_bytes or self._acks or self._closing)))
 
     def data_to_send(self, max_bytes: int = limits.MESSAGE_MAX_BYTES) -> list[bytes]:
@@ -372,6 +381,8 @@ class SecureChannel:
 
         Call it again when the connection took them: what is still queued here can be overtaken by urgent messages.
         """
+        if self._failed is not None:
+            return []
         out, self._out = self._out, []
         keys = self._keys
         if keys is None:

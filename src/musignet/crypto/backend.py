@@ -114,7 +114,7 @@ def secret_zero(secret: Handle) -> None:
 
 
 def keypair_at(memory: Handle, offset: int) -> Handle:
-    """Return the key pair that lies at `offset` of a view; `KEYPAIR_BYTES` must fit."""
+    """Return the key pair at `offset` of a view; `KEYPAIR_BYTES` must fit. The caller keeps the view alive."""
     return ffi.cast("secp256k1_keypair *", memory + offset)
 
 

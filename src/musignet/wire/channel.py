@@ -334,6 +334,8 @@ class SecureChannel:
     def _fail(self, error: Exception) -> None:
         """Be dead: what is still queued in either direction stays here, also the answer to an act that held."""
         self._failed = error
+        if self._handshake is not None:
+            self._handshake.wipe()
         self._events.clear()
         self._release()
 

@@ -347,5 +347,5 @@ def _parse_untrusted(data: bytes) -> tuple[Body, bytes, bytes]:
         raise SerializationError(
             "not a message", expected=f"{_SIG + 1} to {limits.MESSAGE_MAX_BYTES} bytes", got=f"{len(data)} bytes"
         )
-    encoded = memoryview(data)[_SIG:]
+    encoded = data[_SIG:]  # a copy: comparing bytes with a memoryview goes byte by byte
     return _codec.decode_untrusted(encoded), data, _digest(encoded)

@@ -22,7 +22,7 @@ from .errors import (
 )
 from .limits import Limits
 from .net.handlers import MessageHandler
-from .net.keystore import load_identity, save_identity
+from .net.keystore import KdfCost, load_identity, save_identity
 from .net.peer import Peer
 from .net.service import NetworkService
 from .net.transport import MemoryNetwork, MemoryTransport, TcpTransport, Transport
@@ -40,6 +40,7 @@ __all__ = [
     "Identity",
     "InvalidMessage",
     "IoError",
+    "KdfCost",
     "Limits",
     "LocalError",
     "MemoryNetwork",

@@ -58,6 +58,17 @@ SEQUENCE_MAX: Final = 2**63 - 1
 SENT_AT_MAX_MS: Final = 2**53 - 1
 """Milliseconds since 1970 that survive a JSON number."""
 
+# --- one key file -------------------------------------------------------------------------------------------------
+
+KDF_MEMORY_KIB: Final = (19 * KIB, 2 * MIB)
+"""Least and most memory of one guess at a passphrase, in KiB: OWASP's least, and 2 GiB, so that no file exhausts us."""
+
+KDF_PASSES: Final = (2, 10)
+"""Least and most passes over that memory."""
+
+KDF_LANES: Final = (1, 16)
+"""Least and most threads."""
+
 # --- one link --------------------------------------------------------------------------------------------------
 
 NOISE_MESSAGE_MAX_BYTES: Final = 65_535
@@ -107,8 +118,8 @@ class Limits:
     # Reconnecting.
     backoff_min_s: float = 0.25
     """The first retry: most lost links are a restart or a race, over in milliseconds."""
-    backoff_max_s: float = 60.0
-    """The longest wait between retries, before +-30 % jitter: who comes back is met within about a minute."""
+    backoff_max_s: float = 30.0
+    """The longest wait between retries, before +-30 % jitter. A link that lasted 5 s starts again at the shortest."""
 
     # Slots. Strangers can only ever fill these, never memory.
     inbound_slots: int = 64

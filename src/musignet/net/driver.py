@@ -13,6 +13,7 @@ import asyncio
 import inspect
 import logging
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -58,7 +59,9 @@ __all__ = ["Driver", "Inbox"]
 
 logger = logging.getLogger("musignet")
 
-_CORES: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_PATIENCE_TURNS: Final = 3
+"""Turns of the loop that an acknowledgement waits for an answer to take it along: a handler is woken in the first, a
+task that this handler wakes runs in the second. An acknowledgement of its own would wake the peer once more."""
 
 
 class Driver:
@@ -93,6 +96,7 @@ class Driver:
         self._news: deque[News] = deque()
         self._to_flush: dict[int, Connection] = {}
         self._acks_to_flush: dict[int, Connection] = {}
+        self._turns = 0
         self._requests = 0
         self._replies: dict[int, Reply] = {}
         self._waiting: dict[int, asyncio.Future[int]] = {}
@@ -126,15 +130,15 @@ class Driver:
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
-    def submit(self, command: Callable[[int], Input]) -> asyncio.Future[int] | int:
-        """Give the node the command that `command(request)` makes.
+    def submit(self, command: Callable[..., Input], *args: Any) -> asyncio.Future[int] | int:
+        """Give the node the command `command(request, *args)`.
 
         Returns: the reply's count of peers when the node answered at once, else a future of it.
         Raises:  the error of an immediate reply.
         """
         self._requests += 1
         request = self._requests
-        self.feed(command(request))
+        self.feed(command(request, *args))
         reply = self._replies.pop(request, None)
         if reply is None:
             future = self._waiting[request] = self._loop.create_future()
@@ -147,12 +151,17 @@ class Driver:
     def feed(self, event: Input) -> None:
         """Give the node one input, and perform what it asks for."""
         self._inputs.append(event)
+        self._run()
+
+    def _run(self) -> None:
+        """Give the node every input that waits. Called from inside, the inputs join those being given."""
         if self._busy:
             return
         self._busy = True
+        inputs, handle, now = self._inputs, self.node.handle, self.now()
         try:
-            while self._inputs:
-                for effect in self.node.handle(self._inputs.popleft(), self.now()):
+            while inputs:
+                for effect in handle(inputs.popleft(), now):
                     _PERFORM[type(effect)](self, effect)
         finally:
             self._busy = False
@@ -162,8 +171,9 @@ class Driver:
         """After the effects: write, arm the timer, tell the application. In that order, so that it may call back in."""
         if self._to_flush:
             connections, self._to_flush = self._to_flush, {}
-            for connection in connections.values():
+            for number, connection in connections.items():
                 connection.flush()
+                self._acks_to_flush.pop(number, None)
         deadline = self.node.next_deadline()
         if deadline is not None and (self._armed is None or deadline < self._armed):
             self._arm(deadline)
@@ -173,7 +183,9 @@ class Driver:
                 self._deliver(news.key, news.message)
             else:
                 self._log(news)
-                self._tell(news)
+                guarded(self._tell, news)
+        if self._acks_to_flush:
+            self._soon()
 
     def _arm(self, deadline: float) -> None:
         if self._timer is not None:
@@ -203,15 +215,26 @@ class Driver:
             self._to_flush[effect.link] = known[0]
 
     def _acknowledge(self, effect: Acknowledge) -> None:
-        """Acknowledgements wait for one turn of the loop: an answer to the message takes them along."""
+        """Acknowledgements wait for a few turns of the loop: an answer to the message takes them along."""
         known = self._connections.get(effect.link)
         if known is not None:
             known[0].acknowledge(effect.message_id)
-            if not self._acks_to_flush:
-                self._loop.call_soon(self._flush_acks)
             self._acks_to_flush[effect.link] = known[0]
 
-    def _flush_acks(self) -> None:
+    def _soon(self) -> None:
+        """A few turns of the loop from now, do what may wait: take acknowledgements in, and send ours out."""
+        if not self._turns:
+            self._turns = _PATIENCE_TURNS
+            self._loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turns -= 1
+        if self._turns and self._acks_to_flush:
+            self._loop.call_soon(self._next_turn)
+            return
+        self._turns = 0
+        if self._inputs:
+            self._run()
         connections, self._acks_to_flush = self._acks_to_flush, {}
         for connection in connections.values():
             connection.flush()
@@ -253,7 +276,7 @@ class Driver:
     def connected(self, connection: Connection) -> None:
         """A channel is open. Unknown keys are let in only by `admit`."""
         key = connection.peer.compressed
-        if self.node.book.get(key) is None and not (not connection.outbound and self._admit(connection)):
+        if self.node.book.get(key) is None and not (not connection.outbound and guarded(self._admit, connection)):
             if self._lines.allow():
                 where = safe(connection.address)
                 logger.warning("refused unknown key %s at %s%s", key.hex(), where, self._lines.left_out())
@@ -282,13 +305,14 @@ class Driver:
             else MessageRefused(number, message)
             for message in opened
         ]
-        self._inputs.extend(inputs[:-1])
-        self.feed(inputs[-1])
+        self._inputs.extend(inputs)
+        self._run()
 
     def acknowledged(self, connection: Connection, ids: bytes) -> None:
         """The peer has these messages."""
         if connection.number in self._connections:
-            self.feed(Acknowledged(connection.number, ids))
+            self._inputs.append(Acknowledged(connection.number, ids))
+            self._soon()  # most often a message came in the same read, and takes it along
 
     def closed(self, connection: Connection, error: NetworkError | None, goodbye: CloseReceived | None) -> None:
         """A channel is gone."""
@@ -306,9 +330,9 @@ class Driver:
 
     def _open_on_two(self, gate: Gate, envelopes: list[bytes]) -> list[VerifiedMessage | PeerError]:
         """Open the second half on another thread meanwhile. Order and outcome are those of `_open`."""
-        if _CORES < 2:
-            return _open(gate, envelopes)
         if self._pool is None:
+            if _cores() < 2:
+                return _open(gate, envelopes)
             self._pool = ThreadPoolExecutor(1, "musignet-verify")
         half = len(envelopes) // 2
         later = self._pool.submit(_open, gate, envelopes[half:])
@@ -337,6 +361,11 @@ _PERFORM: Final[dict[type[Effect], Callable[[Driver, Any], None]]] = {
     Reply: Driver._reply,
     Publish: Driver._publish,
 }
+
+
+def _cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _open(gate: Gate, envelopes: list[bytes]) -> list[VerifiedMessage | PeerError]:
@@ -373,8 +402,8 @@ class Inbox:
     def put(self, message: VerifiedMessage) -> None:
         """Handle a message now, or as soon as those before it are done."""
         if self._idle and not self._waiting:
-            result = self._call(message)
-            if not inspect.isawaitable(result):
+            result = guarded(self._handle, message)
+            if result is None or not inspect.isawaitable(result):
                 return
             self._waiting.append(result)
         else:
@@ -407,9 +436,9 @@ class Inbox:
             while self._waiting:
                 self._idle = False
                 item = self._waiting.popleft()
-                result = self._call(item) if isinstance(item, VerifiedMessage) else item
-                if inspect.isawaitable(result):
-                    await self._guarded(result)
+                result = guarded(self._handle, item) if isinstance(item, VerifiedMessage) else item
+                if result is not None and inspect.isawaitable(result):
+                    await _guarded_await(result)
                 if self._throttled and len(self._waiting) <= self._max // 2:
                     self._throttled = False
                     self._throttle(False)
@@ -419,18 +448,21 @@ class Inbox:
             self._wake = loop.create_future()
             await self._wake
 
-    def _call(self, message: VerifiedMessage) -> Any:
-        try:
-            return self._handle(message)
-        except Exception:
-            logger.exception("a handler failed on %r; the link goes on", message)
-            return None
 
-    async def _guarded(self, result: Awaitable[Any]) -> None:
-        try:
-            await result
-        except Exception:
-            logger.exception("a handler failed; the link goes on")
+def guarded(call: Callable[..., Any], *args: Any) -> Any:
+    """Call code of the application. What it raises is logged and goes no further; then None is returned."""
+    try:
+        return call(*args)
+    except Exception:
+        logger.exception("a callback of the application failed; the node goes on")
+        return None
+
+
+async def _guarded_await(result: Awaitable[Any]) -> None:
+    try:
+        await result
+    except Exception:
+        logger.exception("a handler of the application failed; the node goes on")
 
 
 class _LinesPerSecond:

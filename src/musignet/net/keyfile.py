@@ -30,7 +30,7 @@ from typing import Final, TypeAlias
 from ..crypto.aead import TAG_BYTES, Aead, AeadError, argon2id
 from ..crypto.keys import Identity
 from ..errors import AuthenticationError, LocalError, SerializationError
-from ..limits import KIB, MIB
+from ..limits import KDF_LANES, KDF_MEMORY_KIB, KDF_PASSES, KIB
 
 __all__ = ["DEFAULT_COST", "FILE_BYTES", "KdfCost", "Passphrase", "check_untrusted", "open_untrusted", "phrase", "seal"]
 
@@ -65,7 +65,8 @@ class KdfCost:
 
     def in_range(self) -> bool:
         """Return whether this cost is accepted, for writing and for reading."""
-        return 19 * KIB <= self.memory_kib <= 2 * MIB and 2 <= self.passes <= 10 and 1 <= self.lanes <= 16
+        chosen = ((self.memory_kib, KDF_MEMORY_KIB), (self.passes, KDF_PASSES), (self.lanes, KDF_LANES))
+        return all(least <= value <= most for value, (least, most) in chosen)
 
     def __str__(self) -> str:
         return f"{self.memory_kib} KiB, {self.passes} passes, {self.lanes} lanes"

@@ -21,21 +21,20 @@ class _Network(Protocol):
 class Peer:
     """One peer of the book, as `network.peer("bob")` gives it. It stays valid until the peer is forgotten."""
 
-    __slots__ = ("_network", "_record")
+    __slots__ = ("_network", "_record", "pubkey_hex")
+
+    pubkey_hex: str
+    """Its key: 66 hex digits. This is who it is."""
 
     def __init__(self, network: _Network, record: PeerRecord) -> None:
         self._network = network
         self._record = record
+        self.pubkey_hex = record.key.hex()
 
     @property
     def info(self) -> PeerInfo:
         """Its labels, address and key."""
         return self._record.info
-
-    @property
-    def pubkey_hex(self) -> str:
-        """Its key: 66 hex digits. This is who it is."""
-        return self._record.key.hex()
 
     @property
     def state(self) -> PeerState:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from ..crypto.keys import Identity
-from ..errors import IoError, LocalError, TransportError
+from ..errors import IoError, LocalError, NetworkError, Timeout, TransportError
 from ..limits import Limits
 from ..node.config import NodeConfig
 from ..node.effects import News
@@ -43,7 +43,7 @@ class _MakeTransport(Protocol):
 class NetworkService:
     """One node: it listens, dials, and exchanges signed messages over encrypted links.
 
-        async with NetworkService("alice", "Alice's Node", "127.0.0.1", 8001, identity=alice) as network:
+        async with NetworkService("alice", "Alice's Node", "127.0.0.1", 8001, handler=on_message) as network:
             await network.connect_to_peer(PeerInfo(id="bob", host="127.0.0.1", port=8002, pubkey_hex="02..."))
             await network.send_message_to("bob", Message(MessageType.CHAT, "alice", b"hello"))
 
@@ -51,6 +51,7 @@ class NetworkService:
         id:   this node's label in messages, at most 64 characters.
         name: a longer name for people. It does not leave this process.
         host: where to listen; empty to dial only. `port` 0 picks a free one: read `network.port` after `start`.
+        handler:    as for `start`; where `async with` starts the node.
         identity:   who this node is. Without it, the key file in `data_dir` (made there at the first start); without
                     that too, a fresh one for this run, and then nothing touches the disk.
         passphrase: opens the key file in `data_dir`.
@@ -69,6 +70,7 @@ class NetworkService:
         host: str = "127.0.0.1",
         port: int = 0,
         *,
+        handler: Handler | None = None,
         identity: Identity | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         passphrase: str | bytes | None = None,
@@ -93,7 +95,7 @@ class NetworkService:
         self._make_transport = transport
         self._transport: Transport | None = None
         self._driver: Driver | None = None
-        self._handler: Handler | None = None
+        self._handler = handler
         self._inboxes: dict[bytes, Inbox] = {}
         self._peers: dict[bytes, Peer] = {}
         self._early: list[PeerInfo] = []
@@ -109,8 +111,8 @@ class NetworkService:
                 be had, AuthenticationError when the passphrase does not open the key file.
         """
         if self._driver is not None or self._stopped:
-            raise TransportError("this service was started before", hint="make another NetworkService")
-        self._handler = handler
+            raise TransportError("this service was started before", hint="start once; handler= goes to the constructor")
+        self._handler = handler or self._handler
         if self._data_dir is not None:
             self._lock = _lock(self._data_dir)
             if self._identity is None:
@@ -127,7 +129,7 @@ class NetworkService:
         self._driver = driver
         try:
             for info in self._early:
-                driver.submit(lambda request, info=info: AddPeer(request, info))  # type: ignore[misc]
+                driver.submit(AddPeer, info)
             await driver.start(self._transport)
         except BaseException:
             self._driver = None
@@ -136,13 +138,14 @@ class NetworkService:
 
     async def stop(self) -> None:
         """Say goodbye to everybody, let handlers finish for 2 s, and close. Doing it twice is harmless."""
-        self._stopped = True
-        driver, self._driver = self._driver, None
-        if driver is None:
+        driver = self._driver
+        if driver is None or self._stopped:
             return
+        self._stopped = True
         driver.submit(Stop)
         await asyncio.gather(*(inbox.close(self._limits.stop_timeout_s) for inbox in self._inboxes.values()))
         await driver.stop()
+        self._driver = None
         self._unlock()
 
     async def __aenter__(self) -> NetworkService:
@@ -189,12 +192,12 @@ class NetworkService:
         if self._driver is None:
             self._early.append(info)
         else:
-            self._driver.submit(lambda request: AddPeer(request, info))
+            self._driver.submit(AddPeer, info)
 
     async def remove_peer(self, peer: str) -> None:
         """Hang up on a peer and take it out of the book. Raises PeerNotFound."""
         key = self._find(peer).key
-        await self._do(lambda request: ForgetPeer(request, key))
+        await self._do(ForgetPeer, key)
         self._peers.pop(key, None)
         inbox = self._inboxes.pop(key, None)
         if inbox is not None:
@@ -234,14 +237,20 @@ class NetworkService:
             record = self._find(info.pubkey_hex)
         else:
             record = self._find(info)
-        async with asyncio.timeout(timeout_s):
-            await self._do(lambda request: Dial(request, record.key, persist))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._do(Dial, record.key, persist)
+        except TimeoutError as error:
+            if isinstance(error, NetworkError):
+                raise
+            going_on = "it is still being dialled" if persist else "connect again, or pass persist=True"
+            raise Timeout(f"{record.name} is not connected after {timeout_s:g} s", hint=going_on) from None
         return self._peer(record)
 
     async def disconnect_from_peer(self, peer: str) -> None:
         """Say goodbye to a peer and stop reconnecting. It stays in the book and may connect. Raises PeerNotFound."""
         key = self._find(peer).key
-        await self._do(lambda request: HangUp(request, key))
+        await self._do(HangUp, key)
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
@@ -254,18 +263,14 @@ class NetworkService:
 
         Raises: PeerNotFound; SendError when the peer is not connected, or the message is not ours to send.
         """
-        key = self._find(peer).key
-        answer = self._running.submit(lambda request: SendMessage(request, (key,), message, wait_ack))
-        if not isinstance(answer, int):
-            await answer
+        await self._do(SendMessage, (self._find(peer).key,), message, wait_ack)
 
     async def broadcast_message(self, message: Message, *, wait_ack: bool = False) -> int:
         """Send a message to every connected peer, encoded and signed once. Otherwise as `send_message_to`.
 
         Returns: how many peers it went to.
         """
-        answer = self._running.submit(lambda request: SendMessage(request, None, message, wait_ack))
-        return answer if isinstance(answer, int) else await answer
+        return await self._do(SendMessage, None, message, wait_ack)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -275,10 +280,9 @@ class NetworkService:
             raise TransportError("this service is not running", hint="await start() first")
         return self._driver
 
-    async def _do(self, command: Callable[[int], Input]) -> None:
-        answer = self._running.submit(command)
-        if not isinstance(answer, int):
-            await answer
+    async def _do(self, command: Callable[..., Input], *args: Any) -> int:
+        answer = self._running.submit(command, *args)
+        return answer if isinstance(answer, int) else await answer
 
     def _find(self, peer: str) -> PeerRecord:
         return self._running.node.book.find(peer)

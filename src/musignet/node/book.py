@@ -15,12 +15,13 @@ __all__ = ["Book"]
 class Book:
     """Peers by key, with their labels. Bounded; a label belongs to one key until that peer is forgotten."""
 
-    __slots__ = ("_by_key", "_by_label", "_max", "_own")
+    __slots__ = ("_by_hex", "_by_key", "_by_label", "_max", "_own")
 
     def __init__(self, own: bytes, max_peers: int) -> None:
         self._own = own
         self._max = max_peers
         self._by_key: dict[bytes, PeerRecord] = {}
+        self._by_hex: dict[str, bytes] = {}
         self._by_label: dict[str, bytes] = {}
 
     def __len__(self) -> int:
@@ -38,10 +39,8 @@ class Book:
 
         Raises: PeerNotFound.
         """
-        key = self._by_label.get(name)
-        if key is None:
-            key = bytes.fromhex(name) if len(name) == 66 and set(name) <= set("0123456789abcdef") else b""
-        record = self._by_key.get(key)
+        key = self._by_hex.get(name) or self._by_label.get(name)
+        record = self._by_key.get(key) if key is not None else None
         if record is None:
             known = ", ".join(safe(label) for label in list(self._by_label)[:8]) or "nobody"
             raise PeerNotFound(
@@ -67,6 +66,7 @@ class Book:
                     "the peer book is full", expected=f"at most {self._max} peers", hint="forget one first"
                 )
             record = self._by_key[key] = PeerRecord(info, public)
+            self._by_hex[key.hex()] = key
         self._by_label.pop(record.info.id, None)
         self._by_label[info.id] = key
         record.info = info
@@ -88,3 +88,4 @@ class Book:
         record = self._by_key.pop(key, None)
         if record is not None:
             self._by_label.pop(record.info.id, None)
+            del self._by_hex[key.hex()]

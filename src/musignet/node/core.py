@@ -118,7 +118,10 @@ class Node:
 
     def _peer_connected(self, event: PeerConnected) -> None:
         peer = self.book.get(event.key)
-        if peer is None or self._stopped:
+        abandoned = peer is not None and event.outbound and peer.abandoned
+        if peer is None or abandoned or self._stopped:
+            if peer is not None and abandoned:
+                peer.dialling = peer.abandoned = False
             self._out.append(Disconnect(event.link, None))
             return
         link = self._links[event.link] = Link(event.link, peer, event.outbound, self._now)
@@ -178,7 +181,7 @@ class Node:
         if peer.links:
             self._outbox.resend(peer, self._out)
             return
-        if self._now - link.since >= self.limits.ping_interval_s:
+        if self._now - link.since >= self.limits.handshake_timeout_s:
             peer.attempts = 0
         peer.last_error = error
         self._schedule_redial(peer)
@@ -199,12 +202,12 @@ class Node:
         if isinstance(error, (AuthenticationError, Timeout)):
             return error
         return AuthenticationError(
-            f"{peer.name} closed the connection before letting us in{f': {error}' if error else ''}",
+            f"{peer.name} closed the connection before letting us in",
             hint="it may not have our key in its book, or the address belongs to somebody else",
         )
 
     def _dial_failed(self, peer: PeerRecord, error: NetworkError) -> None:
-        peer.dialling = False
+        peer.dialling = peer.abandoned = False
         peer.last_error = error
         self._answer_dials(peer, error)
         if not peer.links:
@@ -216,7 +219,7 @@ class Node:
 
     def _schedule_redial(self, peer: PeerRecord) -> None:
         """Dial again after a pause that doubles each time, with jitter, so that a crowd does not return as one."""
-        if not peer.wanted or not peer.info.port or self._stopped:
+        if not peer.wanted or peer.dialling or not peer.info.port or self._stopped:
             return
         pause = min(self.limits.backoff_max_s, self.limits.backoff_min_s * 2 ** min(peer.attempts, 20))
         peer.attempts += 1
@@ -350,7 +353,7 @@ class Node:
         peer.redial_at = None
         if link.outbound:
             peer.dialling = False
-            peer.wanted = True
+        peer.wanted = peer.wanted or link.outbound or bool(peer.dials)
         link.ping_at = self._now + _FIRST_PING_S
         self._timers.set(link.ping_at, link.number)
         if not was_connected:
@@ -387,10 +390,12 @@ class Node:
 
     def _add_peer(self, event: AddPeer) -> None:
         try:
-            self.book.put(event.info)
+            peer = self.book.put(event.info)
         except NetworkError as error:
             self._out.append(Reply(event.request, error))
         else:
+            if not event.info.port:
+                peer.redial_at = None
             self._out.append(Reply(event.request))
 
     def _dial(self, event: Dial) -> None:
@@ -403,7 +408,8 @@ class Node:
                 Reply(event.request, TransportError(name, hint="add_peer(PeerInfo(..., host=, port=)) gives one"))
             )
             return
-        peer.wanted = peer.wanted or event.persist
+        peer.wanted = peer.wanted or event.persist or bool(peer.links)
+        peer.abandoned = False
         if peer.links:
             self._out.append(Reply(event.request))
             return
@@ -430,13 +436,14 @@ class Node:
             return
         peer.wanted = False
         peer.redial_at = None
+        peer.abandoned = peer.dialling
         gone = ConnectionError(f"the link to {peer.name} was closed from here")
+        self._answer_dials(peer, gone)
         lost = self._outbox.give_up(peer, gone, self._out)
         if lost:
             self._out.append(Publish(Undelivered(key, lost)))
         for link in [link for link in self._links.values() if link.peer is peer]:
             self._close(link, code, None)
-        self._answer_dials(peer, gone)
 
     def _stop(self, event: Stop) -> None:
         self._stopped = True

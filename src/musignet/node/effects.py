@@ -41,7 +41,7 @@ class PeerDown(Struct, frozen=True):
     retry_in_s: float | None
 
 
-class MessageArrived(Struct, frozen=True):
+class MessageArrived(Struct, frozen=True, gc=False):
     """A message for the application: verified, and not seen before."""
 
     key: bytes
@@ -81,7 +81,7 @@ class Disconnect(Struct, frozen=True):
     text: str = ""
 
 
-class Send(Struct, frozen=True):
+class Send(Struct, frozen=True, gc=False):
     """Send a signed envelope."""
 
     link: int
@@ -89,14 +89,14 @@ class Send(Struct, frozen=True):
     priority: int
 
 
-class Acknowledge(Struct, frozen=True):
+class Acknowledge(Struct, frozen=True, gc=False):
     """Tell the peer that the message with this 16-byte id arrived."""
 
     link: int
     message_id: bytes
 
 
-class Reply(Struct, frozen=True):
+class Reply(Struct, frozen=True, gc=False):
     """The answer to the command that carried this request number: done, or why not.
 
     `peers` is how many peers a `SendMessage` went to.
@@ -107,7 +107,7 @@ class Reply(Struct, frozen=True):
     peers: int = 0
 
 
-class Publish(Struct, frozen=True):
+class Publish(Struct, frozen=True, gc=False):
     """Tell the owner."""
 
     news: News

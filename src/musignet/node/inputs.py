@@ -52,7 +52,7 @@ class ConnectFailed(Struct, frozen=True):
     error: NetworkError
 
 
-class MessageReceived(Struct, frozen=True):
+class MessageReceived(Struct, frozen=True, gc=False):
     """A message from the peer of this link, its signature checked."""
 
     link: int
@@ -66,7 +66,7 @@ class MessageRefused(Struct, frozen=True):
     error: PeerError
 
 
-class Acknowledged(Struct, frozen=True):
+class Acknowledged(Struct, frozen=True, gc=False):
     """The peer of this link has these messages: ids of 16 bytes each, one after the other."""
 
     link: int
@@ -109,7 +109,7 @@ class HangUp(Struct, frozen=True):
     key: bytes
 
 
-class SendMessage(Struct, frozen=True):
+class SendMessage(Struct, frozen=True, gc=False):
     """Send to the peers in `keys` (None: everybody connected), signed once for all of them.
 
     Answered when all of it is accepted for sending, or, with `until_acked`, when every peer has acknowledged it.

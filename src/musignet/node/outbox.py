@@ -56,7 +56,7 @@ class Outbox:
         try:
             peers = _recipients(book, event.keys)
             to = peers[0].key if event.keys is not None and len(peers) == 1 else b""
-            signed = self._signed(event.message, to, now)
+            signed = self._signed(event.message, to, peers, now)
         except NetworkError as error:
             out.append(Reply(event.request, error))
             return
@@ -78,7 +78,7 @@ class Outbox:
             chain=self._config.chain,
         )
 
-    def _signed(self, message: Message, to: bytes, now: float) -> SignedMessage:
+    def _signed(self, message: Message, to: bytes, peers: list[PeerRecord], now: float) -> SignedMessage:
         """Sign a message, or check one that its caller signed."""
         if message.type in NODES_OWN:
             raise SendError(
@@ -89,6 +89,10 @@ class Outbox:
         body = message.body
         if body.sender_key != self._identity.pubkey or (body.recipient and body.recipient != to):
             raise SendError("this message is signed by another key, or for another peer", hint="send the unsigned one")
+        if body.chain != self._config.chain:
+            raise SendError("this message is signed for another Bitcoin network", hint="sign it with chain=")
+        if any(_on_its_way(peer, message.id) for peer in peers):
+            raise SendError("this very message is on its way already", hint="wait until it is acknowledged")
         if self._presigned.judge(body.seq, message.id) in (Verdict.CONFLICT, Verdict.STALE):
             raise SendError(
                 f"number {body.seq} was used before", hint="sign with another seq=, or send the unsigned one"
@@ -154,7 +158,7 @@ class Outbox:
 
     def _unpark(self, peer: PeerRecord, out: list[Effect]) -> None:
         while peer.parked and peer.links and self._has_room(peer, peer.parked[0]):
-            self._accept(peer, peer.parked.popleft(), out)
+            self._accept(peer, peer.parked.pop(0), out)
 
 
 def _recipients(book: Book, keys: tuple[bytes, ...] | None) -> list[PeerRecord]:
@@ -169,6 +173,10 @@ def _recipients(book: Book, keys: tuple[bytes, ...] | None) -> list[PeerRecord]:
                 f"{peer.name} is {peer.state.value}{why}", hint="send when it is connected; nothing was kept"
             )
     return peers
+
+
+def _on_its_way(peer: PeerRecord, message_id: bytes) -> bool:
+    return message_id in peer.unacked or any(message.message_id == message_id for message in peer.parked)
 
 
 def _count_down(delivery: Delivery, out: list[Effect]) -> None:

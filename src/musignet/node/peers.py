@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
@@ -91,6 +90,7 @@ class PeerRecord:
     """Everything the node holds about one peer of the book."""
 
     __slots__ = (
+        "abandoned",
         "attempts",
         "dialling",
         "dials",
@@ -118,12 +118,14 @@ class PeerRecord:
         self.wanted = False
         """Whether the node dials again by itself."""
         self.dialling = False
+        self.abandoned = False
+        """Its owner hung up on the dial that is under way: the link that comes of it is closed."""
         self.dials: list[int] = []
         self.attempts = 0
         self.redial_at: float | None = None
         self.unacked: dict[bytes, Outgoing] = {}
         self.unacked_bytes = 0
-        self.parked: deque[Outgoing] = deque()
+        self.parked: list[Outgoing] = []
         """Signed and waiting for room in `unacked`."""
         self.windows: dict[bytes, Window] = {}
         """One per boot epoch, the newest last."""
@@ -141,6 +143,6 @@ class PeerRecord:
         """Derived from what is going on, so it cannot disagree with it."""
         if self.links:
             return PeerState.CONNECTED
-        if self.dialling:
+        if self.dialling and not self.abandoned:
             return PeerState.CONNECTING
         return PeerState.RECONNECTING if self.redial_at is not None else PeerState.DISCONNECTED

@@ -26,11 +26,14 @@ class Window:
     have gaps: the sender counts over all its recipients.
     """
 
-    __slots__ = ("_floor", "_ids", "_size", "highest")
+    __slots__ = ("_arrived", "_floor", "_ids", "_size", "highest")
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._ids: dict[int, bytes] = {}
+        self._arrived: list[
+            int
+        ] = []  # of at most `size`: taking the first is one small memmove, and idle it costs nothing
         self._floor = -1
         self.highest = -1
 
@@ -43,10 +46,11 @@ class Window:
         if seq <= self._floor:
             return Verdict.STALE
         ids[seq] = message_id
+        self._arrived.append(seq)
         if seq > self.highest:
             self.highest = seq
         if len(ids) > self._size:
-            forgotten = next(iter(ids))
+            forgotten = self._arrived.pop(0)
             del ids[forgotten]
             self._floor = max(self._floor, forgotten)
         return Verdict.NEW

@@ -44,6 +44,10 @@ _CLOSE: Final = 4
 _HEAD: Final = 2 + TAG_BYTES
 _ID: Final = limits.MESSAGE_ID_BYTES
 _ZERO_ACKS: Final = b"\0"
+_PRIORITIES: Final = limits.PRIORITIES
+_FRAGMENT: Final = limits.FRAGMENT_BYTES
+_WHOLE_HEADS: Final = tuple(bytes((_WHOLE << 4 | priority, 0)) for priority in Priority)
+"""The header of a whole envelope without acknowledgements, which most frames have."""
 
 
 class Established(Struct, frozen=True, gc=False):
@@ -121,9 +125,11 @@ class SecureChannel:
         self._body: tuple[int, bytes] | None = None
         self._acts = 0
         self._incoming: dict[int, _Incoming] = {}
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []
         self._out: list[bytes] = []
-        self._queues: tuple[deque[_Outgoing], ...] = tuple(deque() for _ in Priority)
+        self._queues: dict[
+            int, deque[_Outgoing]
+        ] = {}  # only of priorities that something waits in: most links are idle
         self._acks: list[bytes] = []
         self._closing: bytes | None = None
         self.frames_received = 0
@@ -192,7 +198,7 @@ class SecureChannel:
             ReceiveError:   a frame that does not decrypt or breaks the rules of this module.
         """
         if self._events:
-            return self._events.popleft()
+            return self._events.pop(0)
         if self._failed is not None:
             raise self._failed
         try:
@@ -203,7 +209,7 @@ class SecureChannel:
         except Exception as error:
             self._fail(error)
             raise
-        return self._events.popleft() if self._events else None
+        return self._events.pop(0) if self._events else None
 
     def _take(self, size: int) -> bytes | bytearray | None:
         at = self._at
@@ -243,19 +249,23 @@ class SecureChannel:
         cipher = keys.receiving
         try:
             while not self._events:
+                data, at = self._in, self._at
+                left = len(data) - at
                 if self._body is None:
-                    sealed = self._take(_HEAD)
-                    if sealed is None:
+                    if left < _HEAD:
                         return
-                    length, nonce = cipher.open_length_untrusted(sealed)
-                    self._body = (length + TAG_BYTES, nonce)
-                size, nonce = self._body
-                sealed = self._take(size)
-                if sealed is None:
+                    length, nonce = cipher.open_length_untrusted(data[at : at + _HEAD])
+                    size = length + TAG_BYTES
+                    at += _HEAD
+                    left -= _HEAD
+                else:
+                    size, nonce = self._body
+                if left < size:
+                    self._at, self._body = at, (size, nonce)
                     return
-                self._body = None
+                self._at, self._body = at + size, None
                 self.frames_received += 1
-                self._frame_untrusted(cipher.open_body_untrusted(nonce, sealed))
+                self._frame_untrusted(cipher.open_body_untrusted(nonce, data[at : at + size]))
         except AeadError:
             raise ReceiveError(
                 "a frame does not decrypt", hint="bytes were changed, lost or reordered on the way; the link is closed"
@@ -266,7 +276,7 @@ class SecureChannel:
             raise ReceiveError("a frame without a header", expected="at least 2 bytes", got=len(frame))
         kind, priority = frame[0] >> 4, frame[0] & 0x0F
         start = 2 + _ID * frame[1]
-        if len(frame) < start or priority >= limits.PRIORITIES:
+        if len(frame) < start or priority >= _PRIORITIES:
             raise ReceiveError(
                 "a malformed frame header", expected="a priority below 4 and all acknowledged ids", got=frame[:2].hex()
             )
@@ -359,7 +369,10 @@ class SecureChannel:
             raise SendError("an empty message")
         if self._closing is not None:
             raise SendError("this link is closing", hint="send again when the peer is connected")
-        self._queues[priority].append(_Outgoing(envelope))
+        queue = self._queues.get(priority)
+        if queue is None:
+            queue = self._queues[priority] = deque()
+        queue.append(_Outgoing(envelope))
         self.queued_bytes += len(envelope)
 
     def acknowledge(self, message_id: bytes) -> None:
@@ -374,9 +387,9 @@ class SecureChannel:
     @property
     def pending(self) -> bool:
         """Whether `data_to_send` would return anything."""
-        if self._failed is not None:
+        if not (self.queued_bytes or self._acks or self._out or self._closing) or self._failed is not None:
             return False
-        return bool(self._out or (self._keys is not None and (self.queued_bytes or self._acks or self._closing)))
+        return bool(self._out) or self._keys is not None
 
     def data_to_send(self, max_bytes: int = limits.MESSAGE_MAX_BYTES) -> list[bytes]:
         """Return pieces for the connection, in order; about `max_bytes` of them. More may be `pending` afterwards.
@@ -412,21 +425,30 @@ class SecureChannel:
 
     def _next_outgoing(self) -> bytes:
         """Return the next frame of the most urgent message."""
-        priority, queue = next((p, q) for p, q in enumerate(self._queues) if q)
-        message = queue[0]
+        priority = min(self._queues)
+        message = self._queues[priority][0]
         data, sent = message.data, message.sent
         total = len(data)
-        if total <= limits.FRAGMENT_BYTES:
-            queue.popleft()
+        if total <= _FRAGMENT:
+            self._next_message(priority)
             self.queued_bytes -= total
-            return bytes((_WHOLE << 4 | priority,)) + self._take_acks() + data
-        piece = memoryview(data)[sent : sent + limits.FRAGMENT_BYTES]
+            if not self._acks:
+                return _WHOLE_HEADS[priority] + data
+            return b"".join((_WHOLE_HEADS[priority][:1], self._take_acks(), data))
+        piece = memoryview(data)[sent : sent + _FRAGMENT]
         message.sent = sent + len(piece)
         self.queued_bytes -= len(piece)
         if message.sent == total:
-            queue.popleft()
+            self._next_message(priority)
         head = bytes((_NEXT << 4 | priority,)) if sent else bytes((_FIRST << 4 | priority,))
         return b"".join((head, self._take_acks(), b"" if sent else total.to_bytes(4, "big"), piece))
+
+    def _next_message(self, priority: int) -> None:
+        """The first message of this priority has left."""
+        queue = self._queues[priority]
+        queue.popleft()
+        if not queue:
+            del self._queues[priority]
 
     def __repr__(self) -> str:
         state = f"with {short_key(self._keys.peer.compressed)}" if self._keys else "in its handshake"

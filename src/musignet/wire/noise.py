@@ -7,6 +7,7 @@ the outside is the same; `reason` holds BOLT 8's own name for it, for our log an
 from __future__ import annotations
 
 from hashlib import sha256
+from struct import Struct
 from typing import Final
 
 from ..crypto.aead import Aead, AeadError, hkdf2
@@ -32,8 +33,10 @@ ACT_ONE_BYTES: Final = 50
 ACT_TWO_BYTES: Final = 50
 ACT_THREE_BYTES: Final = 66
 
-_NONCE_0: Final = bytes(12)
-_NONCE_1: Final = bytes(4) + (1).to_bytes(8, "little")
+_nonce: Final = Struct("<4xQ").pack
+"""BOLT 8: 32 zero bits, then the counter, little-endian."""
+_NONCE_0: Final = _nonce(0)
+_NONCE_1: Final = _nonce(1)
 _CHAIN_0: Final = sha256(b"Noise_XK_secp256k1_ChaChaPoly_SHA256").digest()
 
 
@@ -68,7 +71,7 @@ class Cipher:
             self._aead = Aead(self._key)
             count = 0
         self._count = count + 2
-        return b"\0\0\0\0" + count.to_bytes(8, "little"), b"\0\0\0\0" + (count + 1).to_bytes(8, "little")
+        return _nonce(count), _nonce(count + 1)
 
     def seal(self, plaintext: bytes) -> tuple[bytes, bytes]:
         """Return a packet in two pieces, to be sent one after the other. `plaintext` has at most 65,535 bytes."""

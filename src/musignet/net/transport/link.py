@@ -41,6 +41,7 @@ class ChannelLink(ABC):
         self.transcript = b""
         self._owner = owner
         self._channel = channel
+        self._chunk = owner.limits.write_chunk_bytes
         self._peer: PublicKey | None = None
         self._opened: asyncio.Future[None] | None = None
         self._began = 0.0
@@ -71,6 +72,10 @@ class ChannelLink(ABC):
     @abstractmethod
     def resume_reading(self) -> None: ...
 
+    @abstractmethod
+    def _is_reading(self) -> bool:
+        """Whether reading is not paused: while it is, a slow frame is not the peer's fault."""
+
     # --- Connection ---------------------------------------------------------------------------------------------------
 
     @property
@@ -88,9 +93,9 @@ class ChannelLink(ABC):
 
     def flush(self) -> None:
         channel = self._channel
-        while channel.pending and not (self._clogged or self._gone):
-            self._write(channel.data_to_send(self._owner.limits.write_chunk_bytes))
-        if self._closing and not channel.pending and not self._gone:
+        while not (self._clogged or self._gone) and channel.pending:
+            self._write(channel.data_to_send(self._chunk))
+        if self._closing and not self._gone and not channel.pending:
             self._close_stream()
 
     def close(self, code: CloseCode | None = CloseCode.DONE, text: str = "") -> None:
@@ -106,6 +111,9 @@ class ChannelLink(ABC):
 
     def opened(self) -> None:
         """The stream is open: the clocks start, and a dialler sends act one."""
+        if self._gone:  # abandoned while the stream was being opened
+            self._abort_stream()
+            return
         limits = self._owner.limits
         self._began = self._owner.loop.time()
         self._arm(limits.handshake_timeout_s if self.outbound else limits.act_one_timeout_s, self._too_slow)
@@ -143,12 +151,12 @@ class ChannelLink(ABC):
             (self._abort_stream if self._error else self._close_stream)()
             self.lost(None)
             return
-        self.flush()
         channel = self._channel
         if channel.established:
             if self._deadline is None and channel.mid_frame:
                 self._watch_frame()
         elif channel.acts_received != self._acts:
+            self.flush()
             self._acts = channel.acts_received
             whole = self._began + self._owner.limits.handshake_timeout_s
             self._arm(whole - self._owner.loop.time(), self._too_slow)
@@ -158,6 +166,14 @@ class ChannelLink(ABC):
         self._clogged = clogged
         if not clogged:
             self.flush()
+
+    def abandon(self) -> None:
+        """Whoever dialled does not wait any more: give everything back, unless the handshake is done already."""
+        if self._peer is None:
+            if self._opened is not None:
+                self._opened.cancel()
+            self._abort_stream()
+            self.lost(None)
 
     def lost(self, error: OSError | None) -> None:
         """The stream is gone. Called once or more often; only the first time counts."""
@@ -198,10 +214,12 @@ class ChannelLink(ABC):
             self._opened.set_result(None)
         self._owner.promote(self)
         self._owner.sink.connected(self)
+        self.flush()
 
     def _too_slow(self) -> None:
         limits = self._owner.limits
-        self._error = Timeout(f"no handshake with {safe(self.address)} within {limits.handshake_timeout_s:g} s")
+        allowed_s = limits.handshake_timeout_s if self.outbound or self._acts else limits.act_one_timeout_s
+        self._error = Timeout(f"no handshake with {safe(self.address)} within {allowed_s:g} s")
         self._abort_stream()
         self.lost(None)
 
@@ -211,7 +229,7 @@ class ChannelLink(ABC):
 
         def check() -> None:
             self._deadline = None
-            if self._channel.mid_frame and self._channel.frames_received == begun:
+            if self._channel.mid_frame and self._channel.frames_received == begun and self._is_reading():
                 self._error = Timeout(f"a frame took longer than {self._owner.limits.frame_timeout_s:g} s")
                 self._abort_stream()
                 self.lost(None)
@@ -245,7 +263,7 @@ class ChannelTransport(ABC):
         self._half_open: set[ChannelLink] = set()
         self._inbound = 0
         self._outbound = 0
-        self._opening = 0
+        self._dials: set[asyncio.Timeout] = set()
         self._emptied: asyncio.Future[None] | None = None
         self._by_prefix: Counter[str] = Counter()
         self._running = False
@@ -255,8 +273,8 @@ class ChannelTransport(ABC):
     async def _listen(self) -> None: ...
 
     @abstractmethod
-    async def _open(self, link: Callable[[], ChannelLink], host: str, port: int) -> ChannelLink:
-        """Open a stream for the link that `link()` makes, and return that link."""
+    async def _open(self, link: ChannelLink, host: str, port: int) -> None:
+        """Open a stream for `link`. Raises OSError, or ValueError or OverflowError for what is no address."""
 
     @abstractmethod
     async def _unlisten(self) -> None: ...
@@ -274,20 +292,24 @@ class ChannelTransport(ABC):
         key = PublicKey.from_hex(peer)
         if not self._running:
             raise TransportError("this transport is not running", hint="call start first")
-        if self._outbound + self._opening >= self.limits.outbound_slots:
+        if self._outbound >= self.limits.outbound_slots:
             raise TransportError(
                 "no free slot to dial", expected=f"at most {self.limits.outbound_slots} outbound links"
             )
-        self._opening += 1
         opened: asyncio.Future[None] = self.loop.create_future()
-        link: ChannelLink | None = None
+        link = self._dialler(key, opened, f"{host}:{port}")
+        clock = asyncio.timeout(self.limits.dial_timeout_s)
+        self._dials.add(clock)
         try:
-            async with asyncio.timeout(self.limits.dial_timeout_s):
-                link = await self._open(lambda: self._dialler(key, opened, f"{host}:{port}"), host, port)
-            await opened
+            async with clock:
+                await self._open(link, host, port)
+                clock.reschedule(None)  # from here on the link has its own
+                await opened
         except TimeoutError as error:
             if isinstance(error, NetworkError):
                 raise
+            if not self._running:
+                raise TransportError("this transport was stopped while it dialled") from None
             raise Timeout(
                 f"{host}:{port} did not answer within {self.limits.dial_timeout_s:g} s", hint=_UNREACHABLE_HINT
             ) from None
@@ -297,10 +319,11 @@ class ChannelTransport(ABC):
             raise ConnectionError(
                 f"cannot reach {host}:{port}: {error.strerror or error}", hint=_UNREACHABLE_HINT
             ) from None
+        except (ValueError, OverflowError) as error:
+            raise TransportError(f"{host}:{port} is no address: {error}") from None
         finally:
-            self._opening -= 1
-            if link is not None and (not opened.done() or opened.cancelled()):
-                link._abort_stream()
+            self._dials.discard(clock)
+            link.abandon()
         return link
 
     async def disconnect(self, peer: str) -> None:
@@ -334,6 +357,9 @@ class ChannelTransport(ABC):
             return
         self._running = False
         await self._unlisten()
+        for clock in self._dials:
+            if not clock.expired():
+                clock.reschedule(self.loop.time())
         for link in list(self._half_open):
             link._abort_stream()
         links = [link for links in self._links.values() for link in links]

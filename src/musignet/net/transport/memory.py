@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import cast
 
 from ...crypto.keys import Identity
@@ -45,7 +43,7 @@ class MemoryNetwork:
 class _MemoryLink(ChannelLink):
     """One end of a pair of pipes. Bytes for it wait in `_arriving` until the loop's next turn."""
 
-    other: _MemoryLink
+    other: _MemoryLink | None = None
 
     def __init__(self, owner: ChannelTransport, channel: SecureChannel, outbound: bool, address: str) -> None:
         super().__init__(owner, channel, outbound, address)
@@ -61,16 +59,22 @@ class _MemoryLink(ChannelLink):
         self._reading = True
         self._schedule()
 
+    def _is_reading(self) -> bool:
+        return self._reading
+
     def _write(self, pieces: list[bytes]) -> None:
         other = self.other
+        if other is None:
+            return
         other._arriving += pieces
         if sum(map(len, other._arriving)) > _PIPE_BYTES:
             self.clogged(True)
         other._schedule()
 
     def _close_stream(self) -> None:
-        self.other._ended = True
-        self.other._schedule()
+        if self.other is not None:
+            self.other._ended = True
+            self.other._schedule()
         self._owner.loop.call_soon(self.lost, None)
 
     _abort_stream = _close_stream
@@ -87,7 +91,7 @@ class _MemoryLink(ChannelLink):
         data, self._arriving = b"".join(self._arriving), []
         if data:
             self.feed(data)
-            if self.other._clogged:
+            if self.other is not None and self.other._clogged:
                 self.other.clogged(False)
         elif self._ended:
             self.lost(None)
@@ -127,14 +131,12 @@ class MemoryTransport(ChannelTransport):
     async def _unlisten(self) -> None:
         self._network.unlisten(self.host, self.port)
 
-    async def _open(self, link: Callable[[], ChannelLink], host: str, port: int) -> ChannelLink:
+    async def _open(self, link: ChannelLink, host: str, port: int) -> None:
         listener = self._network.find(host, port)
         if listener is None or listener._slot_for(self.host):
             raise ConnectionRefusedError(None, "nobody listens there")
-        near = cast(_MemoryLink, link())
+        near = cast(_MemoryLink, link)
         far = cast(_MemoryLink, listener._answerer(f"{self.host}:{self.port}"))
         near.other, far.other = far, near
         far.opened()
         near.opened()
-        await asyncio.sleep(0)
-        return near

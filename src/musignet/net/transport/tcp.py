@@ -11,7 +11,6 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Callable
 from typing import cast
 
 from ...crypto.keys import Identity
@@ -66,6 +65,9 @@ class _TcpLink(ChannelLink, asyncio.Protocol):
         if self._stream is not None and not self._stream.is_closing():
             self._stream.resume_reading()
 
+    def _is_reading(self) -> bool:
+        return self._stream is None or self._stream.is_reading()
+
     def _write(self, pieces: list[bytes]) -> None:
         if self._stream is not None:
             self._stream.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
@@ -108,9 +110,8 @@ class TcpTransport(ChannelTransport):
     def _make_link(self, channel: SecureChannel, outbound: bool, address: str) -> ChannelLink:
         return _TcpLink(self, channel, outbound, address)
 
-    async def _open(self, link: Callable[[], ChannelLink], host: str, port: int) -> ChannelLink:
-        _, protocol = await self.loop.create_connection(lambda: cast(_TcpLink, link()), host, port)
-        return protocol
+    async def _open(self, link: ChannelLink, host: str, port: int) -> None:
+        await self.loop.create_connection(lambda: cast(_TcpLink, link), host, port)
 
     # --- listening ----------------------------------------------------------------------------------------------------
 
@@ -120,9 +121,9 @@ class TcpTransport(ChannelTransport):
         try:
             found = await self.loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             self._listener = _bind(found[0])
-        except OSError as error:
+        except (OSError, ValueError, OverflowError) as error:
             raise IoError(
-                f"cannot listen on {self.host}:{self.port}: {error.strerror or error}",
+                f"cannot listen on {self.host}:{self.port}: {getattr(error, 'strerror', None) or error}",
                 hint="another program may have this port; port 0 picks a free one",
             ) from None
         self.port = self._listener.getsockname()[1]
@@ -133,9 +134,7 @@ class TcpTransport(ChannelTransport):
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-        for task in self._accepted:
-            task.cancel()
-        await asyncio.gather(*self._accepted, return_exceptions=True)
+        await asyncio.gather(*self._accepted)  # a turn or two of the loop; cancelled, they would leave their sockets
 
     def _accept_more(self) -> None:
         if self._listener is not None and not self._accepting:

@@ -16,7 +16,7 @@ from ..net.handlers import MessageHandler
 from ..net.peer import Peer
 from ..net.service import NetworkService
 from ..node.effects import Fault, News, PeerDown, PeerUp, Undelivered
-from ..node.peers import PeerInfo, PeerState
+from ..node.peers import PeerInfo
 from ..text import safe, short_key, who
 from ..wire.envelope import Message
 from ..wire.messages import MessageType
@@ -165,11 +165,9 @@ class Chat:
         self._show(f"* dialling {safe(info.host)}:{info.port}")
         try:
             await self._network.connect_to_peer(info, timeout_s=_FIRST_TRY_S, persist=True)
-        except (NetworkError, TimeoutError) as error:
-            if self._network.peer_state(info.pubkey_hex) is PeerState.CONNECTED:
-                return
-            self._show(f"* not yet: {error}")
-            if isinstance(error, AuthenticationError):
+        except NetworkError as error:
+            self._show(f"* not yet: {error.__cause__ or error}")
+            if isinstance(error.__cause__, AuthenticationError):
                 self._show(f"  If it does not know us, its side has to type: /accept {self._network.pubkey_hex[:12]}")
             self._show("  Trying again until it works; Ctrl-C stops.")
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from ..errors import IoError, LocalError, NetworkError, Timeout, TransportError
 from ..limits import Limits
 from ..node.config import NodeConfig
 from ..node.effects import News
-from ..node.inputs import AddPeer, Dial, ForgetPeer, HangUp, Input, SendMessage, Stop
+from ..node.inputs import AddPeer, Dial, Drain, ForgetPeer, HangUp, Input, SendMessage, Stop
 from ..node.peers import PeerInfo, PeerRecord, PeerState
 from ..text import short_key
 from ..wire.envelope import Message, VerifiedMessage
@@ -137,11 +138,17 @@ class NetworkService:
             raise
 
     async def stop(self) -> None:
-        """Say goodbye to everybody, let handlers finish for 2 s, and close. Doing it twice is harmless."""
+        """Wait for acknowledgements, say goodbye to everybody, let handlers finish, and close: 2 s for each at most.
+
+        Doing it twice is harmless.
+        """
         driver = self._driver
         if driver is None or self._stopped:
             return
         self._stopped = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.stop_timeout_s):
+                await self._do(Drain)
         driver.submit(Stop)
         await asyncio.gather(*(inbox.close(self._limits.stop_timeout_s) for inbox in self._inboxes.values()))
         await driver.stop()
@@ -227,10 +234,12 @@ class NetworkService:
         """Connect to a peer, and put it into the book where it is not there yet.
 
         Returns when both sides have proved their keys and announced themselves. From then on a lost link is dialled
-        again, with growing pauses, until `disconnect_from_peer`. With `persist`, that also holds for this first one.
+        again, with growing pauses, until `disconnect_from_peer`. With `persist` so is this first one: the call goes on
+        until it succeeds, and the dialling even after `timeout_s`.
 
         Raises: AuthenticationError (it does not know us, or has another key: it cannot be told which),
-                ConnectionError, Timeout, TransportError without an address or a free slot, PeerNotFound.
+                ConnectionError, TransportError without an address or a free slot, PeerNotFound; Timeout after
+                `timeout_s`, caused by the last attempt's error.
         """
         if isinstance(info, PeerInfo):
             self.add_peer(info)
@@ -244,7 +253,9 @@ class NetworkService:
             if isinstance(error, NetworkError):
                 raise
             going_on = "it is still being dialled" if persist else "connect again, or pass persist=True"
-            raise Timeout(f"{record.name} is not connected after {timeout_s:g} s", hint=going_on) from None
+            why = f": {record.last_error}" if record.last_error else ""
+            text = f"{record.name} is not connected after {timeout_s:g} s{why}"
+            raise Timeout(text, hint=going_on) from record.last_error
         return self._peer(record)
 
     async def disconnect_from_peer(self, peer: str) -> None:

@@ -20,7 +20,6 @@ from typing import Any, Final
 from ..crypto.keys import Identity
 from ..errors import (
     Action,
-    AuthenticationError,
     ConnectionError,
     InvalidMessage,
     NetworkError,
@@ -29,8 +28,6 @@ from ..errors import (
     TransportError,
 )
 from ..limits import BOOT_EPOCH_BYTES
-from ..text import safe
-from ..wire.channel import CloseReceived
 from ..wire.codec import Record
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import Ack, CloseCode, MessageType, PeerAnnouncement, Ping, Pong
@@ -54,6 +51,7 @@ from .inputs import (
     AddPeer,
     ConnectFailed,
     Dial,
+    Drain,
     ForgetPeer,
     HangUp,
     Input,
@@ -67,6 +65,7 @@ from .inputs import (
 )
 from .outbox import NODES_OWN, Outbox
 from .peers import Link, PeerRecord
+from .reasons import cloned, goodbye_error, not_let_in
 from .timers import Timers
 from .window import Verdict, Window
 
@@ -96,6 +95,7 @@ class Node:
         self._links: dict[int, Link] = {}
         self._timers = Timers()
         self._outbox = Outbox(identity, config, self.epoch)
+        self._draining: list[int] = []
         self._stopped = False
         self._now = 0.0
         self._out: list[Effect] = []
@@ -146,7 +146,7 @@ class Node:
             return  # closed from here, or never let in
         error = event.error
         if event.goodbye is not None:
-            error = _goodbye_error(link.peer, event.goodbye)
+            error = goodbye_error(link.peer, event.goodbye)
             if event.goodbye.code == CloseCode.DONE:
                 link.peer.wanted = False
         self._remove(link, error)
@@ -175,7 +175,7 @@ class Node:
         peer = link.peer
         if not link.epoch:
             if link.outbound:
-                self._dial_failed(peer, self._not_let_in(peer, error))
+                self._dial_failed(peer, not_let_in(peer, error))
             return
         peer.links.remove(link)
         if peer.links:
@@ -187,6 +187,7 @@ class Node:
         self._schedule_redial(peer)
         retry_in = None if peer.redial_at is None else peer.redial_at - self._now
         self._out.append(Publish(PeerDown(peer.key, error, retry_in)))
+        self._answer_drains()
 
     def _send_own(self, link: Link, kind: MessageType, payload: Record) -> None:
         self._out.append(self._outbox.own(link, kind, payload, self._now))
@@ -198,23 +199,17 @@ class Node:
         peer.redial_at = None
         self._out.append(Connect(peer.key, peer.info.host, peer.info.port))
 
-    def _not_let_in(self, peer: PeerRecord, error: NetworkError | None) -> NetworkError:
-        if isinstance(error, (AuthenticationError, Timeout)):
-            return error
-        return AuthenticationError(
-            f"{peer.name} closed the connection before letting us in",
-            hint="it may not have our key in its book, or the address belongs to somebody else",
-        )
-
     def _dial_failed(self, peer: PeerRecord, error: NetworkError) -> None:
         peer.dialling = peer.abandoned = False
         peer.last_error = error
-        self._answer_dials(peer, error)
+        dials, peer.dials = peer.dials, []
+        self._out.extend(Reply(request, error) for request in dials)
         if not peer.links:
             self._schedule_redial(peer)
 
     def _answer_dials(self, peer: PeerRecord, error: NetworkError | None) -> None:
-        dials, peer.dials = peer.dials, []
+        """Answer everybody who waits for a link to this peer, the patient ones too."""
+        dials, peer.dials, peer.patient = [*peer.dials, *peer.patient], [], []
         self._out.extend(Reply(request, error) for request in dials)
 
     def _schedule_redial(self, peer: PeerRecord) -> None:
@@ -321,6 +316,7 @@ class Node:
                 link.peer.round_trip_s = self._now - link.pinged_at
         elif isinstance(content, Ack):
             self._outbox.acknowledged(link.peer, b"".join(content.ids), self._out)
+            self._answer_drains()
         else:
             self._fault(link, InvalidMessage("a message out of place", peer=link.peer.name, got=type(content).__name__))
 
@@ -341,7 +337,7 @@ class Node:
         if not peer.info.name:
             peer.info = replace(peer.info, name=content.label)
         if content.seen_epoch == self.epoch and content.seen_seq > self._outbox.seq:
-            self._out.append(Publish(Fault(peer.key, _cloned(peer))))
+            self._out.append(Publish(Fault(peer.key, cloned(peer))))
         self._judge(peer, message)
         self._link_ready(link)
 
@@ -385,6 +381,7 @@ class Node:
         if link is not None:
             link.heard_at = self._now
             self._outbox.acknowledged(link.peer, event.ids, self._out)
+            self._answer_drains()
 
     # --- the owner ----------------------------------------------------------------------------------------------------
 
@@ -413,7 +410,7 @@ class Node:
         if peer.links:
             self._out.append(Reply(event.request))
             return
-        peer.dials.append(event.request)
+        (peer.patient if event.persist else peer.dials).append(event.request)
         if not peer.dialling:
             self._connect(peer)
 
@@ -445,29 +442,20 @@ class Node:
         for link in [link for link in self._links.values() if link.peer is peer]:
             self._close(link, code, None)
 
+    def _drain(self, event: Drain) -> None:
+        self._draining.append(event.request)
+        self._answer_drains()
+
+    def _answer_drains(self) -> None:
+        if self._draining and not any(peer.links and (peer.unacked or peer.parked) for peer in self.book):
+            drains, self._draining = self._draining, []
+            self._out.extend(Reply(request) for request in drains)
+
     def _stop(self, event: Stop) -> None:
         self._stopped = True
         for peer in self.book:
             self._leave(peer.key, CloseCode.GOING_AWAY)
         self._out.append(Reply(event.request))
-
-
-def _goodbye_error(peer: PeerRecord, goodbye: CloseReceived) -> NetworkError | None:
-    if goodbye.code in (CloseCode.DONE, CloseCode.DUPLICATE):
-        return None
-    if goodbye.code == CloseCode.GOING_AWAY:
-        return ConnectionError(f"{peer.name} went away")
-    return ConnectionError(
-        f"{peer.name} closed the link", got=None, hint=f"it says: {safe(goodbye.text, 200)}" if goodbye.text else ""
-    )
-
-
-def _cloned(peer: PeerRecord) -> AuthenticationError:
-    return AuthenticationError(
-        f"{peer.name} has seen newer messages of this very run than this node has sent",
-        hint="a copy of this node is running, or it was resumed from a snapshot: stop one of them",
-        action=Action.WARN,
-    )
 
 
 _HANDLERS: Final[dict[type[Any], Callable[[Node, Any], None]]] = {
@@ -483,5 +471,6 @@ _HANDLERS: Final[dict[type[Any], Callable[[Node, Any], None]]] = {
     Dial: Node._dial,
     HangUp: Node._hang_up,
     SendMessage: Node._send_message,
+    Drain: Node._drain,
     Stop: Node._stop,
 }

@@ -16,6 +16,7 @@ __all__ = [
     "AddPeer",
     "ConnectFailed",
     "Dial",
+    "Drain",
     "ForgetPeer",
     "HangUp",
     "Input",
@@ -94,7 +95,8 @@ class ForgetPeer(Struct, frozen=True):
 class Dial(Struct, frozen=True):
     """Connect to a peer of the book. Answered when it is connected, or when this attempt has failed.
 
-    After a first success the node reconnects by itself, until `HangUp`; with `persist` also before it.
+    After a first success the node reconnects by itself, until `HangUp`. With `persist` it also does before, and a
+    failed attempt is not an answer.
     """
 
     request: int
@@ -121,6 +123,12 @@ class SendMessage(Struct, frozen=True, gc=False):
     until_acked: bool = False
 
 
+class Drain(Struct, frozen=True):
+    """Answered once every connected peer has acknowledged everything that is on its way to it."""
+
+    request: int
+
+
 class Stop(Struct, frozen=True):
     """Say goodbye on every link. Nothing is dialled or sent afterwards."""
 
@@ -140,5 +148,6 @@ Input: TypeAlias = (
     | Dial
     | HangUp
     | SendMessage
+    | Drain
     | Stop
 )

@@ -100,6 +100,7 @@ class PeerRecord:
         "last_error",
         "links",
         "parked",
+        "patient",
         "public",
         "redial_at",
         "round_trip_s",
@@ -121,6 +122,9 @@ class PeerRecord:
         self.abandoned = False
         """Its owner hung up on the dial that is under way: the link that comes of it is closed."""
         self.dials: list[int] = []
+        """Requests that the end of the dial under way answers, however it ends."""
+        self.patient: list[int] = []
+        """Requests that only a link answers, or the owner's change of mind."""
         self.attempts = 0
         self.redial_at: float | None = None
         self.unacked: dict[bytes, Outgoing] = {}

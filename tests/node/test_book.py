@@ -29,7 +29,7 @@ def test_a_peer_is_found_by_its_label_and_by_its_key(book: Book) -> None:
 )
 def test_nobody_else_is_found(book: Book, name: str) -> None:
     book.put(info_of(BOB, "bob"))
-    with pytest.raises(PeerNotFound, match="no peer .* in the book; it knows bob; add_peer"):
+    with pytest.raises(PeerNotFound, match=r"no peer .* in the book; it knows bob; add_peer"):
         book.find(name)
     assert book.get(CAROL.pubkey) is None
 

@@ -303,7 +303,8 @@ class ChannelTransport(ABC):
         try:
             async with clock:
                 await self._open(link, host, port)
-                clock.reschedule(None)  # from here on the link has its own
+                if self._running:
+                    clock.reschedule(None)  # from here on the link has its own
                 await opened
         except TimeoutError as error:
             if isinstance(error, NetworkError):

@@ -111,7 +111,7 @@ class TcpTransport(ChannelTransport):
         return _TcpLink(self, channel, outbound, address)
 
     async def _open(self, link: ChannelLink, host: str, port: int) -> None:
-        await self.loop.create_connection(lambda: cast(_TcpLink, link), host, port)
+        await self.loop.create_connection(lambda: cast(_TcpLink, link), host, _port(port))
 
     # --- listening ----------------------------------------------------------------------------------------------------
 
@@ -119,7 +119,8 @@ class TcpTransport(ChannelTransport):
         if not self.host:
             return
         try:
-            found = await self.loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            port = _port(self.port)
+            found = await self.loop.getaddrinfo(self.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             self._listener = _bind(found[0])
         except (OSError, ValueError, OverflowError) as error:
             raise IoError(
@@ -209,6 +210,13 @@ def _bind(
         listener.close()
         raise
     return listener
+
+
+def _port(port: int) -> int:
+    """Return `port`. Raises ValueError where `getaddrinfo` would quietly take its lowest 16 bits."""
+    if not 0 <= port <= 65_535:
+        raise ValueError("a port is a number from 0 to 65535")
+    return port
 
 
 def _descriptors_max(share: float) -> int:

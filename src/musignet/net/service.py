@@ -21,8 +21,9 @@ from ..node.peers import PeerInfo, PeerRecord, PeerState
 from ..text import short_key
 from ..wire.envelope import Message, VerifiedMessage
 from ..wire.messages import Chain
-from .driver import Driver, Inbox
+from .driver import Driver
 from .handlers import Handler
+from .inbox import Inbox
 from .keystore import load_identity, save_identity
 from .peer import Peer
 from .transport.base import Connection, Sink, Transport

@@ -108,3 +108,10 @@ def test_forgetting_twice_is_harmless(book: Book) -> None:
     assert len(book) == 0
     with pytest.raises(PeerNotFound):
         book.find("bob")
+
+
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_a_port_that_is_none_is_refused(book: Book, port: int) -> None:
+    with pytest.raises(TransportError, match=f"expected 0 to 65535, got {port}"):
+        book.put(PeerInfo(id="bob", host="h", port=port, pubkey_hex=BOB.pubkey_hex))
+    assert len(book) == 0

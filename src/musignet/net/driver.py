@@ -97,6 +97,7 @@ class Driver:
         self._acks_to_flush: dict[int, Connection] = {}
         self._turns = 0
         self._requests = 0
+        self._asked = 0
         self._replies: dict[int, Reply] = {}
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,7 +137,7 @@ class Driver:
         Raises:  the error of an immediate reply.
         """
         self._requests += 1
-        request = self._requests
+        request = self._asked = self._requests
         self.feed(command(request, *args))
         reply = self._replies.pop(request, None)
         if reply is None:
@@ -255,7 +256,8 @@ class Driver:
     def _reply(self, effect: Reply) -> None:
         future = self._waiting.pop(effect.request, None)
         if future is None:
-            self._replies[effect.request] = effect
+            if effect.request == self._asked:  # otherwise nobody waits for it any more
+                self._replies[effect.request] = effect
         elif not future.done():
             if effect.error is None:
                 future.set_result(effect.peers)

@@ -52,8 +52,10 @@ class Book:
         """Add a peer, or renew the name and address of one that is there.
 
         Raises: AuthenticationError for a key that is none, is our own, or whose label belongs to another key;
-        TransportError when the book is full.
+        TransportError for a port that is none, or when the book is full.
         """
+        if not 0 <= info.port <= 65_535:
+            raise TransportError(f"not a port of {safe(info.id)}", expected="0 to 65535", got=info.port)
         public = PublicKey.from_hex(info.pubkey_hex)
         key = public.compressed
         if key == self._own:

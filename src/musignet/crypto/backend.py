@@ -88,6 +88,14 @@ def refused(call: str) -> BackendError:
     return BackendError(f"{call}: {reason or 'invalid input'}")
 
 
+def verdict(result: int) -> bool:
+    """Return whether a verification said yes. An unparsed handle is simply a no; its reason is not kept."""
+    if result == 1:
+        return True
+    _refusal.reason = ""
+    return False
+
+
 def exactly(data: bytes | bytearray, size: int, name: str) -> None:
     """Raise BackendError unless `data` has `size` bytes: C reads as many, whatever it is given."""
     if len(data) != size:
@@ -113,9 +121,9 @@ def secret_copy(secret32: bytes | bytearray) -> Handle:
     return _new(_HASH_T, bytes(secret32))
 
 
-def secret_zero(secret: Handle) -> None:
-    """Overwrite a `secret_copy` with zeros."""
-    ffi.memmove(secret, bytes(SECRET_BYTES), SECRET_BYTES)
+def secret_zero(secret: Handle, size: int = SECRET_BYTES) -> None:
+    """Overwrite `size` bytes of a `secret_copy`, or from an address in a view, with zeros."""
+    ffi.memmove(secret, bytes(size), size)
 
 
 def keypair_at(memory: Handle, offset: int) -> Handle:
@@ -209,7 +217,4 @@ def schnorr_verify(xonly: Handle, message: bytes, signature: bytes) -> bool:
     """Return whether a BIP-340 signature over `message` (any length) holds. A wrong length is simply False."""
     if len(signature) != SIGNATURE_BYTES:
         return False
-    if _schnorr_verify(CTX, signature, message, len(message), xonly) == 1:
-        return True
-    _refusal.reason = ""  # an unparsed handle is simply False too; its reason is not the next refusal's
-    return False
+    return verdict(_schnorr_verify(CTX, signature, message, len(message), xonly))

@@ -29,6 +29,8 @@ _NEEDED = (
     "secp256k1_ec_pubkey_create", "secp256k1_ec_pubkey_parse", "secp256k1_ec_pubkey_serialize", "secp256k1_ecdh",
     "secp256k1_keypair_create", "secp256k1_keypair_pub", "secp256k1_schnorrsig_sign32",
     "secp256k1_schnorrsig_verify", "secp256k1_xonly_pubkey_from_pubkey", "secp256k1_xonly_pubkey_parse",
+    "secp256k1_ec_pubkey_tweak_add", "secp256k1_xonly_pubkey_tweak_add", "secp256k1_musig_pubkey_agg",
+    "secp256k1_musig_pubkey_get",
 )  # fmt: skip
 
 
@@ -175,6 +177,49 @@ def xonly_parse(x32: bytes) -> Handle:
     if lib.secp256k1_xonly_pubkey_parse(_CTX, xonly, x32) != 1:
         raise _refused("x-only public key")
     return xonly
+
+
+# --- public tweaks and key aggregation (MERGE: crypto.musig2 may replace `aggregate`; nothing else depends on it) -----
+
+
+def point_tweak(point33: bytes, tweak32: bytes) -> bytes:
+    """Return point + tweak*G, 33 bytes: BIP-32 CKDpub and BIP-327 plain tweaks.
+
+    Raises: BackendError when the point is invalid, the tweak not below the group order, or the sum infinity.
+    """
+    _exactly(tweak32, 32, "tweak")
+    point = point_parse(point33)
+    if lib.secp256k1_ec_pubkey_tweak_add(_CTX, point, tweak32) != 1:
+        raise _refused("tweak")
+    return point_serialize(point)
+
+
+def xonly_tweak(x32: bytes, tweak32: bytes) -> bytes:
+    """Return lift_x(x) + tweak*G, 33 bytes with its parity: the TapTweak of BIP-341.
+
+    Raises: BackendError as `point_tweak` does.
+    """
+    _exactly(tweak32, 32, "tweak")
+    out = _new(_PUBKEY_T)
+    if lib.secp256k1_xonly_pubkey_tweak_add(_CTX, out, xonly_parse(x32), tweak32) != 1:
+        raise _refused("tweak")
+    return point_serialize(out)
+
+
+def aggregate(points: tuple[bytes, ...]) -> bytes:
+    """Return the 33-byte plain aggregate of compressed points in the given order: BIP-327 KeyAgg, no KeySort.
+
+    Raises: BackendError when there is none, or one is not a point.
+    """
+    if not points:
+        raise BackendError("key aggregation: expected at least one key")
+    parsed = [point_parse(point) for point in points]
+    cache, out = _new("secp256k1_musig_keyagg_cache *"), _new(_PUBKEY_T)
+    if lib.secp256k1_musig_pubkey_agg(_CTX, _NULL, cache, _new("secp256k1_pubkey *[]", parsed), len(parsed)) != 1:
+        raise _refused("key aggregation")
+    if lib.secp256k1_musig_pubkey_get(_CTX, out, cache) != 1:
+        raise _refused("key aggregation")
+    return point_serialize(out)
 
 
 # --- operations -----------------------------------------------------------------------------------------------------

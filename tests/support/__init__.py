@@ -1,0 +1,1 @@
+"""Helpers of the tests. They use the public interface only."""

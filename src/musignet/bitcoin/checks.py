@@ -287,7 +287,7 @@ def x11_aggregates(draft: Draft) -> Iterator[Notice]:
 def x12_one_reading(draft: Draft) -> Iterator[Notice]:
     """A second parser reads the same transaction."""
     try:
-        second = wally.unsigned_transaction(draft.psbt.serialize(), draft.psbt.version)
+        second = wally.unsigned_transaction(draft.psbt.understood().serialize(), draft.psbt.version)
     except wally.WallyError:
         raise RuleBroken(Rule.X12, "a second parser refuses this PSBT", hint="make it anew") from None
     if second != draft.psbt.tx.to_bytes():
@@ -341,7 +341,7 @@ def x17_mass(draft: Draft) -> Iterator[Notice]:
 
 
 CHECKS: Final[tuple[Check, ...]] = (
-    x6_inputs, x13_amounts, x12_one_reading, x1_spent, x2_outputs, x7_network, x8_time, x10_output_key, x11_aggregates,
+    x6_inputs, x2_outputs, x13_amounts, x12_one_reading, x1_spent, x7_network, x8_time, x10_output_key, x11_aggregates,
     x9_spend_path, x14_unsigned, x4_sighash, x17_mass, x3_fee,
 )  # fmt: skip
 """Every rule that looks at a whole PSBT. X5 is how `Draft.change` is made; X15 and X16 are of `Review`."""

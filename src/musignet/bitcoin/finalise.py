@@ -59,7 +59,7 @@ def finalise(psbt: Psbt, review: Review, signatures: Mapping[int, bytes]) -> Fin
         psbt = psbt.with_input(slot.input_index, fields)
     raw, txid = _finish(psbt)
     try:
-        second = wally.finish(psbt.serialize())
+        second = wally.finish(psbt.understood().serialize())
     except wally.WallyError:
         second = b""
     if raw != second:

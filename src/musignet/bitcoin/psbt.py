@@ -45,6 +45,10 @@ class FieldMap:
         """Return the map without any field of these types."""
         return FieldMap((key, value) for key, value in self._fields.items() if key[0] not in kinds)
 
+    def only(self, table: fields.Table) -> FieldMap:
+        """Return the map without any field whose type is not in `table`."""
+        return FieldMap((key, value) for key, value in self._fields.items() if key[0] in table)
+
     def to_bytes(self) -> bytes:
         """Return the fields, each behind its lengths, and the zero byte that ends a map."""
         parts = (with_size(key) + with_size(value) for key, value in self._fields.items())
@@ -124,6 +128,15 @@ class Psbt:
     def serialize(self) -> bytes:
         """Return the bytes: those that were parsed, or the fields in the order in which they were added."""
         return _MAGIC + b"".join(one.to_bytes() for one in (self.globals, *self.inputs, *self.outputs))
+
+    def understood(self) -> Psbt:
+        """Return the PSBT without unknown fields: they mean nothing here, and libwally refuses empty ones."""
+        return replace(
+            self,
+            globals=self.globals.only(fields.GLOBAL),
+            inputs=tuple(one.only(fields.INPUT) for one in self.inputs),
+            outputs=tuple(one.only(fields.OUTPUT) for one in self.outputs),
+        )
 
     def with_input(self, index: int, one: FieldMap) -> Psbt:
         """Return the PSBT with another map for one input. It must describe the same transaction."""

@@ -81,7 +81,7 @@ MONEY_MAX_SAT: Final = 21_000_000 * 100_000_000
 ADDRESS_GAP: Final = 20
 """Change this many addresses beyond the last one used is still found by a wallet restored from its descriptor (X5)."""
 
-DERIVATION_HINTS_MAX: Final = 4
+DERIVATION_HINTS_MAX: Final = 2
 """Different (branch, index) pairs tried per input or output. Honest PSBTs name one; each costs a derivation."""
 
 DERIVATION_CACHE_MAX: Final = 8192

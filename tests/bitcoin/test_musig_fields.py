@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 from btclib_secp256k1 import musig
 
-from musignet.bitcoin.bip32 import Xpub
+from musignet.bitcoin.bip32 import Xpub, aggregate
 from musignet.bitcoin.descriptor import Descriptor, KeyExpression
 from musignet.bitcoin.fields import In, Out
 from musignet.bitcoin.finalise import finalise, verify_signature
@@ -22,7 +22,7 @@ from musignet.bitcoin.musig_fields import (
     partials,
     participants,
 )
-from musignet.bitcoin.psbt import Psbt
+from musignet.bitcoin.psbt import FieldMap, Psbt
 from musignet.bitcoin.review import review
 from musignet.bitcoin.rules import Rule, RuleBroken
 from musignet.bitcoin.slots import SigningSlot
@@ -41,6 +41,9 @@ OUTPUT_KEY, INTERNAL_KEY, LEAF, DERIVED, RECEIVED, RECEIVED_DERIVED = (
     12,
     13,
 )
+
+
+KEYS = tuple(xpub(name).point for name in ("alice", "bob", "carol"))
 
 
 def published(row: int) -> Psbt:
@@ -70,6 +73,15 @@ def test_every_list_aggregates_to_its_key() -> None:
             one for output in made.outputs for one in participants(output, Out.MUSIG2_PARTICIPANTS)
         ]
         assert [one.aggregate.hex() for one in lists] == [key]
+
+
+@pytest.mark.parametrize("keys", [KEYS[::-1], KEYS[:2], (*KEYS, KEYS[0]), (*KEYS[:2], b"\x02" + b"\xff" * 32)])
+def test_a_list_that_does_not_aggregate_to_its_key(keys: tuple[bytes, ...]) -> None:
+    for kind in (In.MUSIG2_PARTICIPANTS, Out.MUSIG2_PARTICIPANTS):
+        fields = FieldMap().with_field(kind, aggregate(KEYS), b"".join(keys))
+        with pytest.raises(RuleBroken) as caught:
+            list(participants(fields, kind))
+        assert caught.value.rule is Rule.X11
 
 
 @pytest.mark.parametrize("row", [*OUTPUT_KEY, *LEAF])

@@ -39,7 +39,7 @@ def verify_signature(slot: SigningSlot, signature: bytes) -> bool:
 
 
 def finalise(psbt: Psbt, review: Review, signatures: Mapping[int, bytes]) -> FinalTransaction:
-    """Return the finished transaction.
+    """Return the finished transaction. What others signed on their own inputs is taken as it is.
 
     Args:   review     - of this PSBT, by ourselves.
             signatures - position of each input of ours to its 64-byte aggregate signature.

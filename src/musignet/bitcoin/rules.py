@@ -22,7 +22,7 @@ class Rule(Enum):
     X8 = "the version is 2 or 3, and a far lock time is confirmed"
     X9 = "our inputs are spent by their key path, and nothing has an annex"
     X10 = "the output key follows from the internal key that we derive"
-    X11 = "aggregate keys follow from their participants in the listed order, and ours is the group's"
+    X11 = "fields of BIP-373 have its form, and participants of ours are the group in its order, under its aggregate"
     X12 = "the PSBT has one reading: no duplicate, no trailing byte, no longer form, no mixture of versions"
     X13 = "amounts are whole, neither dust nor negative, and at most 21 million bitcoin in all"
     X14 = "our inputs are not signed yet, and contributions on them are of this group's keys"

@@ -5,12 +5,16 @@ libwally refuses everything with "Invalid argument"; callers give the refusal a 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
-
-import wallycore
 
 from ..chain import Chain
 from .transaction import TxOut
+
+# SWIG makes its last type while the interpreter exits, with a DeprecationWarning (seen on Python 3.11). Where
+# warnings are errors that type is NULL, and the process ends in a segmentation fault.
+warnings.filterwarnings("ignore", "builtin type [sS]wig", DeprecationWarning)
+import wallycore  # noqa: E402
 
 __all__ = [
     "WallyError",

@@ -54,6 +54,12 @@ def test_no_hardened_child(number: int) -> None:
         derive(xpub("alice").point, xpub("alice").chaincode, (number,))
 
 
+def test_a_child_that_does_not_exist() -> None:
+    """BIP-32 knows keys without a child of some number, 1 in 2^127; a parent that is no point stands in for them."""
+    with pytest.raises(InvalidMessage, match="does not exist"):
+        derive(b"\x02" + b"\xff" * 32, bytes(32), (0,))
+
+
 def test_no_aggregate_of_what_is_no_point() -> None:
     with pytest.raises(InvalidMessage):
         aggregate((b"\x02" + b"\xff" * 32,))
@@ -70,23 +76,29 @@ def encoded(**changes: bytes) -> str:
     return str(wallycore.base58check_from_bytes(b"".join(parts.values())))
 
 
-XPUBS: list[tuple[str, str]] = [
-    ("nothing", ""),
-    ("a wrong checksum", encoded()[:-1] + ("1" if encoded()[-1] != "1" else "2")),
-    ("a private key", encoded(version=bytes.fromhex("04358394"), point=b"\x00" + bytes(31) + b"\x01")),
-    ("a private key of the main network", encoded(version=bytes.fromhex("0488ade4"), point=b"\x00" * 32 + b"\x01")),
-    ("another version", encoded(version=bytes.fromhex("04b24746"))),
-    ("a byte more", encoded(point=xpub("alice").point + b"\x00")),
-    ("no point", encoded(point=b"\x02" + b"\xff" * 32)),
-    ("a master with a parent", encoded(parent=b"\x00\x00\x00\x01")),
-    ("a master with a number", encoded(number=b"\x00\x00\x00\x01")),
+NO_KEY, PRIVATE, IMPOSSIBLE = "not an extended public key", "a private key", "an impossible extended public key"
+XPUBS: list[tuple[str, str, str]] = [
+    ("nothing", "", NO_KEY),
+    ("a wrong checksum", encoded()[:-1] + ("1" if encoded()[-1] != "1" else "2"), NO_KEY),
+    ("a private key", encoded(version=bytes.fromhex("04358394"), point=b"\x00" + bytes(31) + b"\x01"), PRIVATE),
+    (
+        "a private key of the main network",
+        encoded(version=bytes.fromhex("0488ade4"), point=b"\x00" * 32 + b"\x01"),
+        PRIVATE,
+    ),
+    ("another version", encoded(version=bytes.fromhex("04b24746")), NO_KEY),
+    ("a byte more", encoded(point=xpub("alice").point + b"\x00"), IMPOSSIBLE),
+    ("no point", encoded(point=b"\x02" + b"\xff" * 32), IMPOSSIBLE),
+    ("a byte less", encoded(point=xpub("alice").point[:-1]), IMPOSSIBLE),
+    ("a master with a parent", encoded(parent=b"\x00\x00\x00\x01"), IMPOSSIBLE),
+    ("a master with a number", encoded(number=b"\x00\x00\x00\x01"), IMPOSSIBLE),
 ]
 
 
-@pytest.mark.parametrize("text", [row[1] for row in XPUBS], ids=[row[0] for row in XPUBS])
-def test_what_is_no_extended_key(text: str) -> None:
+@pytest.mark.parametrize(("text", "why"), [row[1:] for row in XPUBS], ids=[row[0] for row in XPUBS])
+def test_what_is_no_extended_key(text: str, why: str) -> None:
     assert Xpub.parse_untrusted(encoded(depth=b"\x01", parent=b"\x00\x00\x00\x01", number=b"\x00\x00\x00\x01"))
-    with pytest.raises(InvalidMessage) as caught:
+    with pytest.raises(InvalidMessage, match=why) as caught:
         Xpub.parse_untrusted(text)
     assert not text or text not in str(caught.value)
 
@@ -118,10 +130,10 @@ def test_text_and_back(shape: str) -> None:
 
 
 def test_origins_and_fixed_steps() -> None:
-    text = f"tr(musig([00112233/86h/1']{xpub('bob')}/7,{xpub('alice')})/<4;5>/*)"
+    text = f"tr(musig([00112233/86h/0']{xpub('bob')}/7,{xpub('alice')})/<4;5>/*)"
     parsed = Descriptor.parse_untrusted(text)
-    assert str(parsed).startswith(f"tr(musig([00112233/86h/1h]{xpub('bob')}/7,")
-    assert parsed.members[0].root().path == (86 + HARDENED, 1 + HARDENED)
+    assert str(parsed).startswith(f"tr(musig([00112233/86h/0h]{xpub('bob')}/7,")
+    assert parsed.members[0].root().path == (86 + HARDENED, HARDENED)
     assert parsed.derive(1, 9).path == (5, 9)
     assert "[" not in parsed.canonical()
     other = Descriptor.parse_untrusted(f"tr(musig({xpub('alice')},{xpub('bob')}/7)/<4;5>/*)")
@@ -173,6 +185,8 @@ REFUSED: list[tuple[str, str, str]] = [
     ("nested musig", f"tr(musig(musig({A},{B}),{A}))", "MuSig2 wallet"),
     ("empty key", f"tr(musig({A},))", "not a key"),
     ("script tree", f"tr(musig({A},{B})/<0;1>/*,pk({POINTS[0][2:]}))", "script paths are not supported"),
+    ("empty script tree", f"tr(musig({A},{B})/<0;1>/*,)", "script paths are not supported"),
+    ("brackets for a tree", f"tr(musig({A},{B})(x))", "MuSig2 wallet"),
     ("plain key with a path", f"tr(musig({POINTS[0]}/1,{A}))", "a path needs extended keys"),
     ("path of plain keys", f"tr(musig({POINTS[0]},{POINTS[1]})/1)", "a path needs extended keys"),
     ("ranges twice", f"tr(musig({A}/*,{B})/0/*)", "has a path itself"),
@@ -201,6 +215,14 @@ REFUSED: list[tuple[str, str, str]] = [
 def test_refused(text: str, why: str) -> None:
     with pytest.raises(InvalidMessage, match=why):
         Descriptor.parse_untrusted(text)
+
+
+def test_the_bounds_themselves() -> None:
+    keys = ",".join([POINTS[0]] * limits.GROUP_KEYS_MAX)
+    assert len(Descriptor.parse_untrusted(f"tr(musig({keys}))").members) == limits.GROUP_KEYS_MAX
+    filler = "1" * (limits.DESCRIPTOR_MAX_CHARS - len("tr(musig())"))
+    with pytest.raises(InvalidMessage, match="not an extended public key"):
+        Descriptor.parse_untrusted(f"tr(musig({filler}))")
 
 
 @given(st.text(alphabet="tr(musig),/<0;1>*#h'[]xpub02fqK ", max_size=60))
@@ -281,6 +303,7 @@ LOCATED: list[tuple[tuple[int, ...], tuple[int, int] | None]] = [
     ((86 + HARDENED, HARDENED, HARDENED, 1, 7), (1, 7)),
     ((2, 5), None),
     ((0, HARDENED + 5), None),
+    ((0, HARDENED), None),
     ((5,), None),
     ((), None),
 ]

@@ -14,7 +14,7 @@ from musignet.bitcoin import wally
 from musignet.bitcoin.fields import Global, In, Out
 from musignet.bitcoin.psbt import FieldMap, Psbt
 from musignet.bitcoin.rules import Rule, RuleBroken
-from musignet.bitcoin.transaction import Transaction, TxIn, TxOut, compact_size, with_size
+from musignet.bitcoin.transaction import Reader, Transaction, TxIn, TxOut, compact_size, with_size
 from support.bip import table
 from support.wallet import group, outpoint, psbt, spend
 
@@ -97,6 +97,7 @@ def test_a_changed_map_is_another_psbt() -> None:
     assert changed.inputs[0] == made.inputs[0]
     assert changed.inputs[1].without(0x77) == made.inputs[1]
     assert made.inputs[1].get(0x77) is None
+    assert FieldMap() != {}
     assert repr(FieldMap({b"\x01": b""})) == "<FieldMap of 1 fields>"
 
 
@@ -164,7 +165,12 @@ def wide(number: int) -> bytes:
     return b"\xff" + number.to_bytes(8, "little")
 
 
-SIGNED = Transaction(2, 0, (TxIn(outpoint(0), 0, b"\x51"),), V0.tx.outputs)
+def other_previous() -> bytes:
+    one = V0.inputs[0].without(In.WITNESS_UTXO).with_field(In.NON_WITNESS_UTXO, b"", PREVIOUS.to_bytes())
+    return V0.with_input(0, one).serialize()
+
+
+SIGNED = Transaction(2, 0, (TxIn(outpoint(0), 0, b"\x51"), V0.tx.inputs[1]), V0.tx.outputs)
 POINT = b"\x02" + bytes(32)
 
 REFUSED: list[tuple[str, bytes, Rule]] = [
@@ -195,6 +201,8 @@ REFUSED: list[tuple[str, bytes, Rule]] = [
     ("UTXO and a byte", with_in(V0, In.WITNESS_UTXO, UTXO + b"\x00"), Rule.X12),
     ("previous transaction of nothing", with_in(V0, In.NON_WITNESS_UTXO, bytes(10)), Rule.X12),
     ("another previous transaction", with_in(V0, In.NON_WITNESS_UTXO, PREVIOUS.to_bytes()), Rule.X1),
+    ("another previous transaction alone", other_previous(), Rule.X1),
+    ("a previous transaction with a strange flag", with_in(V0, 0, PREVIOUS.to_bytes([b"\x00"]).replace(b"\x00\x01", b"\x00\x02", 1)), Rule.X12),
     # One field of each form of the tables:
     ("key data", with_in(V0, In.SIGHASH_TYPE, bytes(4), b"x"), Rule.X12),
     ("xpub of 77 bytes", with_global(V0, Global.XPUB, bytes(4), bytes(77)), Rule.X12),
@@ -202,18 +210,26 @@ REFUSED: list[tuple[str, bytes, Rule]] = [
     ("origin of nothing", with_global(V0, Global.XPUB, b"", bytes(78)), Rule.X12),
     ("sighash of 1 byte", with_in(V0, In.SIGHASH_TYPE, b"\x01"), Rule.X12),
     ("ECDSA x-only key", with_in(V0, In.PARTIAL_SIG, b"\x30", bytes(32)), Rule.X12),
+    ("ECDSA key of 66", with_in(V0, In.PARTIAL_SIG, b"\x30", b"\x04" + bytes(65)), Rule.X12),
     ("ECDSA hybrid key", with_in(V0, In.PARTIAL_SIG, b"\x30", b"\x06" + bytes(64)), Rule.X12),
     ("key-path signature of 63", with_in(V0, In.TAP_KEY_SIG, bytes(63)), Rule.X12),
     ("internal key of 33", with_in(V0, In.TAP_INTERNAL_KEY, POINT), Rule.X12),
     ("control block of 34", with_in(V0, In.TAP_LEAF_SCRIPT, b"\xc0", bytes(34)), Rule.X12),
+    ("control block of 1", with_in(V0, In.TAP_LEAF_SCRIPT, b"\xc0", bytes(1)), Rule.X12),
+    ("control block of 129 steps", with_in(V0, In.TAP_LEAF_SCRIPT, b"\xc0", bytes(33 + 32 * 129)), Rule.X12),
     ("no leaf script", with_in(V0, In.TAP_LEAF_SCRIPT, b"", bytes(33)), Rule.X12),
     ("derivation with a leaf missing", with_in(V0, In.TAP_BIP32_DERIVATION, b"\x01" + bytes(8), bytes(32)), Rule.X12),
     ("derivation of nothing", with_in(V0, In.TAP_BIP32_DERIVATION, b"", bytes(32)), Rule.X12),
-    ("derivation with too many leaves", with_in(V0, 0x16, b"\xfd\x00\x01" + bytes(9000), bytes(32)), Rule.X12),
+    ("derivation with too many leaves", with_in(V0, 0x16, b"\xfd" + bytes(32 * 253 + 4), bytes(32)), Rule.X12),
     ("time as a height", with_in(V2, In.HEIGHT_LOCKTIME, (500_000_000).to_bytes(4, "little")), Rule.X12),
+    ("time of 5 bytes", with_in(V2, In.TIME_LOCKTIME, b"\xff" * 5), Rule.X12),
+    ("height of 5 bytes", with_in(V2, In.HEIGHT_LOCKTIME, b"\x01" + bytes(4)), Rule.X12),
     ("height 0", with_in(V2, In.HEIGHT_LOCKTIME, bytes(4)), Rule.X12),
     ("height as a time", with_in(V2, In.TIME_LOCKTIME, (499_999_999).to_bytes(4, "little")), Rule.X12),
     ("no participants", with_in(V0, In.MUSIG2_PARTICIPANTS, b"", POINT), Rule.X11),
+    ("aggregate of two keys", with_in(V0, In.MUSIG2_PARTICIPANTS, POINT, POINT * 2), Rule.X11),
+    ("nonce of three keys", with_in(V0, In.MUSIG2_PUB_NONCE, POINT * 3, POINT * 2), Rule.X11),
+    ("nonce for no keys", with_in(V0, In.MUSIG2_PUB_NONCE, POINT * 2, bytes(66)), Rule.X11),
     ("hybrid participant", with_in(V0, In.MUSIG2_PARTICIPANTS, b"\x06" + bytes(32), POINT), Rule.X11),
     ("hybrid aggregate", with_in(V0, In.MUSIG2_PARTICIPANTS, POINT, b"\x04" + bytes(32)), Rule.X11),
     ("nonce of two halves", with_in(V0, In.MUSIG2_PUB_NONCE, POINT + bytes(33), POINT * 2), Rule.X11),
@@ -240,6 +256,25 @@ def test_the_table_refuses_what_it_says_and_the_samples_are_fine() -> None:
     many_leaves = with_in(V0, In.TAP_BIP32_DERIVATION, b"\x02" + bytes(64) + bytes(8), bytes(32))
     assert Psbt.parse_untrusted(many_leaves)
     assert Psbt.parse_untrusted(with_in(V0, 0xFD, b"", b"\x00\x01"))
+    assert Psbt.parse_untrusted(with_in(V0, In.PARTIAL_SIG, b"\x30", b"\x04" + bytes(64)))
+    assert Psbt.parse_untrusted(with_in(V0, In.TAP_LEAF_SCRIPT, b"\xc0", bytes(33 + 32 * 128)))
+    assert Psbt.parse_untrusted(with_in(V2, In.TIME_LOCKTIME, (500_000_000).to_bytes(4, "little")))
+    assert Psbt.parse_untrusted(lacking(V2, "globals", Global.FALLBACK_LOCKTIME)).tx.locktime == 0
+    for size in (0xFC, 0xFD, 0xFFFF, 0x1_0000):
+        assert Psbt.parse_untrusted(with_in(V0, 0x70, bytes(size)))
+
+
+SAYS: list[tuple[str, bytes]] = [
+    ("unknown PSBT version", with_global(V2, Global.VERSION, (1).to_bytes(4, "little"))),
+    ("the bytes end early", V0.serialize()[:-1]),
+    ("not in the form of BIP-144", with_in(V0, 0, PREVIOUS.to_bytes([b"\x00"]).replace(b"\x00\x01", b"\x00\x02", 1))),
+    ("the unsigned transaction is signed", with_global(V0, Global.UNSIGNED_TX, SIGNED.to_bytes())),
+]
+
+
+@pytest.mark.parametrize(("text", "data"), SAYS, ids=[row[0] for row in SAYS])
+def test_the_first_fault_is_named(text: str, data: bytes) -> None:
+    assert text in str(refused(data))
 
 
 # --- the previous transaction (X1) ------------------------------------------------------------------------------------
@@ -312,10 +347,22 @@ def test_fields() -> None:
 # --- compact sizes ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [0, 0xFC, 0xFD, 0xFFFF, 0x1_0000, 0xFFFF_FFFF, 0x1_0000_0000, 2**64 - 1])
-def test_compact_size(number: int) -> None:
-    from_wide = {1: compact_size(number)[0]}.get(len(compact_size(number)))
-    assert number == (from_wide if from_wide is not None else int.from_bytes(compact_size(number)[1:], "little"))
+SIZES = {
+    0: "00",
+    0xFC: "fc",
+    0xFD: "fdfd00",
+    0xFFFF: "fdffff",
+    0x1_0000: "fe00000100",
+    0xFFFF_FFFF: "feffffffff",
+    0x1_0000_0000: "ff0000000001000000",
+    2**64 - 1: "ff" * 9,
+}
+
+
+@pytest.mark.parametrize(("number", "form"), SIZES.items())
+def test_compact_size(number: int, form: str) -> None:
+    assert compact_size(number).hex() == form
+    assert Reader(bytes.fromhex(form)).compact() == number
 
 
 def test_no_compact_size_beyond_64_bits() -> None:

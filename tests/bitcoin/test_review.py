@@ -15,6 +15,7 @@ from musignet.bitcoin import checks
 from musignet.bitcoin import review as review_module
 from musignet.bitcoin.bip32 import aggregate
 from musignet.bitcoin.checks import Confirm
+from musignet.bitcoin.descriptor import Descriptor
 from musignet.bitcoin.fields import Global, In, Out
 from musignet.bitcoin.group import Bounds, Group, Known
 from musignet.bitcoin.psbt import FieldMap, Psbt
@@ -151,6 +152,7 @@ CASES: list[Case] = [
         lambda: undescribed(0x17, STRANGERS[0][1:], TxOut(1_000_000, P2TR)),
         known=Known(),
     ),
+    Case(Rule.X10, "our internal key alone, another output", lambda: internal_key_alone(), known=Known()),
     Case(Rule.X10, "a nonce for the wrong parity", lambda: contribution(0x1B, MEMBER, OTHER_PARITY)),
     Case(Rule.X10, "a partial for the untweaked key", lambda: contribution(0x1C, MEMBER, OWN.aggregate)),
     Case(Rule.X11, "another order", lambda: listed(KEYS[::-1])),
@@ -181,6 +183,11 @@ CASES: list[Case] = [
 def said_nothing() -> Psbt:
     made = psbt()
     return Psbt.parse_untrusted(made.with_input(1, made.inputs[1].without(In.WITNESS_UTXO)).serialize())
+
+
+def internal_key_alone() -> Psbt:
+    made = undescribed(0x17, OWN.internal[1:], TxOut(9, P2TR))
+    return made.with_input(0, made.inputs[0].without(In.MUSIG2_PARTICIPANTS))
 
 
 def no_outputs() -> Psbt:
@@ -322,6 +329,34 @@ def test_a_taproot_witness_without_an_annex() -> None:
     assert accepted(foreign(TxOut(5000, EXTERNAL), (In.FINAL_SCRIPTWITNESS, b"", pubkey_hash)))
 
 
+def test_a_strangers_script_path_is_the_strangers() -> None:
+    leaf = (In.TAP_LEAF_SCRIPT, b"\xc0" + OWN.internal[1:], b"\x51\xc0")
+    assert len(accepted(foreign(TxOut(5000, P2TR), leaf)).slots) == 2
+
+
+def test_all_the_coins_there_are() -> None:
+    done = accepted(foreign(TxOut(limits.MONEY_MAX_SAT - 2_000_000, EXTERNAL)))
+    assert done.confirm == {Confirm.TYPE_FEE}
+
+
+def test_the_heaviest_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TX_WEIGHT_MAX_WU", 798)
+    assert accepted(psbt()).weight_wu == 798
+    monkeypatch.setattr(limits, "TX_WEIGHT_MAX_WU", 797)
+    with pytest.raises(RuleBroken, match="rule X17"):
+        accepted(psbt())
+
+
+@pytest.mark.parametrize("path", ["", "/7/*"])
+def test_a_wallet_without_a_change_branch(path: str) -> None:
+    wallet = Group(Descriptor.parse_untrusted(f"tr(musig({xpub('alice')},{xpub('bob')}){path})"), Chain.REGTEST)
+    script = wallet.derive(0, 0).script
+    made = Psbt.create(replace_tx(TX, outputs=(TxOut(1_990_000, script),)), [TxOut(1_000_000, script)] * 2)
+    done = accepted(made, wallet, Known())
+    assert [one.change for one in done.outputs] == [None]
+    assert len(done.slots) == 2
+
+
 def test_contributions_that_are_filed_right() -> None:
     done = accepted(contribution(0x1B, MEMBER, OWN.output))
     assert done.digest == accepted(contribution(0x1C, KEYS[2], OWN.output)).digest
@@ -416,6 +451,7 @@ def test_a_high_share_is_typed(made: Psbt, high: bool) -> None:
 @pytest.mark.parametrize(
     ("bounds", "high"),
     [
+        (Bounds(fee_share_max_percent=0), True),
         (Bounds(fee_cap_sat=2000), False),
         (Bounds(fee_cap_sat=1999), True),
         (Bounds(fee_rate_max_sat_vb=10), False),
@@ -424,6 +460,12 @@ def test_a_high_share_is_typed(made: Psbt, high: bool) -> None:
 )
 def test_a_high_amount_or_rate_is_typed(bounds: Bounds, high: bool) -> None:
     assert accepted(psbt(), group(bounds=bounds)).confirm == ({Confirm.TYPE_FEE} if high else frozenset())
+
+
+@pytest.mark.parametrize(("sent", "high"), [(1_600_000, False), (1_599_999, True)])
+def test_exactly_the_share(sent: int, high: bool) -> None:
+    bounds = Bounds(fee_share_max_percent=25, fee_rate_max_sat_vb=10_000)
+    assert accepted(amounts(sent), group(bounds=bounds)).confirm == ({Confirm.TYPE_FEE} if high else frozenset())
 
 
 TIP = Known(utxos=KNOWN.utxos, last_index=(5, 2), tip_height=1000, now_s=1_700_000_000)

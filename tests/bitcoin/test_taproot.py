@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -105,6 +106,45 @@ SCRIPTS: list[tuple[str, str, str | None]] = [
 @pytest.mark.parametrize(("script", "right"), [row[1:] for row in SCRIPTS], ids=[row[0] for row in SCRIPTS])
 def test_addresses(script: str, right: str | None) -> None:
     assert taproot.address(bytes.fromhex(script), Chain.REGTEST) == right
+
+
+KINDS: list[tuple[str, bool, bool]] = [
+    ("5120" + "07" * 32, True, True),
+    ("5120" + "07" * 31, False, False),
+    ("5120" + "07" * 33, False, False),
+    ("511f" + "07" * 31, False, True),
+    ("5220" + "07" * 32, False, True),
+    ("0020" + "07" * 32, False, True),
+    ("0014" + "07" * 20, False, True),
+    ("6028" + "07" * 40, False, True),
+    ("6029" + "07" * 41, False, False),
+    ("5102" + "07" * 2, False, True),
+    ("5101" + "07", False, False),
+    ("5020" + "07" * 32, False, False),
+    ("6120" + "07" * 32, False, False),
+    ("5121" + "07" * 32, False, False),
+    ("", False, False),
+]
+
+
+@pytest.mark.parametrize(("script", "taproot_", "witness"), KINDS)
+def test_kinds_of_scripts(script: str, taproot_: bool, witness: bool) -> None:
+    out = TxOut(0, bytes.fromhex(script))
+    assert (out.is_taproot, out.is_witness) == (taproot_, witness)
+
+
+def test_libwally_refuses_by_one_error() -> None:
+    refused: list[Callable[[], object]] = [
+        lambda: wally.unsigned_transaction(b"", 0),
+        lambda: wally.finish(b""),
+        lambda: wally.key_path_sighashes(b"", [], []),
+        lambda: wally.segwit_address(b"", Chain.REGTEST),
+        lambda: wally.legacy_address(b"", Chain.REGTEST),
+        lambda: wally.base58check_decode("0"),
+    ]
+    for call in refused:
+        with pytest.raises(wally.WallyError):
+            call()
 
 
 def test_a_legacy_address_of_the_main_network() -> None:

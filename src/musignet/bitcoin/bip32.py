@@ -61,7 +61,7 @@ class Xpub:
             raise InvalidMessage("not an extended public key", expected="xpub or tpub", got=text[:8]) from None
         if raw[:4] in _PRIVATE_VERSIONS:
             raise InvalidMessage("a private key where a public one belongs", hint="move its funds: it was shown")
-        if len(raw) != 78 or raw[:4] not in _VERSIONS:
+        if raw[:4] not in _VERSIONS:
             raise InvalidMessage("not an extended public key", expected="xpub or tpub", got=text[:8])
         xpub = cls(raw[:4], raw[45:], raw[13:45], raw[4], raw[5:9], int.from_bytes(raw[9:13], "big"))
         if not is_point(xpub.point) or (xpub.depth == 0 and (any(xpub.parent) or xpub.number)):

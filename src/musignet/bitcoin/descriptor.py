@@ -266,7 +266,7 @@ def _show_step(step: PathStep) -> str:
 
 # --- grammar ----------------------------------------------------------------------------------------------------------
 
-_MUSIG: Final = re.compile(r"tr\(musig\(([^()]*)\)([^(),]*)(,?)(.*)\)", re.ASCII)
+_MUSIG: Final = re.compile(r"tr\(musig\(([^()]*)\)([^(),]*)(?:,(.*))?\)", re.ASCII)
 _KEY: Final = re.compile(r"(?:\[([0-9a-fA-F]{8})((?:/[^/\[\]]+)*)\])?([0-9A-Za-z]+)((?:/[^/]+)*)", re.ASCII)
 _NUMBER: Final = re.compile(r"(0|[1-9][0-9]{0,9})([h']?)", re.ASCII)
 _MULTIPATH: Final = re.compile(r"<([0-9;]+)>", re.ASCII)
@@ -284,8 +284,8 @@ def _split(body: str) -> tuple[list[str], str]:
             got=body[:10],
             hint="rawtr(), wsh() and other kinds cannot be cosigned here",
         )
-    keys, path, comma, tree = match.groups()
-    if comma or tree:
+    keys, path, tree = match.groups()
+    if tree is not None:
         raise InvalidMessage(
             "a descriptor with a script tree",
             expected="tr(musig(...)...) with a key path only",
@@ -324,8 +324,7 @@ def _origin_path(text: str) -> tuple[int, ...]:
 
 def _number(text: str) -> int:
     match = _NUMBER.fullmatch(text)
-    number = int(match[1]) if match else HARDENED
-    if match is None or number >= HARDENED:
+    if match is None or (number := int(match[1])) >= HARDENED:
         raise InvalidMessage("not a step of a path", expected="0 to 2147483647, h or ' for hardened", got=text[:20])
     return number + (HARDENED if match[2] else 0)
 

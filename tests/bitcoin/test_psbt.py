@@ -165,6 +165,9 @@ def wide(number: int) -> bytes:
     return b"\xff" + number.to_bytes(8, "little")
 
 
+STRANGE_FLAG = PREVIOUS.to_bytes([b"\x00"]).replace(b"\x00\x01", b"\x00\x02", 1)
+
+
 def other_previous() -> bytes:
     one = V0.inputs[0].without(In.WITNESS_UTXO).with_field(In.NON_WITNESS_UTXO, b"", PREVIOUS.to_bytes())
     return V0.with_input(0, one).serialize()
@@ -202,7 +205,7 @@ REFUSED: list[tuple[str, bytes, Rule]] = [
     ("previous transaction of nothing", with_in(V0, In.NON_WITNESS_UTXO, bytes(10)), Rule.X12),
     ("another previous transaction", with_in(V0, In.NON_WITNESS_UTXO, PREVIOUS.to_bytes()), Rule.X1),
     ("another previous transaction alone", other_previous(), Rule.X1),
-    ("a previous transaction with a strange flag", with_in(V0, 0, PREVIOUS.to_bytes([b"\x00"]).replace(b"\x00\x01", b"\x00\x02", 1)), Rule.X12),
+    ("a previous transaction with a strange flag", with_in(V0, 0, STRANGE_FLAG), Rule.X12),
     # One field of each form of the tables:
     ("key data", with_in(V0, In.SIGHASH_TYPE, bytes(4), b"x"), Rule.X12),
     ("xpub of 77 bytes", with_global(V0, Global.XPUB, bytes(4), bytes(77)), Rule.X12),
@@ -267,7 +270,7 @@ def test_the_table_refuses_what_it_says_and_the_samples_are_fine() -> None:
 SAYS: list[tuple[str, bytes]] = [
     ("unknown PSBT version", with_global(V2, Global.VERSION, (1).to_bytes(4, "little"))),
     ("the bytes end early", V0.serialize()[:-1]),
-    ("not in the form of BIP-144", with_in(V0, 0, PREVIOUS.to_bytes([b"\x00"]).replace(b"\x00\x01", b"\x00\x02", 1))),
+    ("not in the form of BIP-144", with_in(V0, 0, STRANGE_FLAG)),
     ("the unsigned transaction is signed", with_global(V0, Global.UNSIGNED_TX, SIGNED.to_bytes())),
 ]
 

@@ -66,7 +66,7 @@ class NetworkError(Exception):
 
     Args:
         text:     what happened, as a sentence without a full stop.
-        expected: what should have come, `got` what came instead; shown as `expected ..., got ...`.
+        expected: what should have come, `got` what came instead; shown as `expected ..., got ...`, or one alone.
         peer:     who it came from, as `text.who` names them; shown as `from ...`.
         hint:     what the reader can do next.
     """
@@ -81,9 +81,13 @@ class NetworkError(Exception):
         parts = [safe(text, _TEXT_MAX_CHARS)]
         if peer:
             parts.append(f" from {safe(peer, _TEXT_MAX_CHARS)}")
-        if expected is not None:
-            parts.append(f": expected {safe(expected, _TEXT_MAX_CHARS)}")
-            parts.append(f", got {safe(got, _TEXT_MAX_CHARS)}" if got is not None else "")
+        facts = [
+            f"{name} {safe(fact, _TEXT_MAX_CHARS)}"
+            for name, fact in (("expected", expected), ("got", got))
+            if fact is not None
+        ]
+        if facts:
+            parts.append(f": {', '.join(facts)}")
         if hint:
             parts.append(f"; {safe(hint, _TEXT_MAX_CHARS)}")
         self.text = "".join(parts)

@@ -61,13 +61,13 @@ SENT_AT_MAX_MS: Final = 2**53 - 1
 # --- one transaction -------------------------------------------------------------------------------------------
 
 PSBT_MAX_BYTES: Final = 512 * KIB
-"""A whole PSBT (THREATS.md X17). 250 inputs of three signers with all their nonces and signatures take 300 KiB."""
+"""A whole PSBT (THREATS.md X17). 250 inputs of three signers with all their nonces and signatures take 280 KiB."""
 
 PSBT_FIELDS_MAX: Final = 16_384
-"""Key-value pairs in one PSBT: at some 250 bytes of Python each 4 MiB. 512 KiB of the shortest pairs would cost 40."""
+"""Key-value pairs in one PSBT: the shortest take 1.2 MiB of Python, where 512 KiB of them would be 130,000 pairs."""
 
 PSBT_INPUTS_MAX: Final = 250
-"""Inputs (X17): what a person can still be asked about, and 145 kWU of key-path spends."""
+"""Inputs (X17): what a person can still be asked about, and 58 kWU of key-path spends."""
 
 PSBT_OUTPUTS_MAX: Final = 250
 """Outputs (X17): every one is shown before anything is signed (X2)."""
@@ -85,10 +85,13 @@ DERIVATION_HINTS_MAX: Final = 2
 """Different (branch, index) pairs tried per input or output. Honest PSBTs name one; each costs a derivation."""
 
 DERIVATION_CACHE_MAX: Final = 8192
-"""Derived keys, and derived addresses, that are remembered: at 500 bytes each 4 MiB."""
+"""Derived keys that are remembered in the process: at some 500 bytes each 4 MiB."""
+
+ADDRESS_CACHE_MAX: Final = 512
+"""Derived addresses that one wallet remembers: 250 inputs, their change and the windows of the gap fit at once."""
 
 AGGREGATE_CACHE_MAX: Final = 256
-"""Key aggregations that are remembered: 0.9 ms for 15 keys, 35 ms for 1,000, and the same few lists again and again."""
+"""Key aggregations that are remembered: 0.5 ms for 15 keys, 33 ms for 1,000, and the same few lists again and again."""
 
 GROUP_KEYS_MAX: Final = 1000
 """Cosigners of one wallet: the largest star that was measured."""
@@ -110,6 +113,17 @@ FEE_SHARE_MAX_PERCENT: Final = 5
 
 FEE_CAP_SAT: Final = 1_000_000
 """The same as an amount: 0.01 BTC."""
+
+# --- one key file -------------------------------------------------------------------------------------------------
+
+KDF_MEMORY_KIB: Final = (19 * KIB, 2 * MIB)
+"""Least and most memory of one guess at a passphrase, in KiB: OWASP's least, and 2 GiB, so that no file exhausts us."""
+
+KDF_PASSES: Final = (2, 10)
+"""Least and most passes over that memory."""
+
+KDF_LANES: Final = (1, 16)
+"""Least and most threads."""
 
 # --- one link --------------------------------------------------------------------------------------------------
 
@@ -160,8 +174,8 @@ class Limits:
     # Reconnecting.
     backoff_min_s: float = 0.25
     """The first retry: most lost links are a restart or a race, over in milliseconds."""
-    backoff_max_s: float = 60.0
-    """The longest wait between retries, before +-30 % jitter: who comes back is met within about a minute."""
+    backoff_max_s: float = 30.0
+    """The longest wait between retries, before +-30 % jitter. A link that lasted 5 s starts again at the shortest."""
 
     # Slots. Strangers can only ever fill these, never memory.
     inbound_slots: int = 64

@@ -36,4 +36,5 @@ def short_key(pubkey: bytes | str) -> str:
 
 def who(label: str, pubkey: bytes | str) -> str:
     """Return how a peer is named in every sentence a person reads: `bob (1f3a09cc)`."""
-    return f"{safe(label)} ({short_key(pubkey)})" if label else f"key {short_key(pubkey)}"
+    short = short_key(pubkey)
+    return f"{safe(label)} ({short})" if label and label != short else f"key {short}"

@@ -245,6 +245,7 @@ def test_keys_are_sorted_after_derivation(shape: str) -> None:
         assert keys == sorted(keys)
         assert {one.member for one in derived.participants} == {0, 1, 2}
         assert derived.aggregate == aggregate(tuple(keys))
+        assert derived == group(shape).descriptor.derive(0, index)
         for one in derived.participants:
             steps = derive(xpub(MEMBERS[one.member]).point, xpub(MEMBERS[one.member]).chaincode, one.path)
             assert (steps[-1].point if steps else xpub(MEMBERS[one.member]).point) == one.pubkey
@@ -323,7 +324,7 @@ def test_locate_without_a_path_or_with_fixed_steps() -> None:
 
 
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "DERIVATION_CACHE_MAX", 3)
+    monkeypatch.setattr(limits, "ADDRESS_CACHE_MAX", 3)
     wallet = Group(Descriptor.parse_untrusted(descriptor_text("aggregate")), Chain.REGTEST)
     scripts = [wallet.derive(0, index).script for index in range(8)]
     assert len(wallet._derived) <= 3

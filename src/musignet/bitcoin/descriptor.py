@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from .. import limits
 from ..chain import Chain
@@ -19,7 +19,7 @@ from . import taproot, wally
 from .bip32 import HARDENED, KeyOrigin, Xpub, aggregate, derive, is_point, synthetic
 from .taproot import Tweak
 
-__all__ = ["Derived", "Descriptor", "KeyExpression", "Participant", "checksum"]
+__all__ = ["Aggregated", "Derived", "Descriptor", "KeyExpression", "Participant", "checksum"]
 
 WILDCARD: Final = "*"
 PathStep: TypeAlias = int | tuple[int, ...] | str
@@ -112,6 +112,15 @@ class Participant:
     """The steps from the key in the descriptor to it."""
 
 
+class Aggregated(NamedTuple):
+    """Participants and what they aggregate to."""
+
+    participants: tuple[Participant, ...]
+    """In aggregation order: KeySort (BIP-390)."""
+    key: bytes
+    """33 bytes, untweaked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Derived:
     """Everything about one address of a descriptor."""
@@ -190,23 +199,30 @@ class Descriptor:
     def _paths(self) -> tuple[tuple[PathStep, ...], ...]:
         return (self.path, *(member.path for member in self.members))
 
-    def derive(self, branch: int, index: int) -> Derived:
-        """Return the address at `branch` (0 where there is no `<0;1>`) and `index` (0 where there is no `*`).
+    def aggregated(self, branch: int, index: int) -> Aggregated:
+        """Return the participants at (branch, index) in aggregation order, and their aggregate.
 
-        Raises: InvalidMessage for a hardened index, or a child that does not exist.
+        It is the same everywhere for a descriptor with a `path`: aggregate once, and give it to `derive`.
         """
         points = [member.at(branch, index) for member in self.members]
         participants = sorted(
             (Participant(point, member, path) for member, (point, path) in enumerate(points)),
             key=lambda one: (one.pubkey, one.member),
         )
-        key = aggregate(tuple(one.pubkey for one in participants))
+        return Aggregated(tuple(participants), aggregate(tuple(one.pubkey for one in participants)))
+
+    def derive(self, branch: int, index: int, aggregated: Aggregated | None = None) -> Derived:
+        """Return the address at `branch` (0 where there is no `<0;1>`) and `index` (0 where there is no `*`).
+
+        Raises: InvalidMessage for a hardened index, or a child that does not exist.
+        """
+        participants, key = aggregated or self.aggregated(branch, index)
         path = _resolve(self.path, branch, index)
         steps = derive(key, synthetic(key, Chain.MAINNET).chaincode, path)
         internal = steps[-1].point if steps else key
         tap, output = taproot.output_key(internal[1:])
         tweaks = (*(Tweak(step.tweak, xonly=False) for step in steps), tap)
-        return Derived(branch, index, tuple(participants), key, path, internal, output, tweaks)
+        return Derived(branch, index, participants, key, path, internal, output, tweaks)
 
     def locate(self, path: tuple[int, ...]) -> tuple[int, int] | None:
         """Return the (branch, index) that a path ends in, or None where it is no path of this descriptor.

@@ -63,13 +63,14 @@ class Group:
             RuleBroken (X7) when a key is of another network.
     """
 
-    __slots__ = ("_derived", "bounds", "chain", "descriptor")
+    __slots__ = ("_aggregated", "_derived", "bounds", "chain", "descriptor")
 
     def __init__(self, descriptor: Descriptor, chain: Chain, bounds: Bounds | None = None) -> None:
         self.descriptor: Final = descriptor
         self.chain: Final = chain
         self.bounds: Final = bounds or Bounds()
         self._derived: dict[tuple[int, int], Derived] = {}
+        self._aggregated = descriptor.aggregated(0, 0) if descriptor.path else None
         points = {_point(member.key) for member in descriptor.members}
         if not 2 <= len(points) == len(descriptor.members):
             raise InvalidMessage(
@@ -90,8 +91,8 @@ class Group:
         if derived is None:
             if not 0 <= branch < self.descriptor.branches or (index and not self.descriptor.ranged):
                 raise InvalidMessage("no such address in this wallet", got=f"branch {branch}, index {index}")
-            derived = self.descriptor.derive(branch, index)
-            if len(self._derived) >= limits.DERIVATION_CACHE_MAX:
+            derived = self.descriptor.derive(branch, index, self._aggregated)
+            if len(self._derived) >= limits.ADDRESS_CACHE_MAX:
                 self._derived.clear()
             self._derived[at] = derived
         return derived

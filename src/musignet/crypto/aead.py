@@ -10,6 +10,7 @@ from typing import Final
 
 from cryptography.exceptions import InvalidTag as AeadError
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305 as Aead
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 __all__ = ["TAG_BYTES", "Aead", "AeadError", "argon2id", "hkdf2"]
 
@@ -25,7 +26,5 @@ def hkdf2(salt: bytes, material: bytes) -> tuple[bytes, bytes]:
 
 def argon2id(passphrase: bytes, salt: bytes, *, memory_kib: int, passes: int, lanes: int) -> bytes:
     """Return a 32-byte key from a passphrase. The caller bounds the parameters: they are the cost."""
-    from cryptography.hazmat.primitives.kdf.argon2 import Argon2id  # only key files need it
-
     kdf = Argon2id(salt=salt, length=32, iterations=passes, lanes=lanes, memory_cost=memory_kib)
     return kdf.derive(passphrase)

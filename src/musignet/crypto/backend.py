@@ -116,7 +116,7 @@ def secret_zero(secret: Handle) -> None:
 
 
 def keypair_at(memory: Handle, offset: int) -> Handle:
-    """Return the key pair that lies at `offset` of a view; `KEYPAIR_BYTES` must fit."""
+    """Return the key pair at `offset` of a view; `KEYPAIR_BYTES` must fit. The caller keeps the view alive."""
     return ffi.cast("secp256k1_keypair *", memory + offset)
 
 
@@ -228,7 +228,8 @@ def aggregate(points: tuple[bytes, ...]) -> bytes:
 def ecdh(secret32: Handle, point: Handle) -> bytes:
     """Return SHA256 of the compressed shared point, as BOLT 8 defines it. 32 bytes."""
     out = _new(_HASH_T)
-    if _ecdh(_CTX, out, point, secret32, _NULL, _NULL) != 1:
+    # libsecp256k1 reports an unparsed point to the callback alone, and goes on with it.
+    if _ecdh(_CTX, out, point, secret32, _NULL, _NULL) != 1 or _refusal.reason:
         raise _refused("ECDH")
     return bytes(_buffer(out))
 
@@ -248,4 +249,7 @@ def schnorr_verify(xonly: Handle, message: bytes, signature: bytes) -> bool:
     """Return whether a BIP-340 signature over `message` (any length) holds. A wrong length is simply False."""
     if len(signature) != SIGNATURE_BYTES:
         return False
-    return bool(_schnorr_verify(_CTX, signature, message, len(message), xonly) == 1)
+    if _schnorr_verify(_CTX, signature, message, len(message), xonly) == 1:
+        return True
+    _refusal.reason = ""  # an unparsed handle is simply False too; its reason is not the next refusal's
+    return False

@@ -99,8 +99,14 @@ class Identity:
             raise LocalError(f"cannot use {self!r}: {error}", hint=_WIPED_HINT) from None
 
     def secret_for_storage(self) -> bytearray:
-        """Return the 32 secret bytes for an encrypted key file. The caller overwrites them once they are written."""
-        return bytearray(self._secret.view[0 : backend.SECRET_BYTES])
+        """Return the 32 secret bytes for an encrypted key file. The caller overwrites them once they are written.
+
+        Raises: LocalError when the identity was wiped: zeros must not replace a key file.
+        """
+        secret = bytearray(self._secret.view[0 : backend.SECRET_BYTES])
+        if not any(secret):
+            raise LocalError(f"cannot store {self!r}", hint=_WIPED_HINT)
+        return secret
 
     def wipe(self) -> None:
         """Forget the secret now. Signing and connecting raise LocalError from here on."""
@@ -132,12 +138,20 @@ class Ephemeral:
             raise AuthenticationError(f"not a secret key: {error}") from None
 
     def ecdh(self, other: PublicKey) -> bytes:
-        """Return SHA256 of the compressed shared point (BOLT 8). 32 bytes, secret."""
-        return backend.ecdh(self._secret, other.point)
+        """Return SHA256 of the compressed shared point (BOLT 8). 32 bytes, secret. Raises LocalError once wiped."""
+        try:
+            return backend.ecdh(self._secret, other.point)
+        except backend.BackendError as error:
+            raise LocalError(f"cannot use {self!r}: {error}", hint="it was wiped: it serves one handshake") from None
 
     def wipe(self) -> None:
         """Overwrite the secret."""
         backend.secret_zero(self._secret)
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise TypeError("an Ephemeral cannot be copied or pickled")
+
+    __copy__ = __deepcopy__ = __reduce_ex__ = __reduce__ = _refuse
 
     def __repr__(self) -> str:
         return f"<Ephemeral {short_key(self.pubkey)}>"

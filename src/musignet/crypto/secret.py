@@ -64,7 +64,12 @@ class SecretBuffer:
         self._finalizer = weakref.finalize(self, _wipe, memory)
 
     def load(self, secret: bytes | bytearray | memoryview, offset: int = 0) -> None:
-        """Copy `secret` to `offset`. The caller's own copy is the caller's to wipe."""
+        """Copy `secret` to `offset`. The caller's own copy is the caller's to wipe.
+
+        Raises: ValueError when it does not fit, or the buffer was wiped: nothing would wipe it a second time.
+        """
+        if not self._finalizer.alive:
+            raise ValueError("this SecretBuffer was wiped; make another one")
         if offset < 0 or offset + len(secret) > self.size:
             raise ValueError(f"secret: {len(secret)} bytes at {offset} do not fit in {self.size}")
         self.view[offset : offset + len(secret)] = bytes(secret)

@@ -44,6 +44,10 @@ _CLOSE: Final = 4
 _HEAD: Final = 2 + TAG_BYTES
 _ID: Final = limits.MESSAGE_ID_BYTES
 _ZERO_ACKS: Final = b"\0"
+_PRIORITIES: Final = limits.PRIORITIES
+_FRAGMENT: Final = limits.FRAGMENT_BYTES
+_WHOLE_HEADS: Final = tuple(bytes((_WHOLE << 4 | priority, 0)) for priority in Priority)
+"""The header of a whole envelope without acknowledgements, which most frames have."""
 
 
 class Established(Struct, frozen=True, gc=False):
@@ -88,12 +92,11 @@ class ReassemblyBudget:
 class _Incoming:
     """A message of one priority that is still being fragmented in."""
 
-    __slots__ = ("held", "parts", "total")
+    __slots__ = ("data", "total")
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.held = 0
-        self.parts: list[memoryview] = []
+        self.data = bytearray()  # copied out of its frames: a fragment may be one byte in a frame of acknowledgements
 
 
 class _Outgoing:
@@ -122,11 +125,15 @@ class SecureChannel:
         self._body: tuple[int, bytes] | None = None
         self._acts = 0
         self._incoming: dict[int, _Incoming] = {}
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []
         self._out: list[bytes] = []
-        self._queues: tuple[deque[_Outgoing], ...] = tuple(deque() for _ in Priority)
+        self._queues: dict[
+            int, deque[_Outgoing]
+        ] = {}  # only of priorities that something waits in: most links are idle
         self._acks: list[bytes] = []
         self._closing: bytes | None = None
+        self.frames_received = 0
+        """Whole frames that arrived and decrypted."""
         self.queued_bytes = 0
         """Bytes of envelopes accepted by `send` and not yet encrypted."""
         if isinstance(handshake, Initiator):
@@ -191,7 +198,7 @@ class SecureChannel:
             ReceiveError:   a frame that does not decrypt or breaks the rules of this module.
         """
         if self._events:
-            return self._events.popleft()
+            return self._events.pop(0)
         if self._failed is not None:
             raise self._failed
         try:
@@ -200,10 +207,9 @@ class SecureChannel:
             else:
                 self._next_frame(self._keys)
         except Exception as error:
-            self._failed = error
-            self._release()
+            self._fail(error)
             raise
-        return self._events.popleft() if self._events else None
+        return self._events.pop(0) if self._events else None
 
     def _take(self, size: int) -> bytes | bytearray | None:
         at = self._at
@@ -243,18 +249,23 @@ class SecureChannel:
         cipher = keys.receiving
         try:
             while not self._events:
+                data, at = self._in, self._at
+                left = len(data) - at
                 if self._body is None:
-                    sealed = self._take(_HEAD)
-                    if sealed is None:
+                    if left < _HEAD:
                         return
-                    length, nonce = cipher.open_length_untrusted(sealed)
-                    self._body = (length + TAG_BYTES, nonce)
-                size, nonce = self._body
-                sealed = self._take(size)
-                if sealed is None:
+                    length, nonce = cipher.open_length_untrusted(data[at : at + _HEAD])
+                    size = length + TAG_BYTES
+                    at += _HEAD
+                    left -= _HEAD
+                else:
+                    size, nonce = self._body
+                if left < size:
+                    self._at, self._body = at, (size, nonce)
                     return
-                self._body = None
-                self._frame_untrusted(cipher.open_body_untrusted(nonce, sealed))
+                self._at, self._body = at + size, None
+                self.frames_received += 1
+                self._frame_untrusted(cipher.open_body_untrusted(nonce, data[at : at + size]))
         except AeadError:
             raise ReceiveError(
                 "a frame does not decrypt", hint="bytes were changed, lost or reordered on the way; the link is closed"
@@ -265,7 +276,7 @@ class SecureChannel:
             raise ReceiveError("a frame without a header", expected="at least 2 bytes", got=len(frame))
         kind, priority = frame[0] >> 4, frame[0] & 0x0F
         start = 2 + _ID * frame[1]
-        if len(frame) < start or priority >= limits.PRIORITIES:
+        if len(frame) < start or priority >= _PRIORITIES:
             raise ReceiveError(
                 "a malformed frame header", expected="a priority below 4 and all acknowledged ids", got=frame[:2].hex()
             )
@@ -306,29 +317,37 @@ class SecureChannel:
         if incoming is None or not data:
             raise ReceiveError("a fragment of no message", got=Priority(priority).name)
         budget = self._budget
-        incoming.held += len(data)
-        if incoming.held > incoming.total:
+        held = len(incoming.data) + len(data)
+        if held > incoming.total:
             raise ReceiveError(
-                "a message longer than it said", expected=f"{incoming.total} bytes", got=f"{incoming.held} or more"
+                "a message longer than it said", expected=f"{incoming.total} bytes", got=f"{held} or more"
             )
         budget.held_bytes += len(data)
-        incoming.parts.append(data)
+        incoming.data += data
         if budget.held_bytes > budget.max_bytes:
             raise ReceiveError(
                 "too many incomplete messages in this node",
                 expected=f"at most {budget.max_bytes} bytes held",
                 got=budget.held_bytes,
             )
-        if incoming.held == incoming.total:
+        if held == incoming.total:
             del self._incoming[priority]
             budget.held_bytes -= incoming.total
-            self._events.append(EnvelopeReceived(b"".join(incoming.parts)))
+            self._events.append(EnvelopeReceived(bytes(incoming.data)))
 
     def _release(self) -> None:
         """Give back what incomplete messages hold of the shared budget."""
         for incoming in self._incoming.values():
-            self._budget.held_bytes -= sum(map(len, incoming.parts))
+            self._budget.held_bytes -= len(incoming.data)
         self._incoming.clear()
+
+    def _fail(self, error: Exception) -> None:
+        """Be dead: what is still queued in either direction stays here, also the answer to an act that held."""
+        self._failed = error
+        if self._handshake is not None:
+            self._handshake.wipe()
+        self._events.clear()
+        self._release()
 
     def connection_lost(self) -> None:
         """The connection is gone: give back what incomplete messages held. Call it once, whatever happened before."""
@@ -350,7 +369,10 @@ class SecureChannel:
             raise SendError("an empty message")
         if self._closing is not None:
             raise SendError("this link is closing", hint="send again when the peer is connected")
-        self._queues[priority].append(_Outgoing(envelope))
+        queue = self._queues.get(priority)
+        if queue is None:
+            queue = self._queues[priority] = deque()
+        queue.append(_Outgoing(envelope))
         self.queued_bytes += len(envelope)
 
     def acknowledge(self, message_id: bytes) -> None:
@@ -365,13 +387,17 @@ class SecureChannel:
     @property
     def pending(self) -> bool:
         """Whether `data_to_send` would return anything."""
-        return bool(self._out or (self._keys is not None and (self.queued_bytes or self._acks or self._closing)))
+        if not (self.queued_bytes or self._acks or self._out or self._closing) or self._failed is not None:
+            return False
+        return bool(self._out) or self._keys is not None
 
     def data_to_send(self, max_bytes: int = limits.MESSAGE_MAX_BYTES) -> list[bytes]:
         """Return pieces for the connection, in order; about `max_bytes` of them. More may be `pending` afterwards.
 
         Call it again when the connection took them: what is still queued here can be overtaken by urgent messages.
         """
+        if self._failed is not None:
+            return []
         out, self._out = self._out, []
         keys = self._keys
         if keys is None:
@@ -399,21 +425,30 @@ class SecureChannel:
 
     def _next_outgoing(self) -> bytes:
         """Return the next frame of the most urgent message."""
-        priority, queue = next((p, q) for p, q in enumerate(self._queues) if q)
-        message = queue[0]
+        priority = min(self._queues)
+        message = self._queues[priority][0]
         data, sent = message.data, message.sent
         total = len(data)
-        if total <= limits.FRAGMENT_BYTES:
-            queue.popleft()
+        if total <= _FRAGMENT:
+            self._next_message(priority)
             self.queued_bytes -= total
-            return bytes((_WHOLE << 4 | priority,)) + self._take_acks() + data
-        piece = memoryview(data)[sent : sent + limits.FRAGMENT_BYTES]
+            if not self._acks:
+                return _WHOLE_HEADS[priority] + data
+            return b"".join((_WHOLE_HEADS[priority][:1], self._take_acks(), data))
+        piece = memoryview(data)[sent : sent + _FRAGMENT]
         message.sent = sent + len(piece)
         self.queued_bytes -= len(piece)
         if message.sent == total:
-            queue.popleft()
+            self._next_message(priority)
         head = bytes((_NEXT << 4 | priority,)) if sent else bytes((_FIRST << 4 | priority,))
         return b"".join((head, self._take_acks(), b"" if sent else total.to_bytes(4, "big"), piece))
+
+    def _next_message(self, priority: int) -> None:
+        """The first message of this priority has left."""
+        queue = self._queues[priority]
+        queue.popleft()
+        if not queue:
+            del self._queues[priority]
 
     def __repr__(self) -> str:
         state = f"with {short_key(self._keys.peer.compressed)}" if self._keys else "in its handshake"

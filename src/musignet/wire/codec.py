@@ -37,7 +37,7 @@ class Codec(Generic[RecordT]):
         """Return the one encoding. Bounds are checked when decoding: `check` does both."""
         return _encode(record)
 
-    def decode_untrusted(self, data: bytes | memoryview) -> RecordT:
+    def decode_untrusted(self, data: bytes) -> RecordT:
         """Return the record that `data` encodes.
 
         Raises: SerializationError for anything that is not exactly one canonical encoding within bounds.

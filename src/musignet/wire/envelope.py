@@ -163,21 +163,23 @@ class Message:
 class SignedMessage(Message):
     """A message with a signature that nobody has checked yet."""
 
-    __slots__ = ("body", "digest", "raw")
+    __slots__ = ("body", "digest", "id", "raw")
+
+    body: Body
+    raw: bytes
+    digest: bytes
+    id: bytes
+    """The message id: 16 bytes of the digest of the body."""
 
     def __init__(self, body: Body, raw: bytes, digest: bytes) -> None:
         self.body = body
         self.raw = raw
         self.digest = digest
+        self.id = digest[: limits.MESSAGE_ID_BYTES]
         self.type = _KINDS.get(body.type, body.type)
         self.sender = body.label
         self.payload = body.payload
         self.session = body.session
-
-    @property
-    def id(self) -> bytes:
-        """The message id: 16 bytes of the digest of the body."""
-        return self.digest[: limits.MESSAGE_ID_BYTES]
 
     @property
     def sender_key(self) -> bytes:
@@ -347,5 +349,5 @@ def _parse_untrusted(data: bytes) -> tuple[Body, bytes, bytes]:
         raise SerializationError(
             "not a message", expected=f"{_SIG + 1} to {limits.MESSAGE_MAX_BYTES} bytes", got=f"{len(data)} bytes"
         )
-    encoded = memoryview(data)[_SIG:]
+    encoded = data[_SIG:]  # a copy: comparing bytes with a memoryview goes byte by byte
     return _codec.decode_untrusted(encoded), data, _digest(encoded)

@@ -16,6 +16,7 @@ __all__ = [
     "Abort",
     "Ack",
     "Chain",
+    "CloseCode",
     "Discovery",
     "Error",
     "MessageType",
@@ -66,7 +67,7 @@ _PRIORITIES: Final[dict[int, Priority]] = {
     MessageType.PARTIAL_SIGNATURE: Priority.ROUND_2,
     MessageType.TRANSACTION_COMPLETE: Priority.ROUND_2,
     MessageType.PUBLIC_NONCE: Priority.ROUND_1,
-    MessageType.PEER_ANNOUNCEMENT: Priority.CONTROL,
+    MessageType.PEER_ANNOUNCEMENT: Priority.ROUND_2,  # nothing may overtake the first message of a link
     MessageType.PING: Priority.CONTROL,
     MessageType.PONG: Priority.CONTROL,
     MessageType.ERROR: Priority.CONTROL,
@@ -74,6 +75,22 @@ _PRIORITIES: Final[dict[int, Priority]] = {
     MessageType.ACK: Priority.CONTROL,
     MessageType.APPROVAL: Priority.CONTROL,
 }
+
+
+class CloseCode(IntEnum):
+    """Why a link is closed, in its close notice."""
+
+    DONE = 0
+    """The owner hung up."""
+    DUPLICATE = 1
+    """Another link to the same peer stays."""
+    GOING_AWAY = 2
+    """The node stops; it may come back."""
+    FAULT = 3
+    """The other side broke a rule; the text says which."""
+    SILENT = 4
+    """Nothing was heard for too long."""
+
 
 PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
     MessageType.DISCOVERY: limits.BEACON_MAX_BYTES,

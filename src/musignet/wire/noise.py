@@ -7,6 +7,7 @@ the outside is the same; `reason` holds BOLT 8's own name for it, for our log an
 from __future__ import annotations
 
 from hashlib import sha256
+from struct import Struct
 from typing import Final
 
 from ..crypto.aead import Aead, AeadError, hkdf2
@@ -32,8 +33,10 @@ ACT_ONE_BYTES: Final = 50
 ACT_TWO_BYTES: Final = 50
 ACT_THREE_BYTES: Final = 66
 
-_NONCE_0: Final = bytes(12)
-_NONCE_1: Final = bytes(4) + (1).to_bytes(8, "little")
+_nonce: Final = Struct("<4xQ").pack
+"""BOLT 8: 32 zero bits, then the counter, little-endian."""
+_NONCE_0: Final = _nonce(0)
+_NONCE_1: Final = _nonce(1)
 _CHAIN_0: Final = sha256(b"Noise_XK_secp256k1_ChaChaPoly_SHA256").digest()
 
 
@@ -68,7 +71,7 @@ class Cipher:
             self._aead = Aead(self._key)
             count = 0
         self._count = count + 2
-        return b"\0\0\0\0" + count.to_bytes(8, "little"), b"\0\0\0\0" + (count + 1).to_bytes(8, "little")
+        return _nonce(count), _nonce(count + 1)
 
     def seal(self, plaintext: bytes) -> tuple[bytes, bytes]:
         """Return a packet in two pieces, to be sent one after the other. `plaintext` has at most 65,535 bytes."""
@@ -107,7 +110,9 @@ class Keys:
 class _Handshake:
     """The symmetric state both sides share: chaining key, hash, our static key."""
 
-    __slots__ = ("_chain", "_hash", "_identity", "_key")
+    __slots__ = ("_chain", "_ephemeral", "_hash", "_identity", "_key")
+
+    _ephemeral: Ephemeral | None
 
     def __init__(self, identity: Identity, prologue: bytes, responder_key: bytes) -> None:
         self._identity = identity
@@ -133,6 +138,11 @@ class _Handshake:
             raise HandshakeError(reason) from None
         self._mix_hash(sealed)
         return plaintext
+
+    def wipe(self) -> None:
+        """Forget the ephemeral key. Called by whoever gives a handshake up; a finished one has done it."""
+        if self._ephemeral is not None:
+            self._ephemeral.wipe()
 
     def _split(self) -> tuple[bytes, bytes]:
         return hkdf2(self._chain, b"")
@@ -160,7 +170,9 @@ class Initiator(_Handshake):
     Args: `ephemeral` is 32 fresh random bytes, `responder` the static key of whoever is dialled.
     """
 
-    __slots__ = ("_ephemeral", "_responder")
+    __slots__ = ("_responder",)
+
+    _ephemeral: Ephemeral
 
     def __init__(self, identity: Identity, responder: PublicKey, ephemeral: bytes, prologue: bytes = PROLOGUE) -> None:
         super().__init__(identity, prologue, responder.compressed)
@@ -199,12 +211,11 @@ class Responder(_Handshake):
     Args: `ephemeral` is 32 fresh random bytes.
     """
 
-    __slots__ = ("_ephemeral", "_random")
-
-    _ephemeral: Ephemeral
+    __slots__ = ("_random",)
 
     def __init__(self, identity: Identity, ephemeral: bytes, prologue: bytes = PROLOGUE) -> None:
         super().__init__(identity, prologue, identity.pubkey)
+        self._ephemeral = None
         self._random = ephemeral  # its point is computed only once act one held: refusing a forged one is cheaper
 
     def act_two(self, act_one: bytes) -> bytes:
@@ -217,10 +228,10 @@ class Responder(_Handshake):
         self._mix_hash(data[:33])
         self._mix_key(self._identity.ecdh(remote))
         self._open(_NONCE_0, data[33:], "ACT1_BAD_TAG")
-        self._ephemeral = Ephemeral(self._random)
-        self._mix_hash(self._ephemeral.pubkey)
-        self._mix_key(self._ephemeral.ecdh(remote))
-        return b"\0" + self._ephemeral.pubkey + self._seal(_NONCE_0, b"")
+        ephemeral = self._ephemeral = Ephemeral(self._random)
+        self._mix_hash(ephemeral.pubkey)
+        self._mix_key(ephemeral.ecdh(remote))
+        return b"\0" + ephemeral.pubkey + self._seal(_NONCE_0, b"")
 
     def finish(self, act_three: bytes) -> Keys:
         """Check act three and return the open channel; `peer` is the dialler's static key, which it proved to hold.
@@ -228,6 +239,8 @@ class Responder(_Handshake):
         Raises: HandshakeError for 66 bytes that continue no handshake of ours.
         """
         data = _act(3, act_three, ACT_THREE_BYTES)
+        if self._ephemeral is None:
+            raise HandshakeError("ACT3_BEFORE_ACT1")
         static = self._open(_NONCE_1, data[:49], "ACT3_BAD_CIPHERTEXT")
         remote = _point(static, "ACT3_BAD_PUBKEY")
         self._mix_key(self._ephemeral.ecdh(remote))

@@ -1,0 +1,51 @@
+# Needs only make and python3 (3.11 or newer); everything else is installed into .venv, in the versions of requirements/lock.txt.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+VECTORS := $(wildcard ../shared/vectors)
+
+help: ## print these lines
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1|/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
+
+demo: $(READY) ## run the main job: nodes in processes of their own; options in ARGS="..."
+	$(BIN)/musignet demo $(ARGS)
+
+test: $(READY) ## all tests, with branch coverage; some of them, without it: ARGS="tests/wire -x"
+	$(BIN)/python -m pytest $(or $(ARGS),--cov --cov-fail-under=90)
+
+lint: $(READY) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## mypy --strict on src
+	$(BIN)/mypy --strict src
+
+check: export MUSIGNET_VECTORS ?= $(if $(VECTORS),required)
+check: lint types test ## everything CI runs
+
+bench: $(READY) ## measure; the table and the case in ARGS="link"
+	$(BIN)/python -m bench $(or $(ARGS),link)
+
+lock: ## resolve requirements/lock.txt again; newer versions with ARGS=--upgrade
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet uv
+	build/lock/bin/uv pip compile pyproject.toml --group test --group lint --group bench --group build \
+	    --constraint requirements/constraints.txt --universal --python-version 3.11 --generate-hashes \
+	    --no-annotate --custom-compile-command "make lock" --quiet --output-file requirements/lock.txt $(ARGS)
+
+clean: ## remove what make has made
+	rm -rf .venv build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find src tests bench examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(READY): pyproject.toml requirements/lock.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "MuSigNet needs Python 3.11 or newer, not $$($(PYTHON) --version 2>&1); try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lock.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: help demo test lint types check bench lock clean

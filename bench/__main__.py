@@ -1,0 +1,78 @@
+"""`python -m bench CASE`: measure, print a table of ratios, and write JSON.
+
+python -m bench link --json link.json           measure the link, side by side with its floors and two peers
+python -m bench report link.json                print that file as bench/RESULTS.md has it
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+
+from .link.plan import CONTESTANTS, MEASURES
+from .link.run import run
+from .report import markdown, table
+from .sides import BenchError
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure MuSigNet beside its floors.")
+    cases = parser.add_subparsers(dest="case", required=True)
+    link = cases.add_parser("link", help="round trip, throughput, broadcast, dialling, memory, import")
+    link.add_argument("--only", action="append", choices=[m.name for m in MEASURES], help="one measure; repeatable")
+    link.add_argument("--against", action="append", choices=CONTESTANTS, help="one contestant; repeatable")
+    link.add_argument("--rounds", type=int, help="alternating rounds (5; with --quick 2)")
+    link.add_argument("--quick", action="store_true", help="small samples: shows that it runs, not how fast")
+    link.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
+    link.add_argument("--profile", type=Path, metavar="DIR", help="cProfile every child into DIR; the figures suffer")
+    report = cases.add_parser("report", help="Markdown from a JSON file of `link`")
+    report.add_argument("file", type=Path)
+    return parser
+
+
+def _said(argv: list[str]) -> str:
+    """Return the command without the paths of the one who ran it."""
+    options = iter(argv)
+    kept = []
+    for option in options:
+        if option in ("--json", "--profile"):
+            next(options)
+        elif not option.startswith(("--json=", "--profile=")):
+            kept.append(option)
+    return " ".join(["python -m bench", *kept])
+
+
+def main(argv: list[str]) -> int:
+    options = _arguments().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the children are closed on the way out
+    if options.case == "report":
+        print(markdown(json.loads(options.file.read_text())), end="")
+        return 0
+    if options.profile is not None:
+        options.profile.mkdir(parents=True, exist_ok=True)
+    try:
+        results = run(
+            only=options.only,
+            against=options.against,
+            rounds=options.rounds or (2 if options.quick else 5),
+            quick=options.quick,
+            profile=options.profile,
+            command=_said(argv),
+        )
+    except BenchError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the children are gone", file=sys.stderr)
+        return 130
+    print(table(results))
+    if options.json is not None:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

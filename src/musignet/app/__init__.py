@@ -1,0 +1,1 @@
+"""The command `musignet`. Everything it does, a program can do with the library."""

@@ -1,0 +1,420 @@
+"""The real driver: feeds a `Node` from a transport and the clock, and performs its effects.
+
+Feed, take the effects, perform them in order, flush, arm the one timer. It decides nothing: whatever needs a decision
+belongs into the node.
+
+Bytes become a `VerifiedMessage` here, before the node sees them. When one read brings many messages, a second thread
+verifies half of them: the C call releases the GIL, so two cores verify nearly twice as many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from secrets import token_bytes
+from typing import Any, Final
+
+from ..crypto.keys import Identity
+from ..errors import NetworkError, PeerError
+from ..node.config import NodeConfig
+from ..node.core import Node
+from ..node.effects import (
+    Acknowledge,
+    Connect,
+    Disconnect,
+    Effect,
+    Fault,
+    MessageArrived,
+    News,
+    PeerDown,
+    PeerUp,
+    Publish,
+    Reply,
+    Send,
+    Undelivered,
+)
+from ..node.inputs import (
+    Acknowledged,
+    ConnectFailed,
+    Input,
+    MessageReceived,
+    MessageRefused,
+    PeerConnected,
+    PeerLost,
+    Woken,
+)
+from ..text import safe, short_key
+from ..wire.channel import CloseReceived
+from ..wire.envelope import Gate, VerifiedMessage
+from .transport.base import Connection, Transport
+
+__all__ = ["Driver", "guarded", "guarded_await"]
+
+logger = logging.getLogger("musignet")
+
+_PATIENCE_TURNS: Final = 3
+"""Turns of the loop that an acknowledgement waits for an answer to take it along: a handler is woken in the first, a
+task that this handler wakes runs in the second. An acknowledgement of its own would wake the peer once more."""
+
+
+class Driver:
+    """Runs one node on an event loop. `NetworkService` is its face.
+
+    Args:
+        deliver: called with each message for the application, its key first.
+        tell:    called with everything else that the node publishes.
+        admit:   called with the key of an unknown peer that connected and its address; True lets it in, after the
+                 callee has put it into the book.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        config: NodeConfig,
+        *,
+        deliver: Callable[[bytes, VerifiedMessage], None],
+        tell: Callable[[News], None],
+        admit: Callable[[Connection], bool],
+    ) -> None:
+        self.node = Node(identity, config, token_bytes)
+        self._deliver = deliver
+        self._tell = tell
+        self._admit = admit
+        self._limits = config.limits
+        self._transport: Transport
+        self._loop: asyncio.AbstractEventLoop
+        self._connections: dict[int, tuple[Connection, Gate]] = {}
+        self._inputs: deque[Input] = deque()
+        self._busy = False
+        self._news: deque[News] = deque()
+        self._to_flush: dict[int, Connection] = {}
+        self._acks_to_flush: dict[int, Connection] = {}
+        self._turns = 0
+        self._requests = 0
+        self._asked = 0
+        self._replies: dict[int, Reply] = {}
+        self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed: float | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._clock_start = time.time() - time.monotonic()
+        self._lines = _LinesPerSecond(config.limits.log_lines_per_s)
+
+    def now(self) -> float:
+        """Seconds since 1970 that never go back: the wall clock at the start, then the monotonic one."""
+        return self._clock_start + time.monotonic()
+
+    async def start(self, transport: Transport) -> None:
+        """Begin to run on the current event loop. The transport has this driver as its sink."""
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+        await transport.start()
+
+    async def stop(self) -> None:
+        """Close the transport, end what this driver began. The node was told to stop before."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._transport.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+
+    # --- commands -----------------------------------------------------------------------------------------------------
+
+    def submit(self, command: Callable[..., Input], *args: Any) -> asyncio.Future[int] | int:
+        """Give the node the command `command(request, *args)`.
+
+        Returns: the reply's count of peers when the node answered at once, else a future of it.
+        Raises:  the error of an immediate reply.
+        """
+        self._requests += 1
+        request = self._asked = self._requests
+        self.feed(command(request, *args))
+        reply = self._replies.pop(request, None)
+        if reply is None:
+            future = self._waiting[request] = self._loop.create_future()
+            future.add_done_callback(lambda _: self._waiting.pop(request, None))
+            return future
+        if reply.error is not None:
+            raise reply.error
+        return reply.peers
+
+    def feed(self, event: Input) -> None:
+        """Give the node one input, and perform what it asks for."""
+        self._inputs.append(event)
+        self._run()
+
+    def _run(self) -> None:
+        """Give the node every input that waits. Called from inside, the inputs join those being given."""
+        if self._busy:
+            return
+        self._busy = True
+        inputs, handle, now = self._inputs, self.node.handle, self.now()
+        try:
+            while inputs:
+                for effect in handle(inputs.popleft(), now):
+                    _PERFORM[type(effect)](self, effect)
+        finally:
+            self._busy = False
+        self._settle()
+
+    def _settle(self) -> None:
+        """After the effects: write, arm the timer, tell the application. In that order, so that it may call back in."""
+        if self._to_flush:
+            connections, self._to_flush = self._to_flush, {}
+            for number, connection in connections.items():
+                connection.flush()
+                self._acks_to_flush.pop(number, None)
+        deadline = self.node.next_deadline()
+        if deadline is not None and (self._armed is None or deadline < self._armed):
+            self._arm(deadline)
+        while self._news:
+            news = self._news.popleft()
+            if isinstance(news, MessageArrived):
+                self._deliver(news.key, news.message)
+            else:
+                self._log(news)
+                guarded(self._tell, news)
+        if self._acks_to_flush:
+            self._soon()
+
+    def _arm(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = deadline
+        self._timer = self._loop.call_later(max(0.0, deadline - self.now()), self._wake)
+
+    def _wake(self) -> None:
+        self._armed = self._timer = None
+        self.feed(Woken())
+        deadline = self.node.next_deadline()
+        if deadline is not None and self._armed is None:
+            self._arm(deadline)
+
+    def throttle(self, key: bytes, on: bool) -> None:
+        """Stop reading from a peer whose messages the application has not handled yet; or go on."""
+        for connection, _ in self._connections.values():
+            if connection.peer.compressed == key:
+                (connection.pause_reading if on else connection.resume_reading)()
+
+    # --- effects ------------------------------------------------------------------------------------------------------
+
+    def _send(self, effect: Send) -> None:
+        known = self._connections.get(effect.link)
+        if known is not None:
+            known[0].send(effect.data, effect.priority)
+            self._to_flush[effect.link] = known[0]
+
+    def _acknowledge(self, effect: Acknowledge) -> None:
+        """Acknowledgements wait for a few turns of the loop: an answer to the message takes them along."""
+        known = self._connections.get(effect.link)
+        if known is not None:
+            known[0].acknowledge(effect.message_id)
+            self._acks_to_flush[effect.link] = known[0]
+
+    def _soon(self) -> None:
+        """A few turns of the loop from now, do what may wait: take acknowledgements in, and send ours out."""
+        if not self._turns:
+            self._turns = _PATIENCE_TURNS
+            self._loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turns -= 1
+        if self._turns and self._acks_to_flush:
+            self._loop.call_soon(self._next_turn)
+            return
+        self._turns = 0
+        if self._inputs:
+            self._run()
+        connections, self._acks_to_flush = self._acks_to_flush, {}
+        for connection in connections.values():
+            connection.flush()
+
+    def _connect(self, effect: Connect) -> None:
+        self._spawn(self._dial(effect))
+
+    async def _dial(self, effect: Connect) -> None:
+        try:
+            await self._transport.connect(effect.key.hex(), effect.host, effect.port)
+        except NetworkError as error:
+            self.feed(ConnectFailed(effect.key, error))
+
+    def _disconnect(self, effect: Disconnect) -> None:
+        known = self._connections.pop(effect.link, None)
+        if known is not None:
+            known[0].close(effect.code, effect.text)
+
+    def _reply(self, effect: Reply) -> None:
+        future = self._waiting.pop(effect.request, None)
+        if future is None:
+            if effect.request == self._asked:  # otherwise nobody waits for it any more
+                self._replies[effect.request] = effect
+        elif not future.done():
+            if effect.error is None:
+                future.set_result(effect.peers)
+            else:
+                future.set_exception(effect.error)
+
+    def _publish(self, effect: Publish) -> None:
+        self._news.append(effect.news)
+
+    def _spawn(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- the transport's sink -----------------------------------------------------------------------------------------
+
+    def connected(self, connection: Connection) -> None:
+        """A channel is open. Unknown keys are let in only by `admit`."""
+        key = connection.peer.compressed
+        if self.node.book.get(key) is None and not (not connection.outbound and guarded(self._admit, connection)):
+            if self._lines.allow():
+                where = safe(connection.address)
+                logger.warning("refused unknown key %s at %s%s", key.hex(), where, self._lines.left_out())
+            connection.close(None)
+            return
+        record = self.node.book.get(key)
+        label = record.info.id if record is not None else ""
+        gate = Gate(connection.peer, self.node.identity.pubkey, self.node.config.chain, label=label)
+        self._connections[connection.number] = (connection, gate)
+        self.feed(PeerConnected(connection.number, key, connection.outbound))
+
+    def received(self, connection: Connection, envelopes: list[bytes]) -> None:
+        """Verify what one read brought, then give it to the node as one batch."""
+        known = self._connections.get(connection.number)
+        if known is None:
+            return
+        number, gate = connection.number, known[1]
+        opened = (
+            self._open_on_two(gate, envelopes)
+            if len(envelopes) >= self._limits.verify_batch
+            else _open(gate, envelopes)
+        )
+        inputs: list[Input] = [
+            MessageReceived(number, message)
+            if isinstance(message, VerifiedMessage)
+            else MessageRefused(number, message)
+            for message in opened
+        ]
+        self._inputs.extend(inputs)
+        self._run()
+
+    def acknowledged(self, connection: Connection, ids: bytes) -> None:
+        """The peer has these messages."""
+        if connection.number in self._connections:
+            self._inputs.append(Acknowledged(connection.number, ids))
+            self._soon()  # most often a message came in the same read, and takes it along
+
+    def closed(self, connection: Connection, error: NetworkError | None, goodbye: CloseReceived | None) -> None:
+        """A channel is gone."""
+        if self._connections.pop(connection.number, None) is not None:
+            self.feed(PeerLost(connection.number, error, goodbye))
+
+    def refused(self, address: str, error: NetworkError) -> None:
+        """A stranger did not get in. Floods of them cost one line a second."""
+        if self._lines.allow():
+            logger.warning(
+                "refused a connection from %s: %s%s", safe(address) or "anywhere", error, self._lines.left_out()
+            )
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _open_on_two(self, gate: Gate, envelopes: list[bytes]) -> list[VerifiedMessage | PeerError]:
+        """Open the second half on another thread meanwhile. Order and outcome are those of `_open`."""
+        if self._pool is None:
+            if _cores() < 2:
+                return _open(gate, envelopes)
+            self._pool = ThreadPoolExecutor(1, "musignet-verify")
+        half = len(envelopes) // 2
+        later = self._pool.submit(_open, gate, envelopes[half:])
+        opened = _open(gate, envelopes[:half])
+        return opened + later.result()
+
+    def _log(self, news: News) -> None:
+        record = self.node.book.get(news.key)
+        name = record.name if record is not None else f"key {short_key(news.key)}"
+        if isinstance(news, PeerUp):
+            logger.info("connected to %s", name)
+        elif isinstance(news, PeerDown):
+            again = "" if news.retry_in_s is None else f"; next try in {news.retry_in_s:.1f} s"
+            logger.info("%s is gone%s%s", name, f": {news.error}" if news.error else "", again)
+        elif isinstance(news, Fault) and self._lines.allow():
+            logger.warning("fault of %s: %s%s", name, news.error, self._lines.left_out())
+        elif isinstance(news, Undelivered):
+            logger.warning("%d messages to %s were never acknowledged", news.count, name)
+
+
+_PERFORM: Final[dict[type[Effect], Callable[[Driver, Any], None]]] = {
+    Send: Driver._send,
+    Acknowledge: Driver._acknowledge,
+    Connect: Driver._connect,
+    Disconnect: Driver._disconnect,
+    Reply: Driver._reply,
+    Publish: Driver._publish,
+}
+
+
+def _cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _open(gate: Gate, envelopes: list[bytes]) -> list[VerifiedMessage | PeerError]:
+    """Open envelopes up to the first that is refused: the link ends there."""
+    opened: list[VerifiedMessage | PeerError] = []
+    try:
+        for envelope in envelopes:
+            opened.append(gate.open_untrusted(envelope))
+    except PeerError as error:
+        opened.append(error)
+    return opened
+
+
+def guarded(call: Callable[..., Any], *args: Any) -> Any:
+    """Call code of the application. What it raises is logged and goes no further; then None is returned."""
+    try:
+        return call(*args)
+    except Exception:
+        logger.exception("a callback of the application failed; the node goes on")
+        return None
+
+
+async def guarded_await(result: Awaitable[Any]) -> None:
+    """Await code of the application, with the same guard."""
+    try:
+        await result
+    except Exception:
+        logger.exception("a handler of the application failed; the node goes on")
+
+
+class _LinesPerSecond:
+    """A bound on log lines that strangers can cause, and a count of those left out."""
+
+    def __init__(self, per_s: float) -> None:
+        self._interval_s = 1 / per_s
+        self._next = 0.0
+        self._left_out = 0
+
+    def allow(self) -> bool:
+        """Return whether a line may be written now."""
+        now = time.monotonic()
+        if now < self._next:
+            self._left_out += 1
+            return False
+        self._next = now + self._interval_s
+        return True
+
+    def left_out(self) -> str:
+        """Return a note on the lines that were not written since the last one."""
+        count, self._left_out = self._left_out, 0
+        return f" ({count} more since the last line)" if count else ""

@@ -1,0 +1,191 @@
+"""The bytes of a key file: one identity, sealed under a passphrase (THREATS.md "Keys at rest").
+
+A file has 100 bytes; integers are big-endian:
+
+    at   bytes
+    0    8      "MUSIGKEY"
+    8    1      version of this format: 1
+    9    1      contents: 1 = an identity key
+    10   1      protection: 1 = Argon2id and ChaCha20-Poly1305, 0 = none
+    11   1      Argon2id: lanes
+    12   4      Argon2id: memory, KiB
+    16   4      Argon2id: passes
+    20   32     salt, fresh for each write
+    52   48     the 32 secret bytes, sealed with everything before them as associated data
+
+The salt makes each key unique, so the nonce is zeros. Protection 0 has zeros as its cost and seals under a
+key of zeros: that is a checksum and hides nothing.
+
+The secret is wiped where it lies in a buffer of ours. The passphrase, the derived key and the opened secret
+also pass through `bytes` objects, which Python frees without overwriting them.
+"""
+
+from __future__ import annotations
+
+import struct
+import unicodedata
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from ..crypto.aead import TAG_BYTES, Aead, AeadError, argon2id
+from ..crypto.keys import Identity
+from ..errors import AuthenticationError, LocalError, SerializationError
+from ..limits import KDF_LANES, KDF_MEMORY_KIB, KDF_PASSES, KIB
+
+__all__ = ["DEFAULT_COST", "FILE_BYTES", "KdfCost", "Passphrase", "check_untrusted", "open_untrusted", "phrase", "seal"]
+
+Passphrase: TypeAlias = str | bytes | bytearray | memoryview
+"""Text is taken as NFC in UTF-8: it opens the file whichever keyboard composed it. Bytes are taken as they are."""
+
+_MAGIC: Final = b"MUSIGKEY"
+_VERSION: Final = 1
+_IDENTITY: Final = 1
+_HEADER: Final = struct.Struct(">8sBBBBII32s")
+_SEALED_BYTES: Final = 32 + TAG_BYTES
+_NONCE: Final = bytes(12)
+
+SALT_BYTES: Final = 32
+FILE_BYTES: Final = _HEADER.size + _SEALED_BYTES
+
+_COST_RANGE: Final = "19 MiB to 2 GiB, 2 to 10 passes, 1 to 16 lanes"
+"""Below it guessing is cheap (OWASP's least is 19 MiB and 2 passes). Above it a file that somebody else wrote
+could hold the machine for minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KdfCost:
+    """What one guess at a passphrase costs (Argon2id, RFC 9106). The default takes about a second.
+
+    Accepted are 19 MiB to 2 GiB of memory, 2 to 10 passes and 1 to 16 lanes (threads).
+    """
+
+    memory_kib: int = 256 * KIB
+    passes: int = 3
+    lanes: int = 4
+
+    def in_range(self) -> bool:
+        """Return whether this cost is accepted, for writing and for reading."""
+        chosen = ((self.memory_kib, KDF_MEMORY_KIB), (self.passes, KDF_PASSES), (self.lanes, KDF_LANES))
+        return all(least <= value <= most for value, (least, most) in chosen)
+
+    def __str__(self) -> str:
+        return f"{self.memory_kib} KiB, {self.passes} passes, {self.lanes} lanes"
+
+
+DEFAULT_COST: Final = KdfCost()
+_NO_COST: Final = KdfCost(memory_kib=0, passes=0, lanes=0)
+
+
+def phrase(passphrase: Passphrase | None) -> bytes | None:
+    """Return the bytes that the key is derived from; None for None.
+
+    Raises: LocalError when it is empty, or text with lone surrogates.
+    """
+    if passphrase is None:
+        return None
+    try:
+        data = unicodedata.normalize("NFC", passphrase).encode() if isinstance(passphrase, str) else bytes(passphrase)
+    except UnicodeEncodeError:
+        raise LocalError("the passphrase is not Unicode text", hint="pass it as bytes") from None
+    if not data:
+        raise LocalError("the passphrase is empty", hint="None stands for no passphrase")
+    return data
+
+
+def seal(identity: Identity, secret_phrase: bytes | None, cost: KdfCost, salt: bytes) -> bytes:
+    """Return the 100 bytes of a key file.
+
+    Args:   secret_phrase - from `phrase`; None leaves the secret readable to whoever has the file.
+            salt - 32 fresh random bytes: sealing two secrets under one salt and passphrase reveals both.
+    Raises: LocalError for a cost out of range, or a wiped identity.
+    """
+    if not cost.in_range():
+        raise LocalError("cost of a key file", expected=_COST_RANGE, got=cost)
+    header = _Header(cost if secret_phrase is not None else _NO_COST, salt)
+    associated = header.pack()
+    aead = header.aead(secret_phrase)
+    secret = identity.secret_for_storage()
+    try:
+        return associated + aead.encrypt(_NONCE, secret, associated)
+    finally:
+        secret[:] = bytes(len(secret))
+
+
+def check_untrusted(data: bytes, source: object) -> None:
+    """Raise SerializationError unless `data` has the form of a key file. Opens and derives nothing.
+
+    Args: source - where the bytes are from, for the sentence of an error.
+    """
+    _parse_untrusted(data, source)
+
+
+def open_untrusted(data: bytes, secret_phrase: bytes | None, source: object) -> Identity:
+    """Return the identity in the bytes of a key file. At most 2 GiB and 10 passes are spent on it.
+
+    Args:   source - where the bytes are from, for the sentence of an error.
+
+    Raises: SerializationError when they are not a key file of this version; no key was derived then.
+            AuthenticationError when they do not open, or were never encrypted and a passphrase was given.
+            LocalError when they are encrypted and no passphrase was given.
+    """
+    header = _parse_untrusted(data, source)
+    if header.protected and secret_phrase is None:
+        raise LocalError(f"encrypted key file: {source}", expected="its passphrase", got="none")
+    if not header.protected and secret_phrase is not None:
+        hint = "whoever could read the file has the key; pass None if that is as you want it"
+        raise AuthenticationError(f"unencrypted key file: {source}", expected="no passphrase", got="one", hint=hint)
+    aead = header.aead(secret_phrase)
+    try:
+        return Identity.from_secret(aead.decrypt(_NONCE, data[_HEADER.size :], data[: _HEADER.size]))
+    except AeadError:
+        fault = (
+            "wrong passphrase or altered key file, it cannot be told which" if header.protected else "altered key file"
+        )
+        raise AuthenticationError(f"{fault}: {source}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    cost: KdfCost
+    salt: bytes
+
+    @property
+    def protected(self) -> bool:
+        return self.cost != _NO_COST
+
+    def pack(self) -> bytes:
+        cost = self.cost
+        numbers = (_VERSION, _IDENTITY, self.protected, cost.lanes, cost.memory_kib, cost.passes)
+        return _HEADER.pack(_MAGIC, *numbers, self.salt)
+
+    def aead(self, secret_phrase: bytes | None) -> Aead:
+        if secret_phrase is None:
+            return Aead(bytes(32))
+        cost = self.cost
+        try:
+            key = argon2id(secret_phrase, self.salt, memory_kib=cost.memory_kib, passes=cost.passes, lanes=cost.lanes)
+        except MemoryError:
+            raise LocalError("not enough memory for a key file", expected=f"{cost.memory_kib} KiB free") from None
+        return Aead(key)
+
+
+def _parse_untrusted(data: bytes, source: object) -> _Header:
+    if not data.startswith(_MAGIC):
+        raise _malformed(source, f"a file that begins with {_MAGIC.decode()}", "another beginning")
+    if data[8:9] not in (b"", bytes([_VERSION])):
+        raise _malformed(source, f"version {_VERSION}", f"version {data[8]}", "it may need a newer MuSigNet")
+    if len(data) != FILE_BYTES:
+        raise _malformed(source, f"{FILE_BYTES} bytes", len(data) if len(data) < FILE_BYTES else "more")
+    _, _, contents, protection, lanes, memory_kib, passes, salt = _HEADER.unpack_from(data)
+    if contents != _IDENTITY:
+        raise _malformed(source, f"contents {_IDENTITY}, an identity", f"contents {contents}")
+    if protection not in (0, 1):
+        raise _malformed(source, "protection 0 or 1", f"protection {protection}")
+    cost = KdfCost(memory_kib=memory_kib, passes=passes, lanes=lanes)
+    if not (cost.in_range() if protection else cost == _NO_COST):
+        raise _malformed(source, _COST_RANGE if protection else _NO_COST, cost)
+    return _Header(cost, salt)
+
+
+def _malformed(source: object, expected: object, got: object, hint: str = "") -> SerializationError:
+    return SerializationError(f"not a key file: {source}", expected=expected, got=got, hint=hint)

@@ -1,0 +1,58 @@
+"""A peer, as a program holds it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..node.peers import PeerInfo, PeerRecord, PeerState
+from ..wire.envelope import Message
+
+__all__ = ["Peer"]
+
+
+class _Network(Protocol):
+    """What a `Peer` needs of its `NetworkService`."""
+
+    async def send_message_to(self, peer: str, message: Message, *, wait_ack: bool = False) -> None: ...
+
+    async def disconnect_from_peer(self, peer: str) -> None: ...
+
+
+class Peer:
+    """One peer of the book, as `network.peer("bob")` gives it. It stays valid until the peer is forgotten."""
+
+    __slots__ = ("_network", "_record", "pubkey_hex")
+
+    pubkey_hex: str
+    """Its key: 66 hex digits. This is who it is."""
+
+    def __init__(self, network: _Network, record: PeerRecord) -> None:
+        self._network = network
+        self._record = record
+        self.pubkey_hex = record.key.hex()
+
+    @property
+    def info(self) -> PeerInfo:
+        """Its labels, address and key."""
+        return self._record.info
+
+    @property
+    def state(self) -> PeerState:
+        """Where it stands now."""
+        return self._record.state
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """The last measured round trip, signatures included. None until the first pong, a second after connecting."""
+        return self._record.round_trip_s
+
+    async def send(self, message: Message, *, wait_ack: bool = False) -> None:
+        """Send it a message. As `NetworkService.send_message_to`."""
+        await self._network.send_message_to(self.pubkey_hex, message, wait_ack=wait_ack)
+
+    async def disconnect(self) -> None:
+        """Say goodbye, and stop reconnecting. As `NetworkService.disconnect_from_peer`."""
+        await self._network.disconnect_from_peer(self.pubkey_hex)
+
+    def __repr__(self) -> str:
+        return f"<Peer {self._record.name} {self.state.value}>"

@@ -1,0 +1,373 @@
+"""`NetworkService`: one node of the network, as a program holds it. The friendly face of the driver."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from ..crypto.keys import Identity
+from ..errors import IoError, LocalError, NetworkError, Timeout, TransportError
+from ..limits import Limits
+from ..node.config import NodeConfig
+from ..node.effects import News
+from ..node.inputs import AddPeer, Dial, Drain, ForgetPeer, HangUp, Input, SendMessage, Stop
+from ..node.peers import PeerInfo, PeerRecord, PeerState
+from ..text import short_key
+from ..wire.envelope import Message, VerifiedMessage
+from ..wire.messages import Chain
+from .driver import Driver
+from .handlers import Handler
+from .inbox import Inbox
+from .keystore import load_identity, save_identity
+from .peer import Peer
+from .transport.base import Connection, Sink, Transport
+from .transport.tcp import TcpTransport
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["NetworkService"]
+
+_KEY_FILE = "identity.key"
+_LOCK_FILE = "lock"
+
+
+class _MakeTransport(Protocol):
+    def __call__(self, identity: Identity, sink: Sink, host: str, port: int, *, limits: Limits) -> Transport: ...
+
+
+class NetworkService:
+    """One node: it listens, dials, and exchanges signed messages over encrypted links.
+
+        async with NetworkService("alice", "Alice's Node", "127.0.0.1", 8001, handler=on_message) as network:
+            await network.connect_to_peer(PeerInfo(id="bob", host="127.0.0.1", port=8002, pubkey_hex="02..."))
+            await network.send_message_to("bob", Message(MessageType.CHAT, "alice", b"hello"))
+
+    Args:
+        id:   this node's label in messages, at most 64 characters.
+        name: a longer name for people. It does not leave this process.
+        host: where to listen; empty to dial only. `port` 0 picks a free one: read `network.port` after `start`.
+        handler:    as for `start`; where `async with` starts the node.
+        identity:   who this node is. Without it, the key file in `data_dir` (made there at the first start); without
+                    that too, a fresh one for this run, and then nothing touches the disk.
+        passphrase: opens the key file in `data_dir`.
+        chain:      the Bitcoin network; peers on another one are refused.
+        accept:     called with the `PeerInfo` of an unknown key that connects; True puts it into the book and lets
+                    it in. Without it unknown keys are refused.
+        on_event:   called with `PeerUp`, `PeerDown`, `Fault` and `Undelivered`.
+        limits:     bounds other than the default ones.
+        transport:  makes the carrier; `TcpTransport` unless given.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        name: str = "",
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        handler: Handler | None = None,
+        identity: Identity | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        passphrase: str | bytes | None = None,
+        chain: Chain = Chain.MAINNET,
+        accept: Callable[[PeerInfo], bool] | None = None,
+        on_event: Callable[[News], None] | None = None,
+        limits: Limits | None = None,
+        transport: _MakeTransport = TcpTransport,
+    ) -> None:
+        Message(0, id)  # a label that no message can carry is refused here, not at the first message
+        self.id = id
+        self.name = name
+        self.host = host
+        self._port = port
+        self._identity = identity if identity is not None or data_dir is not None else Identity.generate()
+        self._data_dir = None if data_dir is None else Path(data_dir)
+        self._passphrase = passphrase
+        self._chain = chain
+        self._accept = accept
+        self._on_event = on_event
+        self._limits = limits or Limits()
+        self._make_transport = transport
+        self._transport: Transport | None = None
+        self._driver: Driver | None = None
+        self._handler = handler
+        self._inboxes: dict[bytes, Inbox] = {}
+        self._peers: dict[bytes, Peer] = {}
+        self._early: list[PeerInfo] = []
+        self._lock: int | None = None
+        self._stopped = False
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def start(self, handler: Handler | None = None) -> None:
+        """Listen, and hand every arriving message to `handler(message, peer)`: a function, plain or async.
+
+        Raises: TransportError when it runs already or was stopped, IoError when the address or the data folder cannot
+                be had, AuthenticationError when the passphrase does not open the key file.
+        """
+        if self._driver is not None or self._stopped:
+            raise TransportError("this service was started before", hint="start once; handler= goes to the constructor")
+        self._handler = handler or self._handler
+        if self._data_dir is not None:
+            self._lock = _lock(self._data_dir)
+            if self._identity is None:
+                self._identity = await asyncio.to_thread(_identity_in, self._data_dir, self._passphrase)
+            self._passphrase = None
+        driver = Driver(
+            self.identity,
+            NodeConfig(label=self.id, chain=self._chain, limits=self._limits),
+            deliver=self._deliver,
+            tell=self._tell,
+            admit=self._admit,
+        )
+        self._transport = self._make_transport(self.identity, driver, self.host, self._port, limits=self._limits)
+        self._driver = driver
+        try:
+            for info in self._early:
+                driver.submit(AddPeer, info)
+            await driver.start(self._transport)
+        except BaseException:
+            self._driver = None
+            self._unlock()
+            raise
+
+    async def stop(self) -> None:
+        """Wait for acknowledgements, say goodbye to everybody, let handlers finish, and close: 2 s for each at most.
+
+        Doing it twice is harmless.
+        """
+        driver = self._driver
+        if driver is None or self._stopped:
+            return
+        self._stopped = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.stop_timeout_s):
+                await self._do(Drain)
+        driver.submit(Stop)
+        await asyncio.gather(*(inbox.close(self._limits.stop_timeout_s) for inbox in self._inboxes.values()))
+        await driver.stop()
+        self._driver = None
+        self._unlock()
+
+    async def __aenter__(self) -> NetworkService:
+        if self._driver is None:
+            await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    # --- who we are ---------------------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> Identity:
+        """Who this node is. Raises LocalError before `start` when it comes from `data_dir`."""
+        if self._identity is None:
+            raise LocalError("the identity is in the data folder", hint="start() loads it")
+        return self._identity
+
+    @property
+    def pubkey_hex(self) -> str:
+        """This node's key: 66 hex digits. Give it to those who shall let this node in."""
+        return self.identity.pubkey_hex
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return getattr(self._transport, "port", self._port)
+
+    @property
+    def info(self) -> PeerInfo:
+        """What another node needs to reach this one."""
+        return PeerInfo(id=self.id, name=self.name, host=self.host, port=self.port, pubkey_hex=self.pubkey_hex)
+
+    # --- the book -----------------------------------------------------------------------------------------------------
+
+    def add_peer(self, info: PeerInfo) -> None:
+        """Put a peer into the book: it may connect from now on, and can be dialled where it has an address.
+
+        Raises: AuthenticationError when the key is none, is our own, or its label belongs to another key.
+        """
+        if self._driver is None:
+            self._early.append(info)
+        else:
+            self._driver.submit(AddPeer, info)
+
+    async def remove_peer(self, peer: str) -> None:
+        """Hang up on a peer and take it out of the book. Raises PeerNotFound."""
+        key = self._find(peer).key
+        await self._do(ForgetPeer, key)
+        self._peers.pop(key, None)
+        inbox = self._inboxes.pop(key, None)
+        if inbox is not None:
+            await inbox.close(0)
+
+    def peer(self, peer: str) -> Peer:
+        """Return a peer of the book, by its label or its key in hex. Raises PeerNotFound."""
+        return self._peer(self._find(peer))
+
+    def peers(self) -> list[Peer]:
+        """Return everybody in the book."""
+        return [self._peer(record) for record in self._running.node.book]
+
+    def peer_state(self, peer: str) -> PeerState:
+        """Return where a peer stands. Raises PeerNotFound."""
+        return self._find(peer).state
+
+    async def connected_peers(self) -> list[PeerInfo]:
+        """Return the peers that are connected now."""
+        return [record.info for record in self._running.node.book if record.links]
+
+    # --- links --------------------------------------------------------------------------------------------------------
+
+    async def connect_to_peer(
+        self, info: PeerInfo | str, *, timeout_s: float | None = None, persist: bool = False
+    ) -> Peer:
+        """Connect to a peer, and put it into the book where it is not there yet.
+
+        Returns when both sides have proved their keys and announced themselves. From then on a lost link is dialled
+        again, with growing pauses, until `disconnect_from_peer`. With `persist` so is this first one: the call goes on
+        until it succeeds, and the dialling even after `timeout_s`.
+
+        Raises: AuthenticationError (it does not know us, or has another key: it cannot be told which),
+                ConnectionError, TransportError without an address or a free slot, PeerNotFound; Timeout after
+                `timeout_s`, caused by the last attempt's error.
+        """
+        if isinstance(info, PeerInfo):
+            self.add_peer(info)
+            record = self._find(info.pubkey_hex)
+        else:
+            record = self._find(info)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._do(Dial, record.key, persist)
+        except TimeoutError as error:
+            if isinstance(error, NetworkError):
+                raise
+            going_on = "it is still being dialled" if persist else "connect again, or pass persist=True"
+            why = f": {record.last_error}" if record.last_error else ""
+            text = f"{record.name} is not connected after {timeout_s:g} s{why}"
+            raise Timeout(text, hint=going_on) from record.last_error
+        return self._peer(record)
+
+    async def disconnect_from_peer(self, peer: str) -> None:
+        """Say goodbye to a peer and stop reconnecting. It stays in the book and may connect. Raises PeerNotFound."""
+        key = self._find(peer).key
+        await self._do(HangUp, key)
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    async def send_message_to(self, peer: str, message: Message, *, wait_ack: bool = False) -> None:
+        """Send a message to one connected peer; sign it first unless it is signed by this node's identity.
+
+        Returns when it is on its way. It is kept in memory and sent again on the next link until the peer
+        acknowledges it; when too much is on its way, this call waits. With `wait_ack` it returns only once the peer
+        has verified and accepted it.
+
+        Raises: PeerNotFound; SendError when the peer is not connected, or the message is not ours to send.
+        """
+        await self._do(SendMessage, (self._find(peer).key,), message, wait_ack)
+
+    async def broadcast_message(self, message: Message, *, wait_ack: bool = False) -> int:
+        """Send a message to every connected peer, encoded and signed once. Otherwise as `send_message_to`.
+
+        Returns: how many peers it went to.
+        """
+        return await self._do(SendMessage, None, message, wait_ack)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _running(self) -> Driver:
+        if self._driver is None:
+            raise TransportError("this service is not running", hint="await start() first")
+        return self._driver
+
+    async def _do(self, command: Callable[..., Input], *args: Any) -> int:
+        answer = self._running.submit(command, *args)
+        return answer if isinstance(answer, int) else await answer
+
+    def _find(self, peer: str) -> PeerRecord:
+        return self._running.node.book.find(peer)
+
+    def _peer(self, record: PeerRecord) -> Peer:
+        peer = self._peers.get(record.key)
+        if peer is None:
+            peer = self._peers[record.key] = Peer(self, record)
+        return peer
+
+    def _admit(self, connection: Connection) -> bool:
+        if self._accept is None:
+            return False
+        key = connection.peer.compressed
+        host = connection.address.rpartition(":")[0]
+        info = PeerInfo(id=short_key(key), host=host, pubkey_hex=key.hex())
+        if not self._accept(info):
+            return False
+        self.add_peer(info)
+        return True
+
+    def _tell(self, news: News) -> None:
+        if self._on_event is not None:
+            self._on_event(news)
+
+    def _deliver(self, key: bytes, message: VerifiedMessage) -> None:
+        inbox = self._inboxes.get(key)
+        if inbox is None:
+            inbox = self._open_inbox(key)
+        if inbox is not None:
+            inbox.put(message)
+
+    def _open_inbox(self, key: bytes) -> Inbox | None:
+        handler = self._handler
+        record = self._running.node.book.get(key)
+        if handler is None or record is None:
+            return None
+        peer, driver = self._peer(record), self._running
+
+        def handle(message: VerifiedMessage) -> Awaitable[Any] | None:
+            result: Awaitable[Any] | None = handler(message, peer)
+            return result
+
+        inbox = Inbox(handle, lambda on: driver.throttle(key, on), self._limits.inbox_max)
+        self._inboxes[key] = inbox
+        return inbox
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _identity_in(folder: Path, passphrase: str | bytes | None) -> Identity:
+    path = folder / _KEY_FILE
+    if path.exists():
+        return load_identity(path, passphrase)
+    identity = Identity.generate()
+    save_identity(identity, path, passphrase)
+    return identity
+
+
+def _lock(folder: Path) -> int | None:
+    """Make the folder ours alone (THREATS.md Z8). Returns the lock's file descriptor."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        return None
+    lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise IoError(
+            f"another node runs on {folder}", hint="stop it first, or give this one a data folder of its own"
+        ) from None
+    return lock

@@ -1,0 +1,445 @@
+"""What every carrier over a byte stream shares: the link with its `SecureChannel`, its deadlines, and the slots."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable
+from secrets import token_bytes
+
+from ...crypto.keys import Identity
+from ...crypto.schnorr import PublicKey
+from ...errors import (
+    AuthenticationError,
+    ConnectionError,
+    NetworkError,
+    PeerNotFound,
+    SendError,
+    Timeout,
+    TransportError,
+)
+from ...limits import MESSAGE_MAX_BYTES, Limits
+from ...text import safe, short_key
+from ...wire.channel import Acked, CloseReceived, EnvelopeReceived, Established, ReassemblyBudget, SecureChannel
+from ...wire.messages import CloseCode, Priority
+from .base import Sink
+
+__all__ = ["ChannelLink", "ChannelTransport"]
+
+_numbers = itertools.count(1)
+
+
+class ChannelLink(ABC):
+    """A `Connection` over a byte stream. A carrier gives it bytes with `feed`, and writes for it with `_write`."""
+
+    def __init__(self, owner: ChannelTransport, channel: SecureChannel, outbound: bool, address: str) -> None:
+        self.number = next(_numbers)
+        self.outbound = outbound
+        self.address = address
+        self.transcript = b""
+        self._owner = owner
+        self._channel = channel
+        self._chunk = owner.limits.write_chunk_bytes
+        self._peer: PublicKey | None = None
+        self._opened: asyncio.Future[None] | None = None
+        self._began = 0.0
+        self._acts = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        self._clogged = False
+        self._closing = False
+        self._gone = False
+        self._goodbye: CloseReceived | None = None
+        self._error: NetworkError | None = None
+
+    # What a carrier provides:
+
+    @abstractmethod
+    def _write(self, pieces: list[bytes]) -> None: ...
+
+    @abstractmethod
+    def _close_stream(self) -> None:
+        """Close after what was written has left."""
+
+    @abstractmethod
+    def _abort_stream(self) -> None:
+        """Close now."""
+
+    @abstractmethod
+    def pause_reading(self) -> None: ...
+
+    @abstractmethod
+    def resume_reading(self) -> None: ...
+
+    @abstractmethod
+    def _is_reading(self) -> bool:
+        """Whether reading is not paused: while it is, a slow frame is not the peer's fault."""
+
+    # --- Connection ---------------------------------------------------------------------------------------------------
+
+    @property
+    def peer(self) -> PublicKey:
+        if self._peer is None:
+            raise TransportError("this link is still in its handshake")
+        return self._peer
+
+    def send(self, envelope: bytes, priority: int = Priority.BULK) -> None:
+        if not (self._closing or self._gone):
+            self._channel.send(envelope, priority)
+
+    def acknowledge(self, message_id: bytes) -> None:
+        self._channel.acknowledge(message_id)
+
+    def flush(self) -> None:
+        channel = self._channel
+        while not (self._clogged or self._gone) and channel.pending:
+            self._write(channel.data_to_send(self._chunk))
+        if self._closing and not self._gone and not channel.pending:
+            self._close_stream()
+
+    def close(self, code: CloseCode | None = CloseCode.DONE, text: str = "") -> None:
+        if self._closing or self._gone:
+            return
+        if code is not None and self._channel.established:
+            self._channel.close(code, text)
+        self._closing = True
+        self._arm(self._owner.limits.stop_timeout_s, self._abort_stream)
+        self.flush()
+
+    # --- called by the carrier ----------------------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """The stream is open: the clocks start, and a dialler sends act one."""
+        if self._gone:  # abandoned while the stream was being opened
+            self._abort_stream()
+            return
+        limits = self._owner.limits
+        self._began = self._owner.loop.time()
+        self._arm(limits.handshake_timeout_s if self.outbound else limits.act_one_timeout_s, self._too_slow)
+        self.flush()
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the stream."""
+        if self._closing or self._gone:
+            return
+        channel = self._channel
+        channel.receive_data(data)
+        envelopes: list[bytes] = []
+        acks: list[bytes] = []
+        try:
+            while (event := channel.next_event()) is not None:
+                if isinstance(event, EnvelopeReceived):
+                    envelopes.append(event.data)
+                elif isinstance(event, Acked):
+                    acks.append(event.ids)
+                elif isinstance(event, Established):
+                    self._established(event)
+                else:
+                    self._goodbye = event
+                    break
+        except NetworkError as error:
+            self._error = error
+        if acks:
+            self._owner.sink.acknowledged(self, b"".join(acks))
+        if envelopes and not self._closing:
+            self._owner.sink.received(self, envelopes)
+        self._after_feed()
+
+    def _after_feed(self) -> None:
+        if self._error is not None or self._goodbye is not None:
+            (self._abort_stream if self._error else self._close_stream)()
+            self.lost(None)
+            return
+        channel = self._channel
+        if channel.established:
+            if self._deadline is None and channel.mid_frame:
+                self._watch_frame()
+        elif channel.acts_received != self._acts:
+            self.flush()
+            self._acts = channel.acts_received
+            whole = self._began + self._owner.limits.handshake_timeout_s
+            self._arm(whole - self._owner.loop.time(), self._too_slow)
+
+    def clogged(self, clogged: bool) -> None:
+        """The stream takes nothing more for now, or takes bytes again."""
+        self._clogged = clogged
+        if not clogged:
+            self.flush()
+
+    def abandon(self) -> None:
+        """Whoever dialled does not wait any more: give everything back, unless the handshake is done already."""
+        if self._peer is None:
+            if self._opened is not None:
+                self._opened.cancel()
+            self._abort_stream()
+            self.lost(None)
+
+    def lost(self, error: OSError | None) -> None:
+        """The stream is gone. Called once or more often; only the first time counts."""
+        if self._gone:
+            return
+        self._gone = True
+        self._disarm()
+        self._channel.connection_lost()
+        self._owner.forget(self)
+        reason = self._error or self._reason(error)
+        if self._peer is not None:
+            self._owner.sink.closed(self, reason, self._goodbye)
+            return
+        refused = reason or AuthenticationError(
+            f"{safe(self.address)} closed during the handshake", hint=_UNWELCOME_HINT
+        )
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_exception(refused)
+        elif not self.outbound:
+            self._owner.sink.refused(self.address, refused)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _reason(self, error: OSError | None) -> NetworkError | None:
+        """Why the stream ended, when nothing that arrived says so."""
+        if self._goodbye is not None or self._closing:
+            return None
+        if self._peer is None:
+            return None
+        why = f": {error}" if error else ""
+        return ConnectionError(f"the connection to {short_key(self._peer.compressed)} at {self.address} broke{why}")
+
+    def _established(self, event: Established) -> None:
+        self._disarm()
+        self._peer = event.peer
+        self.transcript = event.transcript
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_result(None)
+        self._owner.promote(self)
+        self._owner.sink.connected(self)
+        self.flush()
+
+    def _too_slow(self) -> None:
+        limits = self._owner.limits
+        allowed_s = limits.handshake_timeout_s if self.outbound or self._acts else limits.act_one_timeout_s
+        self._error = Timeout(f"no handshake with {safe(self.address)} within {allowed_s:g} s")
+        self._abort_stream()
+        self.lost(None)
+
+    def _watch_frame(self) -> None:
+        """A frame has begun: it has `frame_timeout_s` in total, however its bytes dribble in (THREATS.md T2)."""
+        begun = self._channel.frames_received
+
+        def check() -> None:
+            self._deadline = None
+            if self._channel.mid_frame and self._channel.frames_received == begun and self._is_reading():
+                self._error = Timeout(f"a frame took longer than {self._owner.limits.frame_timeout_s:g} s")
+                self._abort_stream()
+                self.lost(None)
+            elif self._channel.mid_frame:
+                self._watch_frame()
+
+        self._arm(self._owner.limits.frame_timeout_s, check)
+
+    def _arm(self, delay_s: float, then: Callable[[], None]) -> None:
+        self._disarm()
+        self._deadline = self._owner.loop.call_later(delay_s, then)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+_UNWELCOME_HINT = "it may not know our key, hold another key than the one dialled, or not be a MuSigNet node"
+
+
+class ChannelTransport(ABC):
+    """A carrier over byte streams: it has the links, the slots and the seven calls; a subclass opens streams."""
+
+    def __init__(self, identity: Identity, sink: Sink, *, limits: Limits | None = None) -> None:
+        self.identity = identity
+        self.sink = sink
+        self.limits = limits or Limits()
+        self._budget = ReassemblyBudget(self.limits.reassembly_max_bytes)
+        self._links: dict[bytes, list[ChannelLink]] = {}
+        self._half_open: set[ChannelLink] = set()
+        self._inbound = 0
+        self._outbound = 0
+        self._dials: set[asyncio.Timeout] = set()
+        self._emptied: asyncio.Future[None] | None = None
+        self._by_prefix: Counter[str] = Counter()
+        self._running = False
+        self.loop: asyncio.AbstractEventLoop
+
+    @abstractmethod
+    async def _listen(self) -> None: ...
+
+    @abstractmethod
+    async def _open(self, link: ChannelLink, host: str, port: int) -> None:
+        """Open a stream for `link`. Raises OSError, or ValueError or OverflowError for what is no address."""
+
+    @abstractmethod
+    async def _unlisten(self) -> None: ...
+
+    # --- Transport ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        if self._running:
+            raise TransportError("this transport runs already", hint="make another one")
+        self.loop = asyncio.get_running_loop()
+        await self._listen()
+        self._running = True
+
+    async def connect(self, peer: str, host: str, port: int) -> ChannelLink:
+        key = PublicKey.from_hex(peer)
+        if not self._running:
+            raise TransportError("this transport is not running", hint="call start first")
+        if self._outbound >= self.limits.outbound_slots:
+            raise TransportError(
+                "no free slot to dial", expected=f"at most {self.limits.outbound_slots} outbound links"
+            )
+        opened: asyncio.Future[None] = self.loop.create_future()
+        link = self._dialler(key, opened, f"{host}:{port}")
+        clock = asyncio.timeout(self.limits.dial_timeout_s)
+        self._dials.add(clock)
+        try:
+            async with clock:
+                await self._open(link, host, port)
+                if self._running:
+                    clock.reschedule(None)  # from here on the link has its own
+                await opened
+        except TimeoutError as error:
+            if isinstance(error, NetworkError):
+                raise
+            if not self._running:
+                raise TransportError("this transport was stopped while it dialled") from None
+            raise Timeout(
+                f"{host}:{port} did not answer within {self.limits.dial_timeout_s:g} s", hint=_UNREACHABLE_HINT
+            ) from None
+        except OSError as error:
+            if isinstance(error, NetworkError):
+                raise
+            raise ConnectionError(
+                f"cannot reach {host}:{port}: {error.strerror or error}", hint=_UNREACHABLE_HINT
+            ) from None
+        except (ValueError, OverflowError) as error:
+            raise TransportError(f"{host}:{port} is no address: {error}") from None
+        finally:
+            self._dials.discard(clock)
+            link.abandon()
+        return link
+
+    async def disconnect(self, peer: str) -> None:
+        for link in list(self._links.get(_key(peer), ())):
+            link.close(CloseCode.DONE)
+
+    async def send(self, peer: str, envelope: bytes) -> None:
+        links = self._links.get(_key(peer))
+        if not links:
+            raise PeerNotFound(f"no link to key {short_key(peer)}", hint="connect first")
+        links[-1].send(envelope)
+        links[-1].flush()
+
+    async def broadcast(self, envelope: bytes) -> int:
+        if len(envelope) > MESSAGE_MAX_BYTES:
+            raise SendError("message too large", expected=f"at most {MESSAGE_MAX_BYTES} bytes", got=len(envelope))
+        links = [links[-1] for links in self._links.values()]
+        for link in links:
+            link.send(envelope)
+            link.flush()
+        return len(links)
+
+    def is_connected(self, peer: str) -> bool:
+        return bool(self._links.get(_key(peer)))
+
+    def connected_peers(self) -> list[str]:
+        return [key.hex() for key in self._links]
+
+    async def stop(self) -> None:
+        if not self._running:
+            return
+        self._running = False
+        await self._unlisten()
+        for clock in self._dials:
+            if not clock.expired():
+                clock.reschedule(self.loop.time())
+        for link in list(self._half_open):
+            link._abort_stream()
+        links = [link for links in self._links.values() for link in links]
+        for link in links:
+            link.close(CloseCode.GOING_AWAY)
+        if self._links:
+            self._emptied = self.loop.create_future()
+            await self._emptied  # each link gives itself `stop_timeout_s`, then aborts
+
+    # --- slots --------------------------------------------------------------------------------------------------------
+
+    def _dialler(self, key: PublicKey, opened: asyncio.Future[None], address: str) -> ChannelLink:
+        channel = SecureChannel.initiator(self.identity, key, token_bytes(32), budget=self._budget)
+        link = self._make_link(channel, True, address)
+        self._outbound += 1
+        link._opened = opened
+        return link
+
+    def _answerer(self, address: str) -> ChannelLink:
+        """Make the link of a stream that was accepted. It holds a half-open slot until its handshake is done."""
+        channel = SecureChannel.responder(self.identity, token_bytes(32), budget=self._budget)
+        link = self._make_link(channel, False, address)
+        self._half_open.add(link)
+        self._inbound += 1
+        self._by_prefix[_prefix(address)] += 1
+        return link
+
+    @abstractmethod
+    def _make_link(self, channel: SecureChannel, outbound: bool, address: str) -> ChannelLink: ...
+
+    def _slot_for(self, address: str) -> str:
+        """Return why a stream from this address is not taken, or an empty string."""
+        if self._inbound - len(self._half_open) >= self.limits.inbound_slots:
+            return "every inbound slot is taken"
+        if self._by_prefix[_prefix(address)] >= self.limits.half_open_per_prefix:
+            return "too many open handshakes from this address"
+        return ""
+
+    def promote(self, link: ChannelLink) -> None:
+        """The handshake of a link is done."""
+        self._leave_half_open(link)
+        self._links.setdefault(link.peer.compressed, []).append(link)
+
+    def forget(self, link: ChannelLink) -> None:
+        """A link is gone: give its slot back."""
+        self._leave_half_open(link)
+        if link.outbound:
+            self._outbound -= 1
+        else:
+            self._inbound -= 1
+        if link._peer is not None:
+            links = self._links[link._peer.compressed]
+            links.remove(link)
+            if not links:
+                del self._links[link._peer.compressed]
+        if not self._links and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def _leave_half_open(self, link: ChannelLink) -> None:
+        if link in self._half_open:
+            self._half_open.discard(link)
+            prefix = _prefix(link.address)
+            self._by_prefix[prefix] -= 1
+            if not self._by_prefix[prefix]:
+                del self._by_prefix[prefix]
+            self._slot_freed()
+
+    def _slot_freed(self) -> None:  # noqa: B027  (only a carrier that stops accepting needs it)
+        """A half-open slot is free again: a carrier that stopped accepting goes on."""
+
+
+_UNREACHABLE_HINT = "is the node running, and the address right?"
+
+
+def _key(peer: str) -> bytes:
+    return PublicKey.from_hex(peer).compressed
+
+
+def _prefix(address: str) -> str:
+    """Return what one host or network can easily have many of: an IPv4 address, or an IPv6 /64 (THREATS.md T1)."""
+    host = address.rpartition(":")[0]
+    return ":".join(host.split(":")[:4]) if ":" in host else host

@@ -1,0 +1,226 @@
+"""TCP: `asyncio.Protocol` on both ends, and an accept loop of our own with a budget of slots and file descriptors.
+
+asyncio's own accept loop takes everything the kernel offers and, out of descriptors, calls its error handler tens of
+thousands of times a second. Ours stops accepting while the half-open slots are full, and pauses without descriptors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import sys
+from typing import cast
+
+from ...crypto.keys import Identity
+from ...errors import IoError, TransportError
+from ...limits import Limits
+from ...wire.channel import SecureChannel
+from .base import Sink
+from .link import ChannelLink, ChannelTransport
+
+if sys.platform != "win32":
+    import resource
+
+__all__ = ["TcpTransport"]
+
+_UNLIMITED = 2**31
+
+_BACKLOG = 128
+_EXHAUSTED_PAUSE_S = 0.5
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+class _TcpLink(ChannelLink, asyncio.Protocol):
+    """One TCP connection."""
+
+    _stream: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        stream = self._stream = cast(asyncio.Transport, transport)
+        stream.set_write_buffer_limits(high=self._owner.limits.write_chunk_bytes)
+        raw = stream.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.opened()
+
+    def data_received(self, data: bytes) -> None:
+        self.feed(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost(exc if isinstance(exc, OSError) else None)
+
+    def pause_writing(self) -> None:
+        self.clogged(True)
+
+    def resume_writing(self) -> None:
+        self.clogged(False)
+
+    def pause_reading(self) -> None:
+        if self._stream is not None and not self._stream.is_closing():
+            self._stream.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._stream is not None and not self._stream.is_closing():
+            self._stream.resume_reading()
+
+    def _is_reading(self) -> bool:
+        return self._stream is None or self._stream.is_reading()
+
+    def _write(self, pieces: list[bytes]) -> None:
+        if self._stream is not None:
+            self._stream.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def _close_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def _abort_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.abort()
+
+
+class TcpTransport(ChannelTransport):
+    """Links over TCP. A `Transport`.
+
+    Args:
+        identity: who we are on every link.
+        sink:     who is told (see `Sink`).
+        host, port: where to listen; port 0 picks a free one, which `port` then names. An empty host only dials.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        sink: Sink,
+        host: str = "",
+        port: int = 0,
+        *,
+        limits: Limits | None = None,
+    ) -> None:
+        super().__init__(identity, sink, limits=limits)
+        self.host = host
+        self.port = port
+        self._listener: socket.socket | None = None
+        self._accepting = False
+        self._accepted: set[asyncio.Task[None]] = set()
+        self._descriptors_max = _descriptors_max(self.limits.descriptors_share)
+
+    def _make_link(self, channel: SecureChannel, outbound: bool, address: str) -> ChannelLink:
+        return _TcpLink(self, channel, outbound, address)
+
+    async def _open(self, link: ChannelLink, host: str, port: int) -> None:
+        await self.loop.create_connection(lambda: cast(_TcpLink, link), host, _port(port))
+
+    # --- listening ----------------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        if not self.host:
+            return
+        try:
+            port = _port(self.port)
+            found = await self.loop.getaddrinfo(self.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            self._listener = _bind(found[0])
+        except (OSError, ValueError, OverflowError) as error:
+            raise IoError(
+                f"cannot listen on {self.host}:{self.port}: {getattr(error, 'strerror', None) or error}",
+                hint="another program may have this port; port 0 picks a free one",
+            ) from None
+        self.port = self._listener.getsockname()[1]
+        self._accept_more()
+
+    async def _unlisten(self) -> None:
+        self._accept_less()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        await asyncio.gather(*self._accepted)  # a turn or two of the loop; cancelled, they would leave their sockets
+
+    def _accept_more(self) -> None:
+        if self._listener is not None and not self._accepting:
+            self._accepting = True
+            self.loop.add_reader(self._listener.fileno(), self._accept)
+
+    def _accept_less(self) -> None:
+        if self._listener is not None and self._accepting:
+            self._accepting = False
+            self.loop.remove_reader(self._listener.fileno())
+
+    def _slot_freed(self) -> None:
+        if self._running:
+            self._accept_more()
+
+    def _accept(self) -> None:
+        """Take what the kernel offers, as far as there are slots. What is not taken waits in the kernel's backlog."""
+        for _ in range(self.limits.accepts_per_wake):
+            if len(self._half_open) >= self.limits.half_open_slots:
+                self._accept_less()
+                return
+            try:
+                accepted, address = cast(socket.socket, self._listener).accept()
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._exhausted(error)
+                return
+            self._take(accepted, f"{address[0]}:{address[1]}")
+
+    def _take(self, accepted: socket.socket, address: str) -> None:
+        why = self._slot_for(address)
+        if accepted.fileno() >= self._descriptors_max:
+            why = "file descriptors are running out"
+        if why:
+            accepted.close()
+            self.sink.refused(
+                address, TransportError(why, hint="limits.py names the bound; raise it with limits=Limits(...)")
+            )
+            return
+        accepted.setblocking(False)
+        link = self._answerer(address)
+        task = self.loop.create_task(self._adopt(accepted, cast(_TcpLink, link)))
+        self._accepted.add(task)
+        task.add_done_callback(self._accepted.discard)
+
+    async def _adopt(self, accepted: socket.socket, link: _TcpLink) -> None:
+        try:
+            await self.loop.connect_accepted_socket(lambda: link, accepted)
+        except OSError as error:
+            accepted.close()
+            link.lost(error)
+
+    def _exhausted(self, error: OSError) -> None:
+        """Out of descriptors: links that are up go on; new ones wait."""
+        self._accept_less()
+        self.sink.refused("", TransportError(f"cannot accept: {error.strerror}", hint="raise RLIMIT_NOFILE"))
+        self.loop.call_later(_EXHAUSTED_PAUSE_S, self._slot_freed)
+
+
+def _bind(
+    found: tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]],
+) -> socket.socket:
+    family, kind, proto, _, address = found
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setblocking(False)
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _port(port: int) -> int:
+    """Return `port`. Raises ValueError where `getaddrinfo` would quietly take its lowest 16 bits."""
+    if not 0 <= port <= 65_535:
+        raise ValueError("a port is a number from 0 to 65535")
+    return port
+
+
+def _descriptors_max(share: float) -> int:
+    if sys.platform == "win32":  # no such limit to ask for
+        return _UNLIMITED
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _UNLIMITED if soft == resource.RLIM_INFINITY else int(soft * share)

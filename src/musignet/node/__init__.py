@@ -1,0 +1,1 @@
+"""The whole node with nothing plugged in: `Node.handle(event, now) -> list[Effect]`."""

@@ -1,0 +1,93 @@
+"""The peer book: who may connect to us, and under which names we know them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..crypto.schnorr import PublicKey
+from ..errors import AuthenticationError, PeerNotFound, TransportError
+from ..text import safe, short_key, who
+from .peers import PeerInfo, PeerRecord
+
+__all__ = ["Book"]
+
+
+class Book:
+    """Peers by key, with their labels. Bounded; a label belongs to one key until that peer is forgotten."""
+
+    __slots__ = ("_by_hex", "_by_key", "_by_label", "_max", "_own")
+
+    def __init__(self, own: bytes, max_peers: int) -> None:
+        self._own = own
+        self._max = max_peers
+        self._by_key: dict[bytes, PeerRecord] = {}
+        self._by_hex: dict[str, bytes] = {}
+        self._by_label: dict[str, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __iter__(self) -> Iterator[PeerRecord]:
+        return iter(self._by_key.values())
+
+    def get(self, key: bytes) -> PeerRecord | None:
+        """Return the peer with this 33-byte key, or None."""
+        return self._by_key.get(key)
+
+    def find(self, name: str) -> PeerRecord:
+        """Return the peer with this label, or this key in hex.
+
+        Raises: PeerNotFound.
+        """
+        key = self._by_hex.get(name) or self._by_label.get(name)
+        record = self._by_key.get(key) if key is not None else None
+        if record is None:
+            known = ", ".join(safe(label) for label in list(self._by_label)[:8]) or "nobody"
+            raise PeerNotFound(
+                f"no peer {safe(name)!r} in the book", hint=f"it knows {known}; add_peer(PeerInfo(...)) adds one"
+            )
+        return record
+
+    def put(self, info: PeerInfo) -> PeerRecord:
+        """Add a peer, or renew the name and address of one that is there.
+
+        Raises: AuthenticationError for a key that is none, is our own, or whose label belongs to another key;
+        TransportError for a port that is none, or when the book is full.
+        """
+        if not 0 <= info.port <= 65_535:
+            raise TransportError(f"not a port of {safe(info.id)}", expected="0 to 65535", got=info.port)
+        public = PublicKey.from_hex(info.pubkey_hex)
+        key = public.compressed
+        if key == self._own:
+            raise AuthenticationError(f"{who(info.id, key)} is this node itself", hint="a peer needs a key of its own")
+        self.refuse_squatter(info.id, key)
+        record = self._by_key.get(key)
+        if record is None:
+            if len(self._by_key) >= self._max:
+                raise TransportError(
+                    "the peer book is full", expected=f"at most {self._max} peers", hint="forget one first"
+                )
+            record = self._by_key[key] = PeerRecord(info, public)
+            self._by_hex[key.hex()] = key
+        self._by_label.pop(record.info.id, None)
+        self._by_label[info.id] = key
+        record.info = info
+        return record
+
+    def refuse_squatter(self, label: str, key: bytes) -> None:
+        """Raise AuthenticationError when this label belongs to another key in the book (THREATS.md T10)."""
+        owner = self._by_label.get(label)
+        if owner is not None and owner != key:
+            raise AuthenticationError(
+                f"the label {safe(label)!r} belongs to another key",
+                expected=f"key {short_key(owner)}",
+                got=f"key {short_key(key)}",
+                hint="somebody uses a name that is not theirs; or the peer has a new key: then forget the old one",
+            )
+
+    def remove(self, key: bytes) -> None:
+        """Forget a peer. Nothing happens when it is not there."""
+        record = self._by_key.pop(key, None)
+        if record is not None:
+            self._by_label.pop(record.info.id, None)
+            del self._by_hex[key.hex()]

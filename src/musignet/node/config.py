@@ -1,0 +1,20 @@
+"""What the owner of a node decides about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..limits import Limits
+from ..wire.messages import Chain
+
+__all__ = ["NodeConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """`label` is how others may show this node; `addresses` is where it says it can be dialled (`host:port`)."""
+
+    label: str = ""
+    chain: Chain = Chain.MAINNET
+    addresses: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,476 @@
+"""The whole node with nothing plugged in.
+
+`handle(event, now)` takes one input and returns what is to be done, in order. It never awaits, reads no clock,
+touches no socket or file, logs nothing, calls nobody, and raises nothing: a command that cannot be carried out is
+answered with its error, a peer's fault closes the peer's link.
+
+    Dial --> Connect --> PeerConnected --> announcements both ways --> PeerUp
+                  `----> ConnectFailed --> Reply(error), and Connect again after a pause where the peer is wanted
+
+One link per pair: when both sides dialled at once, the node with the smaller key keeps the link it opened and closes
+the other one; the larger key follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from ..crypto.keys import Identity
+from ..errors import (
+    Action,
+    ConnectionError,
+    InvalidMessage,
+    NetworkError,
+    SerializationError,
+    Timeout,
+    TransportError,
+)
+from ..limits import BOOT_EPOCH_BYTES
+from ..wire.codec import Record
+from ..wire.envelope import VerifiedMessage
+from ..wire.messages import Ack, CloseCode, MessageType, PeerAnnouncement, Ping, Pong
+from .book import Book
+from .config import NodeConfig
+from .effects import (
+    Acknowledge,
+    Connect,
+    Disconnect,
+    Effect,
+    Fault,
+    MessageArrived,
+    PeerDown,
+    PeerUp,
+    Publish,
+    Reply,
+    Undelivered,
+)
+from .inputs import (
+    Acknowledged,
+    AddPeer,
+    ConnectFailed,
+    Dial,
+    Drain,
+    ForgetPeer,
+    HangUp,
+    Input,
+    MessageReceived,
+    MessageRefused,
+    PeerConnected,
+    PeerLost,
+    SendMessage,
+    Stop,
+    Woken,
+)
+from .outbox import NODES_OWN, Outbox
+from .peers import Link, PeerRecord
+from .reasons import cloned, goodbye_error, not_let_in
+from .timers import Timers
+from .window import Verdict, Window
+
+__all__ = ["Node"]
+
+_FIRST_PING_S: Final = 1.0
+"""A first round trip soon after connecting, so that a person sees one; not at once, where it would slow the dial."""
+
+
+class Node:
+    """One node: its book, its links and what is on its way.
+
+    Args:
+        identity: signs every message. Signing is deterministic, so the same inputs give the same bytes.
+        config:   label, Bitcoin network, limits.
+        draw:     returns n random bytes: `secrets.token_bytes` in a real driver, a seeded source in the simulator.
+    """
+
+    def __init__(self, identity: Identity, config: NodeConfig, draw: Callable[[int], bytes]) -> None:
+        self.identity = identity
+        self.config = config
+        self.limits = config.limits
+        self.epoch = draw(BOOT_EPOCH_BYTES)
+        self.book = Book(identity.pubkey, config.limits.peers_max)
+        self._key = identity.pubkey
+        self._draw = draw
+        self._links: dict[int, Link] = {}
+        self._timers = Timers()
+        self._outbox = Outbox(identity, config, self.epoch)
+        self._draining: list[int] = []
+        self._stopped = False
+        self._now = 0.0
+        self._out: list[Effect] = []
+
+    def handle(self, event: Input, now: float) -> list[Effect]:
+        """Take one input and return its effects, to be performed in order before the next input.
+
+        Args: `now` is seconds since 1970, and never goes back.
+        """
+        self._now = now
+        out = self._out = []
+        _HANDLERS[type(event)](self, event)
+        return out
+
+    def next_deadline(self) -> float | None:
+        """Return when `Woken` is due. Earlier does no harm; None: nothing to wait for."""
+        return self._timers.next
+
+    # --- links --------------------------------------------------------------------------------------------------------
+
+    def _peer_connected(self, event: PeerConnected) -> None:
+        peer = self.book.get(event.key)
+        abandoned = peer is not None and event.outbound and peer.abandoned
+        if peer is None or abandoned or self._stopped:
+            if peer is not None and abandoned:
+                peer.dialling = peer.abandoned = False
+            self._out.append(Disconnect(event.link, None))
+            return
+        link = self._links[event.link] = Link(event.link, peer, event.outbound, self._now)
+        self._timers.set(self._now + self.limits.handshake_timeout_s, link.number)
+        seen_epoch, seen_seq = next(
+            ((e, w.highest) for e, w in reversed(peer.windows.items()) if w.highest >= 0), (b"", 0)
+        )
+        self._send_own(
+            link,
+            MessageType.PEER_ANNOUNCEMENT,
+            PeerAnnouncement(self.config.label, self.config.addresses, (), self.epoch, seen_epoch, seen_seq),
+        )
+
+    def _connect_failed(self, event: ConnectFailed) -> None:
+        peer = self.book.get(event.key)
+        if peer is not None:
+            self._dial_failed(peer, event.error)
+
+    def _peer_lost(self, event: PeerLost) -> None:
+        link = self._links.get(event.link)
+        if link is None:
+            return  # closed from here, or never let in
+        error = event.error
+        if event.goodbye is not None:
+            error = goodbye_error(link.peer, event.goodbye)
+            if event.goodbye.code == CloseCode.DONE:
+                link.peer.wanted = False
+        self._remove(link, error)
+
+    def _message_refused(self, event: MessageRefused) -> None:
+        link = self._links.get(event.link)
+        if link is not None:
+            self._fault(link, event.error)
+
+    def _fault(self, link: Link, error: NetworkError) -> None:
+        """A peer broke a rule: say so once, and do what the error's action asks for."""
+        action = getattr(error, "action", Action.CLOSE)
+        if action is not Action.IGNORE:
+            self._out.append(Publish(Fault(link.peer.key, error)))
+        if action is Action.CLOSE:
+            self._close(link, CloseCode.FAULT, error, str(error))
+
+    def _close(self, link: Link, code: CloseCode, error: NetworkError | None, text: str = "") -> None:
+        """Close a link from here: a close notice, and everything that losing it means."""
+        self._out.append(Disconnect(link.number, code, text))
+        self._remove(link, error)
+
+    def _remove(self, link: Link, error: NetworkError | None) -> None:
+        """A link is gone, whoever closed it."""
+        del self._links[link.number]
+        peer = link.peer
+        if not link.epoch:
+            if link.outbound:
+                self._dial_failed(peer, not_let_in(peer, error))
+            return
+        peer.links.remove(link)
+        if peer.links:
+            self._outbox.resend(peer, self._out)
+            return
+        if self._now - link.since >= self.limits.handshake_timeout_s:
+            peer.attempts = 0
+        peer.last_error = error
+        self._schedule_redial(peer)
+        retry_in = None if peer.redial_at is None else peer.redial_at - self._now
+        self._out.append(Publish(PeerDown(peer.key, error, retry_in)))
+        self._answer_drains()
+
+    def _send_own(self, link: Link, kind: MessageType, payload: Record) -> None:
+        self._out.append(self._outbox.own(link, kind, payload, self._now))
+
+    # --- dialling -----------------------------------------------------------------------------------------------------
+
+    def _connect(self, peer: PeerRecord) -> None:
+        peer.dialling = True
+        peer.redial_at = None
+        self._out.append(Connect(peer.key, peer.info.host, peer.info.port))
+
+    def _dial_failed(self, peer: PeerRecord, error: NetworkError) -> None:
+        peer.dialling = peer.abandoned = False
+        peer.last_error = error
+        dials, peer.dials = peer.dials, []
+        self._out.extend(Reply(request, error) for request in dials)
+        if not peer.links:
+            self._schedule_redial(peer)
+
+    def _answer_dials(self, peer: PeerRecord, error: NetworkError | None) -> None:
+        """Answer everybody who waits for a link to this peer, the patient ones too."""
+        dials, peer.dials, peer.patient = [*peer.dials, *peer.patient], [], []
+        self._out.extend(Reply(request, error) for request in dials)
+
+    def _schedule_redial(self, peer: PeerRecord) -> None:
+        """Dial again after a pause that doubles each time, with jitter, so that a crowd does not return as one."""
+        if not peer.wanted or peer.dialling or not peer.info.port or self._stopped:
+            return
+        pause = min(self.limits.backoff_max_s, self.limits.backoff_min_s * 2 ** min(peer.attempts, 20))
+        peer.attempts += 1
+        peer.redial_at = self._now + pause * self._jitter(0.3)
+        self._timers.set(peer.redial_at, peer.key)
+
+    def _jitter(self, share: float) -> float:
+        """Return a random factor between 1 - share and 1 + share."""
+        return 1 + share * (2 * int.from_bytes(self._draw(4), "big") / 0xFFFFFFFF - 1)
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    def _woken(self, _: Woken) -> None:
+        while (subject := self._timers.due(self._now)) is not None:
+            if isinstance(subject, int):
+                link = self._links.get(subject)
+                if link is not None:
+                    self._check_link(link)
+            else:
+                peer = self.book.get(subject)
+                if peer is not None and peer.redial_at is not None and peer.redial_at <= self._now:
+                    self._connect(peer)
+
+    def _check_link(self, link: Link) -> None:
+        """Keep-alive. Each link has one deadline; what was heard meanwhile only moves it when it comes."""
+        now, limits = self._now, self.limits
+        if not link.epoch:
+            self._close(
+                link,
+                CloseCode.SILENT,
+                Timeout(f"{link.peer.name} did not announce itself within {limits.handshake_timeout_s:g} s"),
+            )
+            return
+        dead_at = link.heard_at + limits.dead_after_s
+        if now >= dead_at:
+            error = Timeout(
+                f"nothing heard from {link.peer.name} for {limits.dead_after_s:g} s",
+                hint="the node dials again by itself",
+            )
+            self._close(link, CloseCode.SILENT, error)
+            return
+        if now >= link.ping_at:
+            link.ping = self._outbox.seq
+            link.pinged_at = now
+            link.ping_at = now + limits.ping_interval_s * self._jitter(0.2)
+            self._send_own(link, MessageType.PING, Ping(link.ping))
+        self._timers.set(min(link.ping_at, dead_at), link.number)
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    def _message_received(self, event: MessageReceived) -> None:
+        link = self._links.get(event.link)
+        if link is None:
+            return  # closed from here a moment ago
+        message = event.message
+        link.heard_at = self._now
+        if not link.epoch:
+            self._announced(link, message)
+            return
+        verdict = self._judge(link.peer, message)
+        if verdict is Verdict.CONFLICT:
+            self._fault(
+                link,
+                InvalidMessage(
+                    "two different messages under one number",
+                    peer=link.peer.name,
+                    expected="a message once per boot epoch and sequence number",
+                    got=f"another body under number {message.body.seq}",
+                ),
+            )
+        elif message.type in NODES_OWN:
+            if verdict is Verdict.NEW:
+                self._own_message(link, message)
+        elif verdict is not Verdict.STALE:
+            self._out.append(Acknowledge(link.number, message.id))
+            if verdict is Verdict.NEW and isinstance(message.type, MessageType):
+                self._out.append(Publish(MessageArrived(link.peer.key, message)))
+
+    def _judge(self, peer: PeerRecord, message: VerifiedMessage) -> Verdict:
+        window = peer.windows.get(message.body.epoch)
+        if window is None:
+            window = peer.windows[message.body.epoch] = Window(self.limits.receive_window)
+            if len(peer.windows) > self.limits.epochs_per_sender:
+                del peer.windows[next(iter(peer.windows))]
+        return window.judge(message.body.seq, message.id)
+
+    def _own_message(self, link: Link, message: VerifiedMessage) -> None:
+        """A message between nodes: ping, pong, acknowledgement. Anything else has no place on an open link."""
+        try:
+            content = message.content
+        except SerializationError as error:
+            self._fault(link, SerializationError(f"undecodable {message.type!r}: {error}", peer=link.peer.name))
+            return
+        if isinstance(content, Ping):
+            self._send_own(link, MessageType.PONG, Pong(content.token))
+        elif isinstance(content, Pong):
+            if content.token == link.ping:
+                link.ping = -1
+                link.peer.round_trip_s = self._now - link.pinged_at
+        elif isinstance(content, Ack):
+            self._outbox.acknowledged(link.peer, b"".join(content.ids), self._out)
+            self._answer_drains()
+        else:
+            self._fault(link, InvalidMessage("a message out of place", peer=link.peer.name, got=type(content).__name__))
+
+    def _announced(self, link: Link, message: VerifiedMessage) -> None:
+        """The first message on a link says who is there. From here on the peer is connected."""
+        peer = link.peer
+        try:
+            content = message.content
+            if not isinstance(content, PeerAnnouncement):
+                raise InvalidMessage(
+                    "no announcement", peer=peer.name, expected="PeerAnnouncement first", got=repr(message)
+                )
+            self.book.refuse_squatter(content.label, peer.key)
+        except NetworkError as error:
+            self._fault(link, error)
+            return
+        link.epoch = content.boot_epoch
+        if not peer.info.name:
+            peer.info = replace(peer.info, name=content.label)
+        if content.seen_epoch == self.epoch and content.seen_seq > self._outbox.seq:
+            self._out.append(Publish(Fault(peer.key, cloned(peer))))
+        self._judge(peer, message)
+        self._link_ready(link)
+
+    def _link_ready(self, link: Link) -> None:
+        peer = link.peer
+        was_connected = bool(peer.links)
+        peer.links.append(link)
+        peer.heard_at = self._now
+        peer.redial_at = None
+        if link.outbound:
+            peer.dialling = False
+        peer.wanted = peer.wanted or link.outbound or bool(peer.dials)
+        link.ping_at = self._now + _FIRST_PING_S
+        self._timers.set(link.ping_at, link.number)
+        if not was_connected:
+            peer.last_error = None
+            self._out.append(Publish(PeerUp(peer.key)))
+        self._answer_dials(peer, None)
+        self._outbox.resend(peer, self._out)
+        while (extra := self._superfluous(peer)) is not None:
+            self._close(extra, CloseCode.DUPLICATE, None, "another link stays")
+
+    def _superfluous(self, peer: PeerRecord) -> Link | None:
+        """Return the link to close while there are several to one peer, or None.
+
+        Only the smaller key settles a simultaneous dial, so the two sides cannot each close the other's choice. A
+        link from before a restart of the peer is closed by either.
+        """
+        if len(peer.links) < 2:
+            return None
+        older, newer = peer.links[-2], peer.links[-1]
+        if older.epoch != newer.epoch or len(peer.links) > 2:
+            return peer.links[0]
+        if self._key > peer.key:
+            return None
+        simultaneous = older.outbound != newer.outbound and self._now - older.since < self.limits.handshake_timeout_s
+        return newer if simultaneous and older.outbound else older
+
+    def _acknowledged(self, event: Acknowledged) -> None:
+        link = self._links.get(event.link)
+        if link is not None:
+            link.heard_at = self._now
+            self._outbox.acknowledged(link.peer, event.ids, self._out)
+            self._answer_drains()
+
+    # --- the owner ----------------------------------------------------------------------------------------------------
+
+    def _add_peer(self, event: AddPeer) -> None:
+        try:
+            peer = self.book.put(event.info)
+        except NetworkError as error:
+            self._out.append(Reply(event.request, error))
+        else:
+            if not event.info.port:
+                peer.redial_at = None
+            self._out.append(Reply(event.request))
+
+    def _dial(self, event: Dial) -> None:
+        peer = self.book.get(event.key)
+        if peer is None or not peer.info.port or self._stopped:
+            name = (
+                "this node is stopped" if self._stopped else f"no address for {peer.name if peer else event.key.hex()}"
+            )
+            self._out.append(
+                Reply(event.request, TransportError(name, hint="add_peer(PeerInfo(..., host=, port=)) gives one"))
+            )
+            return
+        peer.wanted = peer.wanted or event.persist or bool(peer.links)
+        peer.abandoned = False
+        if peer.links:
+            self._out.append(Reply(event.request))
+            return
+        (peer.patient if event.persist else peer.dials).append(event.request)
+        if not peer.dialling:
+            self._connect(peer)
+
+    def _send_message(self, event: SendMessage) -> None:
+        self._outbox.submit(event, self.book, self._now, self._out)
+
+    def _hang_up(self, event: HangUp) -> None:
+        self._leave(event.key, CloseCode.DONE)
+        self._out.append(Reply(event.request))
+
+    def _forget_peer(self, event: ForgetPeer) -> None:
+        self._leave(event.key, CloseCode.DONE)
+        self.book.remove(event.key)
+        self._out.append(Reply(event.request))
+
+    def _leave(self, key: bytes, code: CloseCode) -> None:
+        """Close every link to a peer, and give up what was on its way."""
+        peer = self.book.get(key)
+        if peer is None:
+            return
+        peer.wanted = False
+        peer.redial_at = None
+        peer.abandoned = peer.dialling
+        gone = ConnectionError(f"the link to {peer.name} was closed from here")
+        self._answer_dials(peer, gone)
+        lost = self._outbox.give_up(peer, gone, self._out)
+        if lost:
+            self._out.append(Publish(Undelivered(key, lost)))
+        for link in [link for link in self._links.values() if link.peer is peer]:
+            self._close(link, code, None)
+
+    def _drain(self, event: Drain) -> None:
+        self._draining.append(event.request)
+        self._answer_drains()
+
+    def _answer_drains(self) -> None:
+        if self._draining and not any(peer.links and (peer.unacked or peer.parked) for peer in self.book):
+            drains, self._draining = self._draining, []
+            self._out.extend(Reply(request) for request in drains)
+
+    def _stop(self, event: Stop) -> None:
+        self._stopped = True
+        for peer in self.book:
+            self._leave(peer.key, CloseCode.GOING_AWAY)
+        self._out.append(Reply(event.request))
+
+
+_HANDLERS: Final[dict[type[Any], Callable[[Node, Any], None]]] = {
+    PeerConnected: Node._peer_connected,
+    PeerLost: Node._peer_lost,
+    ConnectFailed: Node._connect_failed,
+    MessageReceived: Node._message_received,
+    MessageRefused: Node._message_refused,
+    Acknowledged: Node._acknowledged,
+    Woken: Node._woken,
+    AddPeer: Node._add_peer,
+    ForgetPeer: Node._forget_peer,
+    Dial: Node._dial,
+    HangUp: Node._hang_up,
+    SendMessage: Node._send_message,
+    Drain: Node._drain,
+    Stop: Node._stop,
+}

@@ -1,0 +1,116 @@
+"""What a node asks of its driver, which performs it in the order given. And what it tells its owner."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ..errors import NetworkError
+from ..wire.envelope import VerifiedMessage
+from ..wire.messages import CloseCode
+
+__all__ = [
+    "Acknowledge",
+    "Connect",
+    "Disconnect",
+    "Effect",
+    "Fault",
+    "MessageArrived",
+    "News",
+    "PeerDown",
+    "PeerUp",
+    "Publish",
+    "Reply",
+    "Send",
+    "Undelivered",
+]
+
+
+class PeerUp(Struct, frozen=True):
+    """A peer is connected: its key is proved and its announcement is here."""
+
+    key: bytes
+
+
+class PeerDown(Struct, frozen=True):
+    """A peer is not connected any more. `retry_in_s` is None where the node will not dial again by itself."""
+
+    key: bytes
+    error: NetworkError | None
+    retry_in_s: float | None
+
+
+class MessageArrived(Struct, frozen=True, gc=False):
+    """A message for the application: verified, and not seen before."""
+
+    key: bytes
+    message: VerifiedMessage
+
+
+class Fault(Struct, frozen=True):
+    """A peer did something wrong, or something that its owner should look at. One line in a log."""
+
+    key: bytes
+    error: NetworkError
+
+
+class Undelivered(Struct, frozen=True):
+    """Messages to this peer were accepted, never acknowledged, and are given up."""
+
+    key: bytes
+    count: int
+
+
+News: TypeAlias = PeerUp | PeerDown | MessageArrived | Fault | Undelivered
+
+
+class Connect(Struct, frozen=True):
+    """Dial this key. Ends in `PeerConnected` or `ConnectFailed`."""
+
+    key: bytes
+    host: str
+    port: int
+
+
+class Disconnect(Struct, frozen=True):
+    """Close a link after what was sent on it has left. `code` None: without a word, as to a stranger."""
+
+    link: int
+    code: CloseCode | None
+    text: str = ""
+
+
+class Send(Struct, frozen=True, gc=False):
+    """Send a signed envelope."""
+
+    link: int
+    data: bytes
+    priority: int
+
+
+class Acknowledge(Struct, frozen=True, gc=False):
+    """Tell the peer that the message with this 16-byte id arrived."""
+
+    link: int
+    message_id: bytes
+
+
+class Reply(Struct, frozen=True, gc=False):
+    """The answer to the command that carried this request number: done, or why not.
+
+    `peers` is how many peers a `SendMessage` went to.
+    """
+
+    request: int
+    error: NetworkError | None = None
+    peers: int = 0
+
+
+class Publish(Struct, frozen=True, gc=False):
+    """Tell the owner."""
+
+    news: News
+
+
+Effect: TypeAlias = Connect | Disconnect | Send | Acknowledge | Reply | Publish

@@ -1,0 +1,153 @@
+"""What can happen to a node. Past tense for what happened outside, imperative for what its owner asks."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ..errors import NetworkError, PeerError
+from ..wire.channel import CloseReceived
+from ..wire.envelope import Message, VerifiedMessage
+from .peers import PeerInfo
+
+__all__ = [
+    "Acknowledged",
+    "AddPeer",
+    "ConnectFailed",
+    "Dial",
+    "Drain",
+    "ForgetPeer",
+    "HangUp",
+    "Input",
+    "MessageReceived",
+    "MessageRefused",
+    "PeerConnected",
+    "PeerLost",
+    "SendMessage",
+    "Stop",
+    "Woken",
+]
+
+
+class PeerConnected(Struct, frozen=True):
+    """A channel is open and `key` (33 bytes) is proved. `link` is the driver's number for it, never used twice."""
+
+    link: int
+    key: bytes
+    outbound: bool
+
+
+class PeerLost(Struct, frozen=True):
+    """A link is gone: by the peer's goodbye, or for the reason in `error`; neither when this node closed it."""
+
+    link: int
+    error: NetworkError | None = None
+    goodbye: CloseReceived | None = None
+
+
+class ConnectFailed(Struct, frozen=True):
+    """A `Connect` came to no open channel."""
+
+    key: bytes
+    error: NetworkError
+
+
+class MessageReceived(Struct, frozen=True, gc=False):
+    """A message from the peer of this link, its signature checked."""
+
+    link: int
+    message: VerifiedMessage
+
+
+class MessageRefused(Struct, frozen=True):
+    """Something from the peer of this link that the gate did not let through. Its action says what follows."""
+
+    link: int
+    error: PeerError
+
+
+class Acknowledged(Struct, frozen=True, gc=False):
+    """The peer of this link has these messages: ids of 16 bytes each, one after the other."""
+
+    link: int
+    ids: bytes
+
+
+class Woken(Struct, frozen=True):
+    """The time that `next_deadline` named has come, or is past."""
+
+
+class AddPeer(Struct, frozen=True):
+    """Put a peer into the book, or renew its name and address."""
+
+    request: int
+    info: PeerInfo
+
+
+class ForgetPeer(Struct, frozen=True):
+    """Hang up, and take the peer out of the book."""
+
+    request: int
+    key: bytes
+
+
+class Dial(Struct, frozen=True):
+    """Connect to a peer of the book. Answered when it is connected, or when this attempt has failed.
+
+    After a first success the node reconnects by itself, until `HangUp`. With `persist` it also does before, and a
+    failed attempt is not an answer.
+    """
+
+    request: int
+    key: bytes
+    persist: bool = False
+
+
+class HangUp(Struct, frozen=True):
+    """Close every link to a peer and stop reconnecting."""
+
+    request: int
+    key: bytes
+
+
+class SendMessage(Struct, frozen=True, gc=False):
+    """Send to the peers in `keys` (None: everybody connected), signed once for all of them.
+
+    Answered when all of it is accepted for sending, or, with `until_acked`, when every peer has acknowledged it.
+    """
+
+    request: int
+    keys: tuple[bytes, ...] | None
+    message: Message
+    until_acked: bool = False
+
+
+class Drain(Struct, frozen=True):
+    """Answered once every connected peer has acknowledged everything that is on its way to it."""
+
+    request: int
+
+
+class Stop(Struct, frozen=True):
+    """Say goodbye on every link. Nothing is dialled or sent afterwards."""
+
+    request: int
+
+
+Input: TypeAlias = (
+    PeerConnected
+    | PeerLost
+    | ConnectFailed
+    | MessageReceived
+    | MessageRefused
+    | Acknowledged
+    | Woken
+    | AddPeer
+    | ForgetPeer
+    | Dial
+    | HangUp
+    | SendMessage
+    | Drain
+    | Stop
+)

@@ -1,0 +1,152 @@
+"""Peers as the node knows them: what people say of them, their state, and what is on its way to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from ..crypto.schnorr import PublicKey
+from ..errors import NetworkError
+from ..text import who
+from .window import Window
+
+__all__ = ["Delivery", "Link", "Outgoing", "PeerInfo", "PeerRecord", "PeerState"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerInfo:
+    """How to find and recognise a peer.
+
+    `pubkey_hex` (66 hex digits, a compressed key) *is* the peer. `id` and `name` are labels chosen by people: shown,
+    used to look a peer up in one's own book, never trusted. `host` and `port` are where it is dialled; port 0 says that
+    it is not dialled from here and will come by itself.
+    """
+
+    id: str
+    name: str = ""
+    host: str = ""
+    port: int = 0
+    pubkey_hex: str
+
+
+class PeerState(Enum):
+    """Where a peer of the book stands."""
+
+    DISCONNECTED = "disconnected"
+    """Not connected, and not dialled by this node."""
+    CONNECTING = "connecting"
+    """Being dialled, or in the handshake."""
+    CONNECTED = "connected"
+    """Its key is proved and its announcement is here."""
+    RECONNECTING = "reconnecting"
+    """Lost; this node dials again by itself after a pause."""
+
+
+class Delivery:
+    """One `SendMessage`: to how many peers, and for how many of them it still waits before it is answered."""
+
+    __slots__ = ("missing", "peers", "request", "until_acked")
+
+    def __init__(self, request: int, peers: int, until_acked: bool) -> None:
+        self.request = request
+        self.peers = peers
+        self.missing = peers
+        self.until_acked = until_acked
+
+
+class Outgoing:
+    """One signed message for one peer, kept until that peer acknowledged it."""
+
+    __slots__ = ("data", "delivery", "link", "message_id", "priority")
+
+    def __init__(self, message_id: bytes, data: bytes, priority: int, delivery: Delivery) -> None:
+        self.message_id = message_id
+        self.data = data
+        self.priority = priority
+        self.delivery = delivery
+        self.link = 0
+
+
+class Link:
+    """One open channel to a peer. It counts as connected once the peer's announcement is here."""
+
+    __slots__ = ("epoch", "heard_at", "number", "outbound", "peer", "ping", "ping_at", "pinged_at", "since")
+
+    def __init__(self, number: int, peer: PeerRecord, outbound: bool, now: float) -> None:
+        self.number = number
+        self.peer = peer
+        self.outbound = outbound
+        self.since = now
+        self.heard_at = now
+        self.epoch = b""
+        """The peer's boot epoch; empty until it has announced itself."""
+        self.ping_at = 0.0
+        self.ping = -1
+        """The token of the ping that waits for its pong; -1 when none does."""
+        self.pinged_at = 0.0
+
+
+class PeerRecord:
+    """Everything the node holds about one peer of the book."""
+
+    __slots__ = (
+        "abandoned",
+        "attempts",
+        "dialling",
+        "dials",
+        "heard_at",
+        "info",
+        "key",
+        "last_error",
+        "links",
+        "parked",
+        "patient",
+        "public",
+        "redial_at",
+        "round_trip_s",
+        "unacked",
+        "unacked_bytes",
+        "wanted",
+        "windows",
+    )
+
+    def __init__(self, info: PeerInfo, public: PublicKey) -> None:
+        self.info = info
+        self.public = public
+        self.key = public.compressed
+        self.links: list[Link] = []
+        """Announced links, the one to send on last. More than one only while a simultaneous dial is being settled."""
+        self.wanted = False
+        """Whether the node dials again by itself."""
+        self.dialling = False
+        self.abandoned = False
+        """Its owner hung up on the dial that is under way: the link that comes of it is closed."""
+        self.dials: list[int] = []
+        """Requests that the end of the dial under way answers, however it ends."""
+        self.patient: list[int] = []
+        """Requests that only a link answers, or the owner's change of mind."""
+        self.attempts = 0
+        self.redial_at: float | None = None
+        self.unacked: dict[bytes, Outgoing] = {}
+        self.unacked_bytes = 0
+        self.parked: list[Outgoing] = []
+        """Signed and waiting for room in `unacked`."""
+        self.windows: dict[bytes, Window] = {}
+        """One per boot epoch, the newest last."""
+        self.round_trip_s: float | None = None
+        self.heard_at: float | None = None
+        self.last_error: NetworkError | None = None
+
+    @property
+    def name(self) -> str:
+        """How the peer is called in a sentence."""
+        return who(self.info.id, self.key)
+
+    @property
+    def state(self) -> PeerState:
+        """Derived from what is going on, so it cannot disagree with it."""
+        if self.links:
+            return PeerState.CONNECTED
+        if self.dialling and not self.abandoned:
+            return PeerState.CONNECTING
+        return PeerState.RECONNECTING if self.redial_at is not None else PeerState.DISCONNECTED

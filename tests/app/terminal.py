@@ -1,0 +1,74 @@
+"""A command in a pseudo-terminal: type to it, and wait for what it prints."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from types import TracebackType
+
+__all__ = ["Terminal"]
+
+_DEADLINE_S = 30.0
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+
+
+class Terminal:
+    """`musignet ARGS` as a person sees it."""
+
+    def __init__(self, *args: str) -> None:
+        self._fd, child = pty.openpty()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "musignet", *args], stdin=child, stdout=child, stderr=child, start_new_session=True
+        )
+        os.close(child)
+        self.seen = ""
+        self._at = 0
+
+    def type(self, text: str) -> None:
+        """Type a line."""
+        os.write(self._fd, text.encode("utf-8") + b"\n")
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        self._process.send_signal(2)
+
+    def expect(self, pattern: str) -> re.Match[str]:
+        """Wait until something new on the screen matches, and return it."""
+        deadline = time.monotonic() + _DEADLINE_S
+        while (match := re.compile(pattern).search(self.seen, self._at)) is None:
+            if not self._read(deadline):
+                raise AssertionError(f"{pattern!r} did not appear; on the screen:\n{self.seen}")
+        self._at = match.end()
+        return match
+
+    def exit_code(self) -> int:
+        """Wait for the end, with everything that is printed until then."""
+        deadline = time.monotonic() + _DEADLINE_S
+        while self._read(deadline):
+            pass
+        return self._process.wait(_DEADLINE_S)
+
+    def _read(self, deadline: float) -> bool:
+        ready, _, _ = select.select([self._fd], [], [], max(0.0, deadline - time.monotonic()))
+        try:
+            data = os.read(self._fd, 65_536) if ready else b""
+        except OSError:  # the other end of a pseudo-terminal is gone
+            data = b""
+        self.seen += _CONTROL.sub("", data.decode("utf-8", "replace"))
+        return bool(data)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        os.close(self._fd)

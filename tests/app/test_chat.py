@@ -1,0 +1,102 @@
+"""The chat as two people use it: two terminals, keys compared, lines, Ctrl-C."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.terminal import Terminal
+
+pytestmark = pytest.mark.driver
+
+
+@pytest.fixture
+def alice() -> Iterator[Terminal]:
+    with Terminal("chat", "alice") as terminal:
+        yield terminal
+
+
+def _command(alice: Terminal) -> list[str]:
+    """The arguments that alice's screen says to type on the other side."""
+    line = alice.expect(r"musignet (chat bob --connect \S+)\n")
+    return line.group(1).split()
+
+
+def test_two_terminals(alice: Terminal) -> None:
+    with Terminal(*_command(alice)) as bob:
+        key = bob.expect(r"bob has key ([0-9a-f]{66})").group(1)
+        bob.expect(r"not yet: .* closed the connection before letting us in")
+        alice.expect(f"somebody at 127.0.0.1 wants to talk, with key {key}")
+        alice.type("hello?")
+        alice.expect("nobody is here yet; the line was not sent")
+        alice.type("/accept")
+        alice.expect(rf"\* bob \(\w+\) is here: key {key}")
+        bob.expect(r"\* alice \(\w+\) is here")
+        alice.type("hello bob")
+        bob.expect(r"<alice \(\w+\)> hello bob")
+        bob.type("\u202eolleh \x07")
+        assert "olleh" in alice.expect(r"<bob \(\w+\)> (.*)\n").group(1)
+        assert alice.seen.isascii()
+        bob.type("/who")
+        bob.expect(r"alice \(\w+\) is connected")
+        bob.interrupt()
+        bob.expect("goodbye")
+        assert bob.exit_code() == 0
+        alice.expect(r"\* bob \(\w+\) is gone: bob \(\w+\)|\* bob \(\w+\) is gone")
+    alice.type("/quit")
+    alice.expect("goodbye")
+    assert alice.exit_code() == 0
+
+
+def test_accept_without_anybody(alice: Terminal) -> None:
+    alice.expect("listening")
+    alice.type("/accept")
+    alice.expect("! nobody waits")
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("chat", ""), "printable characters"),
+        (("chat", "a\x1b[31m"), "printable characters"),
+        (("chat", "a", "--connect", "02ab@127.0.0.1:1"), "66 hex digits"),
+        (("chat", "a", "--connect", "02" * 33 + "@nowhere"), "HOST:PORT"),
+        (("chat", "a", "--listen", "127.0.0.1:99999"), "HOST:PORT"),
+        (("chat", "a", "--connect", "02" + "ff" * 32 + "@127.0.0.1:1"), "not a public key"),
+        (("nonsense",), "No such command"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(args: tuple[str, ...], sentence: str) -> None:
+    with Terminal(*args) as terminal:
+        code = terminal.exit_code()
+        assert sentence in terminal.seen
+        assert "Traceback" not in terminal.seen
+        assert code != 0
+
+
+def test_a_taken_port_is_one_sentence(alice: Terminal) -> None:
+    port = alice.expect(r"listening on 127.0.0.1:(\d+)").group(1)
+    with Terminal("chat", "bob", "--listen", f"127.0.0.1:{port}") as bob:
+        bob.expect(f"Error: cannot listen on 127.0.0.1:{port}: .*another program may have this port")
+        assert bob.exit_code() == 1
+
+
+def test_a_key_file_keeps_the_key_and_its_passphrase(tmp_path: Path) -> None:
+    path = str(tmp_path / "alice.key")
+
+    def key(*passphrases: str) -> tuple[str, int]:
+        with Terminal("chat", "alice", "--key-file", path) as terminal:
+            for passphrase in passphrases:
+                terminal.expect("assphrase|confirmation")
+                terminal.type(passphrase)
+            found = terminal.expect(r"alice has key ([0-9a-f]{66})|Error: (.*)\n").group(1)
+            if found:
+                terminal.type("/quit")
+            return found, terminal.exit_code()
+
+    made, code = key("correct horse", "correct horse")
+    assert code == 0
+    assert key("correct horse") == (made, 0)
+    assert key("wrong") == (None, 1)

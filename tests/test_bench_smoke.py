@@ -1,0 +1,24 @@
+"""The benchmark runs and writes what it measured. How fast is no test's business."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.driver
+def test_the_benchmark_measures_the_import_and_writes_it(tmp_path: Path) -> None:
+    results = tmp_path / "link.json"
+    command = [sys.executable, "-m", "bench", "link", "--quick", "--only", "import", "--json", str(results)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "import musignet" in done.stdout
+    samples = json.loads(results.read_text())["measures"]["import"]["samples"]["imports"]
+    assert len(samples["ratio"]) == 2
+    assert all(ratio > 0 for ratio in samples["ratio"])

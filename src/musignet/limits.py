@@ -69,6 +69,16 @@ KDF_PASSES: Final = (2, 10)
 KDF_LANES: Final = (1, 16)
 """Least and most threads."""
 
+# --- one signature ----------------------------------------------------------------------------------------------
+
+SLOTS_MAX: Final = 1000
+"""Secret nonces of one attempt, one for each input and musig key: 250 inputs (THREATS.md X17) with four keys each
+that are ours. 160 KiB of locked memory."""
+
+KEY_AGGREGATES_MAX: Final = 512
+"""Aggregations remembered. A transaction of 250 inputs whose keys are derived before they are aggregated needs 250,
+and a second one may be under way. One is 0.7 KiB with 3 keys and 73 KiB with 1,000: 37 MiB at the very most."""
+
 # --- one link --------------------------------------------------------------------------------------------------
 
 NOISE_MESSAGE_MAX_BYTES: Final = 65_535

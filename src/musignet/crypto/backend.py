@@ -1,5 +1,7 @@
 """The only binding to libsecp256k1: one context of our own, raw calls, checked lengths.
 
+The calls for MuSig2 stand in `musig_backend`, on the same context and under the same rules.
+
 On a default context libsecp256k1 *aborts the process* when an argument breaks a precondition. Ours has an
 illegal-argument callback that records the reason for the calling thread; each function here turns a refusal
 into a `BackendError` with that reason. Nothing above this module sees a C type: handles are opaque.
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from btclib_secp256k1 import ffi, lib
@@ -36,17 +39,17 @@ class BackendError(Exception):
     """libsecp256k1 refused, or was about to be misused. Never leaves `crypto`: callers there give it a meaning."""
 
 
-def _probe() -> None:
+def probe(functions: Sequence[str], sizes: Mapping[str, int]) -> None:
     """Fail at import, not in the middle of a signature, when a release moved a symbol or a struct."""
-    missing = [name for name in _NEEDED if not hasattr(lib, name)]
+    missing = [name for name in functions if not hasattr(lib, name)]
     if missing:
         raise ImportError(f"btclib-secp256k1 lacks {', '.join(missing)}; install the range in pyproject.toml")
-    for ctype, size in (("secp256k1_keypair", KEYPAIR_BYTES), ("secp256k1_pubkey", 64), ("secp256k1_xonly_pubkey", 64)):
+    for ctype, size in sizes.items():
         if ffi.sizeof(ctype) != size:
             raise ImportError(f"btclib-secp256k1: {ctype} has {ffi.sizeof(ctype)} bytes, expected {size}")
 
 
-_probe()
+probe(_NEEDED, {"secp256k1_keypair": KEYPAIR_BYTES, "secp256k1_pubkey": 64, "secp256k1_xonly_pubkey": 64})
 
 
 class _Refusal(threading.local):
@@ -61,9 +64,9 @@ def _on_illegal(reason: Handle, _data: Handle) -> None:
     _refusal.reason = ffi.string(reason).decode("ascii", "replace")
 
 
-_CTX: Final = lib.secp256k1_context_create(1)  # SECP256K1_CONTEXT_NONE
-lib.secp256k1_context_set_illegal_callback(_CTX, _on_illegal, ffi.NULL)
-if lib.secp256k1_context_randomize(_CTX, secrets.token_bytes(32)) != 1:
+CTX: Final = lib.secp256k1_context_create(1)  # SECP256K1_CONTEXT_NONE
+lib.secp256k1_context_set_illegal_callback(CTX, _on_illegal, ffi.NULL)
+if lib.secp256k1_context_randomize(CTX, secrets.token_bytes(32)) != 1:
     raise ImportError("libsecp256k1 refused to randomise its context")
 
 _NULL: Final = ffi.NULL
@@ -79,12 +82,22 @@ _schnorr_verify: Final = lib.secp256k1_schnorrsig_verify
 _ecdh: Final = lib.secp256k1_ecdh
 
 
-def _refused(call: str) -> BackendError:
+def refused(call: str) -> BackendError:
+    """Return the error for a call that libsecp256k1 just refused on this thread, with its reason if it gave one."""
     reason, _refusal.reason = _refusal.reason, ""
     return BackendError(f"{call}: {reason or 'invalid input'}")
 
 
-def _exactly(data: bytes | bytearray, size: int, name: str) -> None:
+def verdict(result: int) -> bool:
+    """Return whether a verification said yes. An unparsed handle is simply a no; its reason is not kept."""
+    if result == 1:
+        return True
+    _refusal.reason = ""
+    return False
+
+
+def exactly(data: bytes | bytearray, size: int, name: str) -> None:
+    """Raise BackendError unless `data` has `size` bytes: C reads as many, whatever it is given."""
     if len(data) != size:
         raise BackendError(f"{name}: expected {size} bytes, got {len(data)}")
 
@@ -104,13 +117,13 @@ def address(handle: Handle) -> int:
 
 def secret_copy(secret32: bytes | bytearray) -> Handle:
     """Return a copy of 32 secret bytes that `secret_zero` can wipe. Raises BackendError for another length."""
-    _exactly(secret32, SECRET_BYTES, "secret key")
+    exactly(secret32, SECRET_BYTES, "secret key")
     return _new(_HASH_T, bytes(secret32))
 
 
-def secret_zero(secret: Handle) -> None:
-    """Overwrite a `secret_copy` with zeros."""
-    ffi.memmove(secret, bytes(SECRET_BYTES), SECRET_BYTES)
+def secret_zero(secret: Handle, size: int = SECRET_BYTES) -> None:
+    """Overwrite `size` bytes of a `secret_copy`, or from an address in a view, with zeros."""
+    ffi.memmove(secret, bytes(size), size)
 
 
 def keypair_at(memory: Handle, offset: int) -> Handle:
@@ -120,8 +133,8 @@ def keypair_at(memory: Handle, offset: int) -> Handle:
 
 def keypair_create(keypair: Handle, secret: Handle) -> None:
     """Fill `keypair` from 32 secret bytes. Raises BackendError when they are 0 or not below the group order."""
-    if lib.secp256k1_keypair_create(_CTX, keypair, secret) != 1:
-        raise _refused("secret key")
+    if lib.secp256k1_keypair_create(CTX, keypair, secret) != 1:
+        raise refused("secret key")
 
 
 # --- points ---------------------------------------------------------------------------------------------------------
@@ -129,51 +142,51 @@ def keypair_create(keypair: Handle, secret: Handle) -> None:
 
 def point_parse(point33: bytes) -> Handle:
     """Parse a compressed point. Raises BackendError when it is not 33 bytes, not on the curve, or hybrid."""
-    _exactly(point33, POINT_BYTES, "public key")
+    exactly(point33, POINT_BYTES, "public key")
     point = _new(_PUBKEY_T)
-    if lib.secp256k1_ec_pubkey_parse(_CTX, point, point33, POINT_BYTES) != 1:
-        raise _refused("public key")
+    if lib.secp256k1_ec_pubkey_parse(CTX, point, point33, POINT_BYTES) != 1:
+        raise refused("public key")
     return point
 
 
 def point_of_secret(secret32: Handle) -> Handle:
     """Return the point of a secret key. Raises BackendError when it is 0 or not below the group order."""
     point = _new(_PUBKEY_T)
-    if lib.secp256k1_ec_pubkey_create(_CTX, point, secret32) != 1:
-        raise _refused("secret key")
+    if lib.secp256k1_ec_pubkey_create(CTX, point, secret32) != 1:
+        raise refused("secret key")
     return point
 
 
 def point_of_keypair(keypair: Handle) -> Handle:
     """Return the point of a filled key pair."""
     point = _new(_PUBKEY_T)
-    if lib.secp256k1_keypair_pub(_CTX, point, keypair) != 1:
-        raise _refused("key pair")
+    if lib.secp256k1_keypair_pub(CTX, point, keypair) != 1:
+        raise refused("key pair")
     return point
 
 
 def point_serialize(point: Handle) -> bytes:
     """Return the 33-byte compressed form."""
     out, size = _new(_POINT_T), _new("size_t *", POINT_BYTES)
-    if lib.secp256k1_ec_pubkey_serialize(_CTX, out, size, point, 258) != 1:  # SECP256K1_EC_COMPRESSED
-        raise _refused("public key")
+    if lib.secp256k1_ec_pubkey_serialize(CTX, out, size, point, 258) != 1:  # SECP256K1_EC_COMPRESSED
+        raise refused("public key")
     return bytes(_buffer(out))
 
 
 def xonly_of(point: Handle) -> Handle:
     """Return the x-only form of a point, for BIP-340."""
     xonly = _new(_XONLY_T)
-    if lib.secp256k1_xonly_pubkey_from_pubkey(_CTX, xonly, _NULL, point) != 1:
-        raise _refused("public key")
+    if lib.secp256k1_xonly_pubkey_from_pubkey(CTX, xonly, _NULL, point) != 1:
+        raise refused("public key")
     return xonly
 
 
 def xonly_parse(x32: bytes) -> Handle:
     """Parse a BIP-340 public key. Raises BackendError when it is not 32 bytes or no point has that x."""
-    _exactly(x32, 32, "x-only public key")
+    exactly(x32, 32, "x-only public key")
     xonly = _new(_XONLY_T)
-    if lib.secp256k1_xonly_pubkey_parse(_CTX, xonly, x32) != 1:
-        raise _refused("x-only public key")
+    if lib.secp256k1_xonly_pubkey_parse(CTX, xonly, x32) != 1:
+        raise refused("x-only public key")
     return xonly
 
 
@@ -184,19 +197,19 @@ def ecdh(secret32: Handle, point: Handle) -> bytes:
     """Return SHA256 of the compressed shared point, as BOLT 8 defines it. 32 bytes."""
     out = _new(_HASH_T)
     # libsecp256k1 reports an unparsed point to the callback alone, and goes on with it.
-    if _ecdh(_CTX, out, point, secret32, _NULL, _NULL) != 1 or _refusal.reason:
-        raise _refused("ECDH")
+    if _ecdh(CTX, out, point, secret32, _NULL, _NULL) != 1 or _refusal.reason:
+        raise refused("ECDH")
     return bytes(_buffer(out))
 
 
 def schnorr_sign(keypair: Handle, digest32: bytes, aux32: bytes | None) -> bytes:
     """Return a 64-byte BIP-340 signature of a 32-byte digest. Without `aux32` it is deterministic."""
-    _exactly(digest32, 32, "digest")
+    exactly(digest32, 32, "digest")
     if aux32 is not None:
-        _exactly(aux32, 32, "auxiliary randomness")
+        exactly(aux32, 32, "auxiliary randomness")
     out = _new(_SIG_T)
-    if _sign32(_CTX, out, digest32, keypair, _NULL if aux32 is None else aux32) != 1:
-        raise _refused("signing")
+    if _sign32(CTX, out, digest32, keypair, _NULL if aux32 is None else aux32) != 1:
+        raise refused("signing")
     return bytes(_buffer(out))
 
 
@@ -204,7 +217,4 @@ def schnorr_verify(xonly: Handle, message: bytes, signature: bytes) -> bool:
     """Return whether a BIP-340 signature over `message` (any length) holds. A wrong length is simply False."""
     if len(signature) != SIGNATURE_BYTES:
         return False
-    if _schnorr_verify(_CTX, signature, message, len(message), xonly) == 1:
-        return True
-    _refusal.reason = ""  # an unparsed handle is simply False too; its reason is not the next refusal's
-    return False
+    return verdict(_schnorr_verify(CTX, signature, message, len(message), xonly))

@@ -1,9 +1,13 @@
-"""The identity key: who a node is on the network. It never signs a transaction (THREATS.md A4)."""
+"""The two kinds of long-lived key pair, which are never the same key (THREATS.md A4).
+
+`Identity` is who a node is on the network; it never signs a transaction. `SigningKey` is a wallet's share in a
+MuSig2 key; it signs nothing but partial signatures. Both keep their secret where `SecretBuffer` keeps it.
+"""
 
 from __future__ import annotations
 
 import secrets
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from ..errors import AuthenticationError, LocalError
 from ..text import short_key
@@ -11,56 +15,47 @@ from . import backend
 from .schnorr import PublicKey
 from .secret import SecretBuffer
 
-__all__ = ["Ephemeral", "Identity"]
+__all__ = ["Ephemeral", "Identity", "SigningKey"]
 
 _PAIR_AT = backend.SECRET_BYTES
 _WIPED_HINT = "a wiped identity, or one inherited by fork, holds no secret: load it again in this process"
 
 
-class Identity:
-    """A secp256k1 key pair in protected memory. Its public key *is* the node; names are only labels.
+class _KeyPair:
+    """A secp256k1 key pair in protected memory, and its public key.
 
-    Make one with `generate`, or from 32 bytes with `from_secret`. It prints as its public key, and cannot be
-    copied or pickled. In a forked child it is wiped: the child cannot sign or connect with it.
+    It prints as its public key, and cannot be copied or pickled. In a forked child it is wiped: the child cannot
+    sign with it. `pair` and `secret` are for `crypto` alone.
     """
 
-    __slots__ = ("_pair", "_secret", "public")
+    __slots__ = ("pair", "public", "secret")
 
     public: PublicKey
 
     def __init__(self, secret: SecretBuffer) -> None:
-        """Take over a buffer of `BUFFER_BYTES` whose first 32 bytes are the secret key.
+        """Take over a `buffer()` whose first 32 bytes are the secret key.
 
         Raises: AuthenticationError when they are zero or not below the group order.
         """
-        self._secret = secret
-        self._pair = backend.keypair_at(secret.view, _PAIR_AT)
+        self.secret = secret
+        self.pair = backend.keypair_at(secret.view, _PAIR_AT)
         try:
-            backend.keypair_create(self._pair, secret.view)
+            backend.keypair_create(self.pair, secret.view)
         except backend.BackendError:
             secret.wipe()
             raise AuthenticationError(
                 "not a secret key", expected="32 bytes, neither 0 nor the group order or above"
             ) from None
-        self.public = PublicKey(backend.point_serialize(backend.point_of_keypair(self._pair)))
+        self.public = PublicKey(backend.point_serialize(backend.point_of_keypair(self.pair)))
 
     @staticmethod
     def buffer() -> SecretBuffer:
-        """Return an empty buffer of the right size, to be filled and given to `Identity`."""
+        """Return an empty buffer of the right size, to be filled and given to the constructor."""
         return SecretBuffer(backend.SECRET_BYTES + backend.KEYPAIR_BYTES)
 
     @classmethod
-    def generate(cls) -> Identity:
-        """Draw a fresh key from the operating system."""
-        while True:
-            try:
-                return cls.from_secret(secrets.token_bytes(backend.SECRET_BYTES))
-            except AuthenticationError:  # probability 2^-128
-                continue
-
-    @classmethod
-    def from_secret(cls, secret: bytes | bytearray | memoryview) -> Identity:
-        """Make an identity from 32 secret bytes, which are copied.
+    def from_secret(cls, secret: bytes | bytearray | memoryview) -> Self:
+        """Make a key pair from 32 secret bytes, which are copied.
 
         Raises: AuthenticationError when there are not 32, or they are not a valid secret key.
         """
@@ -80,6 +75,36 @@ class Identity:
         """The public key: 66 lower-case hex digits."""
         return self.public.compressed.hex()
 
+    def wipe(self) -> None:
+        """Forget the secret now. Whatever needs it raises LocalError from here on."""
+        self.secret.wipe()
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} holds a secret: it cannot be copied or pickled")
+
+    __copy__ = __deepcopy__ = __reduce_ex__ = __reduce__ = _refuse
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {short_key(self.pubkey)}>"
+
+
+class Identity(_KeyPair):
+    """A node's key pair. Its public key *is* the node; names are only labels.
+
+    Make one with `generate`, or from 32 bytes with `from_secret`.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def generate(cls) -> Identity:
+        """Draw a fresh key from the operating system."""
+        while True:
+            try:
+                return cls.from_secret(secrets.token_bytes(backend.SECRET_BYTES))
+            except AuthenticationError:  # probability 2^-128
+                continue
+
     def sign(self, digest: bytes, aux: bytes | None = None) -> bytes:
         """Return the 64-byte BIP-340 signature of a 32-byte digest.
 
@@ -87,14 +112,14 @@ class Identity:
         random data. The receiver verifies each signature, so it is not verified again here.
         """
         try:
-            return backend.schnorr_sign(self._pair, digest, aux)
+            return backend.schnorr_sign(self.pair, digest, aux)
         except backend.BackendError as error:
             raise LocalError(f"cannot sign with {self!r}: {error}", hint=_WIPED_HINT) from None
 
     def ecdh(self, other: PublicKey) -> bytes:
         """Return SHA256 of the compressed shared point (BOLT 8). 32 bytes, secret."""
         try:
-            return backend.ecdh(self._secret.view, other.point)
+            return backend.ecdh(self.secret.view, other.point)
         except backend.BackendError as error:
             raise LocalError(f"cannot use {self!r}: {error}", hint=_WIPED_HINT) from None
 
@@ -103,22 +128,20 @@ class Identity:
 
         Raises: LocalError when the identity was wiped: zeros must not replace a key file.
         """
-        secret = bytearray(self._secret.view[0 : backend.SECRET_BYTES])
+        secret = bytearray(self.secret.view[0 : backend.SECRET_BYTES])
         if not any(secret):
             raise LocalError(f"cannot store {self!r}", hint=_WIPED_HINT)
         return secret
 
-    def wipe(self) -> None:
-        """Forget the secret now. Signing and connecting raise LocalError from here on."""
-        self._secret.wipe()
 
-    def _refuse(self, *_: object) -> NoReturn:
-        raise TypeError("an Identity cannot be copied or pickled; save it with save_identity")
+class SigningKey(_KeyPair):
+    """A wallet's own key in a MuSig2 group: BIP-327 "Key Generation of an Individual Signer".
 
-    __copy__ = __deepcopy__ = __reduce_ex__ = __reduce__ = _refuse
+    It may be the child of another key (BIP-32), derived before it comes here. There is no way to tweak it afterwards:
+    a secret nonce is bound to one public key (BIP-327 "Signing with Tweaked Individual Keys"). `SecretNonces` signs.
+    """
 
-    def __repr__(self) -> str:
-        return f"<Identity {short_key(self.pubkey)}>"
+    __slots__ = ()
 
 
 class Ephemeral:

@@ -79,6 +79,59 @@ KEY_AGGREGATES_MAX: Final = 512
 """Aggregations remembered. A transaction of 250 inputs whose keys are derived before they are aggregated needs 250,
 and a second one may be under way. One is 0.7 KiB with 3 keys and 73 KiB with 1,000: 37 MiB at the very most."""
 
+# --- one transaction -------------------------------------------------------------------------------------------
+
+PSBT_MAX_BYTES: Final = 512 * KIB
+"""A whole PSBT (THREATS.md X17). 250 inputs of three signers with all their nonces and signatures take 300 KiB."""
+
+PSBT_FIELDS_MAX: Final = 16_384
+"""Key-value pairs in one PSBT: at some 250 bytes of Python each 4 MiB. 512 KiB of the shortest pairs would cost 40."""
+
+PSBT_INPUTS_MAX: Final = 250
+"""Inputs (X17): what a person can still be asked about, and 145 kWU of key-path spends."""
+
+PSBT_OUTPUTS_MAX: Final = 250
+"""Outputs (X17): every one is shown before anything is signed (X2)."""
+
+TX_WEIGHT_MAX_WU: Final = 400_000
+"""Weight units of the finished transaction: beyond it nodes do not relay it."""
+
+MONEY_MAX_SAT: Final = 21_000_000 * 100_000_000
+"""All the coins there can be: no amount, and no sum of amounts, is more (X13)."""
+
+ADDRESS_GAP: Final = 20
+"""Change this many addresses beyond the last one used is still found by a wallet restored from its descriptor (X5)."""
+
+DERIVATION_HINTS_MAX: Final = 2
+"""Different (branch, index) pairs tried per input or output. Honest PSBTs name one; each costs a derivation."""
+
+DERIVATION_CACHE_MAX: Final = 8192
+"""Derived keys, and derived addresses, that are remembered: at 500 bytes each 4 MiB."""
+
+AGGREGATE_CACHE_MAX: Final = 256
+"""Key aggregations that are remembered: 0.9 ms for 15 keys, 35 ms for 1,000, and the same few lists again and again."""
+
+GROUP_KEYS_MAX: Final = 1000
+"""Cosigners of one wallet: the largest star that was measured."""
+
+DESCRIPTOR_MAX_CHARS: Final = 192 * KIB
+"""A descriptor as text: 1,000 extended keys of 112 characters with origin and path."""
+
+LOCKTIME_AHEAD_BLOCKS: Final = 144
+"""A day of blocks: a transaction locked for longer than this needs a person's word (X8)."""
+
+LOCKTIME_AHEAD_S: Final = 86_400
+"""The same by the clock."""
+
+FEE_RATE_MAX_SAT_VB: Final = 500
+"""Satoshi per virtual byte above which the fee must be typed by a person (X3): fuller mempools were rare and short."""
+
+FEE_SHARE_MAX_PERCENT: Final = 5
+"""The same as a share of what is sent."""
+
+FEE_CAP_SAT: Final = 1_000_000
+"""The same as an amount: 0.01 BTC."""
+
 # --- one link --------------------------------------------------------------------------------------------------
 
 NOISE_MESSAGE_MAX_BYTES: Final = 65_535

@@ -32,6 +32,7 @@ _NEEDED = (
     "secp256k1_ec_pubkey_create", "secp256k1_ec_pubkey_parse", "secp256k1_ec_pubkey_serialize", "secp256k1_ecdh",
     "secp256k1_keypair_create", "secp256k1_keypair_pub", "secp256k1_schnorrsig_sign32",
     "secp256k1_schnorrsig_verify", "secp256k1_xonly_pubkey_from_pubkey", "secp256k1_xonly_pubkey_parse",
+    "secp256k1_ec_pubkey_tweak_add", "secp256k1_xonly_pubkey_tweak_add",
 )  # fmt: skip
 
 
@@ -188,6 +189,33 @@ def xonly_parse(x32: bytes) -> Handle:
     if lib.secp256k1_xonly_pubkey_parse(CTX, xonly, x32) != 1:
         raise refused("x-only public key")
     return xonly
+
+
+# --- public tweaks --------------------------------------------------------------------------------------------------
+
+
+def point_tweak(point33: bytes, tweak32: bytes) -> bytes:
+    """Return point + tweak*G, 33 bytes: BIP-32 CKDpub and BIP-327 plain tweaks.
+
+    Raises: BackendError when the point is invalid, the tweak not below the group order, or the sum infinity.
+    """
+    exactly(tweak32, 32, "tweak")
+    point = point_parse(point33)
+    if lib.secp256k1_ec_pubkey_tweak_add(CTX, point, tweak32) != 1:
+        raise refused("tweak")
+    return point_serialize(point)
+
+
+def xonly_tweak(x32: bytes, tweak32: bytes) -> bytes:
+    """Return lift_x(x) + tweak*G, 33 bytes with its parity: the TapTweak of BIP-341.
+
+    Raises: BackendError as `point_tweak` does.
+    """
+    exactly(tweak32, 32, "tweak")
+    out = _new(_PUBKEY_T)
+    if lib.secp256k1_xonly_pubkey_tweak_add(CTX, out, xonly_parse(x32), tweak32) != 1:
+        raise refused("tweak")
+    return point_serialize(out)
 
 
 # --- operations -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Annotated, Final, TypeAlias
 from msgspec import Meta
 
 from .. import limits
+from ..chain import Chain
 from ..errors import SerializationError
 from .codec import Codec, Record
 
@@ -27,15 +28,6 @@ __all__ = [
     "payload_decode_untrusted",
     "payload_encode",
 ]
-
-
-class Chain(IntEnum):
-    """Which Bitcoin network a wallet lives on. In every message, so that none of one counts on another (X7)."""
-
-    MAINNET = 0
-    TESTNET4 = 1
-    SIGNET = 2
-    REGTEST = 3
 
 
 class MessageType(IntEnum):

@@ -73,7 +73,7 @@ def watch_signatures(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(musig_backend, "partial_sign", partial_sign)
 
 
-# --- liars: what becomes of a payload on its way to one recipient ------------------------------------------------------
+# --- liars: what becomes of a payload on its way to one recipient -----------------------------------------------------
 
 Lie = Callable[["World", MessageType, bytes, str], "list[tuple[MessageType, bytes]]"]
 
@@ -82,12 +82,17 @@ def _truth(world: World, kind: MessageType, payload: bytes, to: str) -> list[tup
     return [(kind, payload)]
 
 
+def _unfinished(kind: MessageType, payload: bytes) -> list[tuple[MessageType, bytes]]:
+    """A liar could finish the transaction with the others' partials; these do not say so."""
+    return [] if kind == MessageType.TRANSACTION_COMPLETE else [(kind, payload)]
+
+
 def _bad_partial(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
     read = decode_untrusted(kind, payload) if kind == MessageType.PARTIAL_SIGNATURE else None
     if isinstance(read, PartialSignature):
         bad = read.partials[:-1] + bytes((read.partials[-1] ^ 1,))
         payload = encode(PartialSignature(read.attempt, read.epoch, read.transcript, bad))
-    return [(kind, payload)]
+    return _unfinished(kind, payload)
 
 
 def _two_nonces(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
@@ -111,7 +116,7 @@ def _last_mover(world: World, kind: MessageType, payload: bytes, to: str) -> lis
 def _wrong_completion(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
     if kind == MessageType.PARTIAL_SIGNATURE:
         return [(MessageType.TRANSACTION_COMPLETE, encode(TransactionComplete(bytes(64 * world.inputs))))]
-    return [(kind, payload)]
+    return _unfinished(kind, payload)
 
 
 def _strips_nonces(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
@@ -125,7 +130,7 @@ def _wrong_transcript(world: World, kind: MessageType, payload: bytes, to: str) 
     read = decode_untrusted(kind, payload) if kind == MessageType.PARTIAL_SIGNATURE else None
     if isinstance(read, PartialSignature):
         payload = encode(PartialSignature(read.attempt, read.epoch, bytes(32), read.partials))
-    return [(kind, payload)]
+    return _unfinished(kind, payload)
 
 
 def _changed_proposal(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
@@ -177,6 +182,7 @@ class World:
         liar: tuple[str, str] | None = None,
     ) -> None:
         self.rng = random.Random(seed)
+        _signed.clear()  # one seed draws the same entropy in every run
         self.seed, self.names, self.inputs, self.loss = seed, tuple(names), inputs, loss
         self.group = signing_group(shape, self.names)
         self.proposal = proposal(names[0], self.group, inputs=inputs, expires_at=NOW + LASTS_S)
@@ -294,6 +300,8 @@ class World:
                 self._perform_holder(party, self.holders[party.name].handle(verb, self.now))
 
         self._at(1e-6, ask)
+        if self.rng.random() < 0.2:  # a node that asks twice gets no second signature
+            self._at(self.rng.random() * 3, ask)
 
     def _perform_holder(self, party: Party, effects: Sequence[object]) -> None:
         for effect in effects:
@@ -315,6 +323,8 @@ class World:
     # --- network ------------------------------------------------------------------------------------------------------
 
     def _send(self, party: Party, effect: SendToGroup) -> None:
+        if effect.kind == MessageType.TRANSACTION_COMPLETE:
+            require(any(record[:1] == b"\x02" for record in party.disk), "a completion leaves before it is on disk")
         for other in self.parties.values():
             if other is party:
                 continue
@@ -386,7 +396,7 @@ class World:
 
     def _check_end(self) -> None:
         for party in self.honest:
-            require(bool(party.outcomes), f"{party.name} has no outcome at the deadline")
+            require(bool(party.outcomes or not party.disk), f"{party.name} has no outcome at the deadline")
         txids = {one.transaction.txid for party in self.honest for one in party.outcomes if one.transaction}
         require(len(txids) <= 1, "two transactions for one session")
         if len(self.honest) == len(self.names):

@@ -78,6 +78,11 @@ class SessionBase:
         self._out: list[SessionEffect] = []
 
     @property
+    def settled(self) -> bool:
+        """Whether it has ended, and its owner knows."""
+        return self.outcome is not None and not self._saves
+
+    @property
     def waiting_for(self) -> tuple[bytes, ...]:
         """The identity keys of those whose contribution to this phase is not here."""
         here: Mapping[bytes, object] = self._approvals
@@ -166,7 +171,7 @@ class SessionBase:
         self.outcome = outcome = Outcome(self.id, end, suspects=suspects, verdict=verdict, blame=blame, error=error)
         self._advance(Event.FAILED)
         self._out.append(Wipe(self.id))
-        self._save(b"\x01" + self.id, lambda: self._out.append(Publish(outcome)))
+        self._save(b"\x01" + self.id + end.value.encode(), lambda: self._out.append(Publish(outcome)))
         if blame:
             self._send(MessageType.BLAME, blame)
         elif end in ABORT_CODES:

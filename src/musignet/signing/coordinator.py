@@ -53,18 +53,20 @@ class Sessions:
     def resume(self, records: Iterable[bytes], now: float) -> list[SessionEffect]:
         """Go on after a restart, from the node's journal. Call it once, before anything else."""
         proposals: dict[bytes, VerifiedMessage] = {}
-        ended: dict[bytes, bytes] = {}
+        ended: dict[bytes, tuple[int, bytes]] = {}
         for record in records:
-            if record[:1] == b"\x00":
+            if record[0] == 0:
                 message = Message.from_bytes(record[1:]).verify()
                 proposals[message.session] = message
             else:
-                ended[record[1:33]] = record[33:]
+                ended[record[1:33]] = (record[0], record[33:])
         out: list[SessionEffect] = []
         for session, message in proposals.items():
-            completion = ended.get(session)
-            if completion is None or completion:
-                out += self._open(message, now, restarted=True, completion=completion or b"")
+            kind, rest = ended.get(session, (0, b""))
+            if kind == 1:
+                out.append(Publish(Outcome(session, End(rest.decode()))))
+            else:
+                out += self._open(message, now, restarted=True, completion=rest)
         return out
 
     def handle(self, event: SessionsInput, now: float) -> list[SessionEffect]:
@@ -121,7 +123,7 @@ class Sessions:
     def _forget(self, now: float) -> None:
         """Drop what has ended and expired: until then it answers those who come back."""
         for session in list(self._sessions.values()):
-            if session.outcome is not None and now >= session.proposal.expires_at:
+            if session.settled and now >= session.proposal.expires_at:
                 del self._sessions[session.id]
 
 

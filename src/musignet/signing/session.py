@@ -26,7 +26,7 @@ from . import rounds
 from .attempt import Arrival, Collected
 from .base import ABORT_CODES, Proved, SessionBase
 from .blame import Kind, accuse, list_messages, list_payloads, read_contribution, verify_blame
-from .effects import End, Publish, Saved, SessionEffect
+from .effects import End, Outcome, Publish, Saved, SessionEffect
 from .proposal import require_member
 from .records import (
     Approval,
@@ -98,10 +98,10 @@ class Session(SessionBase):
         """Take one input and return its effects, to be performed in order."""
         self._now = now
         out = self._out = []
-        if isinstance(event, VerifiedMessage):
-            self._receive(event)
-        else:
+        try:
             _HANDLERS[type(event)](self, event)
+        except Proved as proof:
+            self._blame(proof)
         if self.outcome is None and now >= self.proposal.expires_at:
             self._end(End.EXPIRED, suspects=self.waiting_for, error=Timeout("the session has expired"))
         return out
@@ -177,30 +177,34 @@ class Session(SessionBase):
     # --- messages -----------------------------------------------------------------------------------------------------
 
     def _receive(self, message: VerifiedMessage) -> None:
-        """Take a message of a member. Raises nothing: a fault that is proved ends the session, others are dropped."""
+        """Take a message of a member. What is no proof of a fault is dropped. Raises Proved."""
         try:
             if not isinstance(message.type, MessageType):
                 return
             require_member(message, self.group, message.type, self.id)
             if message.sender_key == self.identity:
                 return
-            if self.state is State.COMPLETED:
-                self._answer_with_completion(message)
-            elif self.outcome is None or message.type == MessageType.TRANSACTION_COMPLETE:
+            if self.outcome is None or (
+                self.state is State.FAILED and message.type == MessageType.TRANSACTION_COMPLETE
+            ):
                 _MESSAGES.get(message.type, Session._nothing)(self, message)
-        except Proved as proof:
-            self._blame(proof)
+            elif message.type in _STILL_WORKING:
+                self._answer_with_the_end(message.sender_key, self.outcome)
         except PeerError:
             return  # no member's, undecodable beyond proof, or about something else
 
     def _nothing(self, _: VerifiedMessage) -> None:
         """A type that has no place in a session."""
 
-    def _answer_with_completion(self, message: VerifiedMessage) -> None:
-        """Whoever still works on it has not heard that it is done."""
-        self._answered[message.sender_key] += 1
-        if message.type in _STILL_WORKING and self._answered[message.sender_key] <= _ANSWERS_MAX and self.outcome:
-            self._say(MessageType.TRANSACTION_COMPLETE, TransactionComplete(b"".join(self.outcome.signatures)))
+    def _answer_with_the_end(self, sender: bytes, outcome: Outcome) -> None:
+        """Whoever still works on it has not heard that it is done, or who is proved to have stopped it."""
+        self._answered[sender] += 1
+        if self._answered[sender] > _ANSWERS_MAX or not self.settled:
+            return
+        if outcome.signatures:
+            self._say(MessageType.TRANSACTION_COMPLETE, TransactionComplete(b"".join(outcome.signatures)))
+        elif outcome.blame:
+            self._send(MessageType.BLAME, outcome.blame)
 
     def _approval(self, message: VerifiedMessage) -> None:
         read = decode_untrusted(MessageType.APPROVAL, message.payload)
@@ -314,8 +318,10 @@ class Session(SessionBase):
             if listed.sender_key != self.identity and nonce.attempt == read.attempt:
                 self._take(listed, nonce.attempt, nonce.epoch)
         self._current.lists.setdefault(message.sender_key, message)
-        self._judge_lists()
         self._sign_if_all_nonces()
+        if self.state is State.ROUND_2:
+            self._compare(self._current)
+            self._judge_lists()
 
     # --- an attempt ---------------------------------------------------------------------------------------------------
 
@@ -332,6 +338,8 @@ class Session(SessionBase):
         self.attempt = attempt
         self._collected = {number: one for number, one in self._collected.items() if number >= attempt}
         self._restart_clock()
+        if attempt > 1:  # whoever was not there may wait for nothing but this
+            self._repeat_approval()
         self._advance(Event.ATTEMPT_BEGAN)
         self._out.append(MakeNonces(self.id, attempt, tuple(self._approvals.values())))
 
@@ -436,8 +444,8 @@ class Session(SessionBase):
         if self.outcome is not None or self._now < self._deadline:
             return
         self._repeat_proposal()
-        self._repeat_approval()
         if self.state not in (State.ROUND_1, State.ROUND_2):
+            self._repeat_approval()
             self._deadline = self._now + self._bounds.reapprove_s
             return
         self._count_silent(0)
@@ -469,6 +477,7 @@ _MESSAGES: Final[Mapping[MessageType, Callable[[Session, VerifiedMessage], None]
 _STILL_WORKING: Final = (MessageType.APPROVAL, MessageType.PUBLIC_NONCE, MessageType.ATTEMPT_GONE)
 
 _HANDLERS: Final[Mapping[type, Callable[[Session, Any], None]]] = {
+    VerifiedMessage: Session._receive,
     Start: Session._start,
     Consent: Session._consent,
     Cancel: Session._cancel,

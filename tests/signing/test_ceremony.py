@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from musignet.crypto import backend
 from musignet.crypto.secret_nonces import SecretNonces
-from musignet.errors import NetworkError
 from musignet.limits import Limits
 from musignet.signing import journal, keyholder, session
 from musignet.signing.attempt import Arrival, Collected
@@ -205,12 +205,14 @@ def _takes_the_last_contribution(patch: pytest.MonkeyPatch) -> None:
 
 
 def _blames_without_proof(patch: pytest.MonkeyPatch) -> None:
-    def count(self: Session, least_s: float) -> None:
-        if self.waiting_for:
-            verdict = Verdict(self.waiting_for[0], Kind.EQUIVOCATION, self.id)
-            self._end(End.BLAMED, verdict=verdict, blame=b"")
+    honest = Session._end
 
-    patch.setattr(Session, "_count_silent", count)
+    def end(self: Session, end: End, **facts: Any) -> None:
+        if facts.get("suspects"):
+            facts["verdict"] = Verdict(facts["suspects"][0], Kind.EQUIVOCATION, self.id)
+        honest(self, end, **facts)
+
+    patch.setattr(Session, "_end", end)
 
 
 def _never_tries_again(patch: pytest.MonkeyPatch) -> None:
@@ -244,7 +246,7 @@ PLANTED: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[], None
     "keeps quiet about a restart": (_keeps_quiet_about_a_restart, _all_honest),
     "never repeats an approval": (_never_repeats_an_approval, _all_honest),
     "takes the last contribution": (_takes_the_last_contribution, _all_liars),
-    "blames without proof": (_blames_without_proof, _all_honest),
+    "blames without proof": (_blames_without_proof, _all_liars),
     "never tries again": (_never_tries_again, _all_honest),
 }
 
@@ -254,5 +256,5 @@ def test_a_planted_bug_is_caught(
     plant: Callable[[pytest.MonkeyPatch], None], search: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(monkeypatch)
-    with pytest.raises((AssertionError, NetworkError)):
+    with pytest.raises(AssertionError):
         search()

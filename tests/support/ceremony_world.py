@@ -385,6 +385,7 @@ class World:
         self.counts[outcome.end.name] += 1
         liars = {one.key.pubkey for one in self.parties.values() if one.lie}
         if outcome.verdict is not None:
+            require(bool(outcome.blame), "a verdict without its proof")
             require(outcome.verdict.accused in liars, f"an honest node is blamed: {outcome.verdict}")
             require(
                 verify_blame(outcome.blame, self.group) == outcome.verdict, "a blame record that proves another thing"

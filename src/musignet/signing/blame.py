@@ -16,7 +16,7 @@ from .. import limits
 from ..bitcoin.finalise import verify_signature
 from ..bitcoin.group import Known
 from ..crypto.keyagg import KeyAggCache
-from ..errors import InvalidMessage, PeerError
+from ..errors import InvalidMessage, PeerError, SerializationError
 from ..text import short_key
 from ..wire.codec import Codec, Record
 from ..wire.envelope import Message, VerifiedMessage
@@ -84,7 +84,10 @@ _codec: Final = Codec(BlameRecord)
 def accuse(kind: Kind, proposal: Proposal, evidence: Sequence[VerifiedMessage], nonces: Sequence[bytes] = ()) -> bytes:
     """Return a blame record. Raises SerializationError when it would be too large to carry."""
     raw = tuple(message.to_bytes() for message in evidence)
-    return _codec.check(BlameRecord(kind, proposal.envelope, raw, tuple(nonces)))
+    record = _codec.check(BlameRecord(kind, proposal.envelope, raw, tuple(nonces)))
+    if len(record) > limits.BLAME_MAX_BYTES:
+        raise SerializationError("the proof is too large", expected=limits.BLAME_MAX_BYTES, got=len(record))
+    return record
 
 
 def verify_blame(record: bytes, group: SigningGroup) -> Verdict:

@@ -302,6 +302,9 @@ class Session(SessionBase):
             self._end(End.ABORTED, suspects=(message.sender_key,), error=error)
 
     def _blame_record(self, message: VerifiedMessage) -> None:
+        self._answered[message.sender_key] += 1
+        if self._answered[message.sender_key] > _ANSWERS_MAX:
+            return  # each costs us a review
         verdict = verify_blame(message.payload, self.group)
         if verdict.session == self.id and verdict.accused != self.identity:
             self._end(End.BLAMED, verdict=verdict, blame=message.payload)
@@ -311,6 +314,8 @@ class Session(SessionBase):
         read = decode_untrusted(MessageType.NONCE_LIST, message.payload)
         assert isinstance(read, NonceList)
         if read.attempt != self.attempt or self.state not in (State.ROUND_1, State.ROUND_2):
+            return
+        if message.sender_key in self._current.lists:
             return
         for listed in list_messages(message, self.group):
             nonce = decode_untrusted(MessageType.PUBLIC_NONCE, listed.payload)

@@ -99,6 +99,7 @@ class CloseCode(IntEnum):
 PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
     MessageType.DISCOVERY: limits.BEACON_MAX_BYTES,
     MessageType.CHAT: limits.CHAT_MAX_BYTES,
+    MessageType.BLAME: limits.BLAME_MAX_BYTES,
     **dict.fromkeys(
         (
             MessageType.PEER_ANNOUNCEMENT,

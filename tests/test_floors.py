@@ -18,7 +18,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "musignet"
 
 FLOORS = (
-    ("errors", "limits", "text", "chain"),
+    ("chain", "errors", "limits", "text"),
     ("crypto",),
     ("wire", "bitcoin"),
     ("signing",),

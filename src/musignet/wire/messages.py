@@ -47,6 +47,9 @@ class MessageType(IntEnum):
     ABORT = 18
     ACK = 19
     APPROVAL = 20
+    ATTEMPT_GONE = 22
+    NONCE_LIST = 24
+    BLAME = 26
 
 
 class Priority(IntEnum):
@@ -74,6 +77,7 @@ _PRIORITIES: Final[dict[int, Priority]] = {
     MessageType.ABORT: Priority.CONTROL,
     MessageType.ACK: Priority.CONTROL,
     MessageType.APPROVAL: Priority.CONTROL,
+    MessageType.ATTEMPT_GONE: Priority.CONTROL,
 }
 
 
@@ -95,6 +99,7 @@ class CloseCode(IntEnum):
 PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
     MessageType.DISCOVERY: limits.BEACON_MAX_BYTES,
     MessageType.CHAT: limits.CHAT_MAX_BYTES,
+    MessageType.BLAME: limits.BLAME_MAX_BYTES,
     **dict.fromkeys(
         (
             MessageType.PEER_ANNOUNCEMENT,
@@ -104,6 +109,7 @@ PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
             MessageType.ABORT,
             MessageType.ACK,
             MessageType.APPROVAL,
+            MessageType.ATTEMPT_GONE,
         ),
         limits.CONTROL_PAYLOAD_MAX_BYTES,
     ),

@@ -1,0 +1,155 @@
+"""The facade: three coordinators with a list for a network, and the bounds of `Sessions`."""
+
+from __future__ import annotations
+
+import pytest
+
+from musignet import limits
+from musignet.errors import LocalError
+from musignet.signing.coordinator import Sessions, SigningCoordinator
+from musignet.signing.effects import End, Outcome, Publish, Save, Saved, SendToGroup
+from musignet.signing.keyholder import Keyholder
+from musignet.signing.policy import Ask
+from musignet.signing.session import Session
+from musignet.signing.verbs import Asked
+from musignet.wire.envelope import Message
+from musignet.wire.messages import MessageType
+from support.ceremony import NOW, account, drawer, identity, keyholder, proposal, signing_group
+from support.wallet import MEMBERS, psbt, spend
+
+GROUP = signing_group()
+CALLS = {
+    MessageType.TRANSACTION_PROPOSAL: SigningCoordinator.handle_transaction_proposal,
+    MessageType.PUBLIC_NONCE: SigningCoordinator.handle_public_nonce,
+    MessageType.PARTIAL_SIGNATURE: SigningCoordinator.handle_partial_signature,
+    MessageType.TRANSACTION_COMPLETE: SigningCoordinator.handle_session_completion,
+}
+
+
+class Net:
+    """Every message goes to everybody else, in order."""
+
+    def __init__(self, **options: object) -> None:
+        self.disks: dict[tuple[str, bool], list[bytes]] = {(name, who): [] for name in MEMBERS for who in (True, False)}
+        self.nodes = {name: self.boot(name, **options) for name in MEMBERS}
+
+    def boot(self, name: str, life: int = 0, **options: object) -> SigningCoordinator:
+        def store(is_keyholder: bool, record: bytes) -> None:
+            self.disks[name, is_keyholder].append(record)
+
+        holder = Keyholder(account(name, GROUP, **options), drawer((name, life)), tuple(self.disks[name, True]))
+        return SigningCoordinator(identity(name), holder, store, label=name, records=tuple(self.disks[name, False]))
+
+    def carry(self, sender: str, data: list[bytes]) -> None:
+        queue = [(sender, one) for one in data]
+        while queue:
+            sender, raw = queue.pop(0)
+            message = Message.from_bytes(raw).verify()
+            for name, node in self.nodes.items():
+                if name != sender:
+                    call = CALLS.get(message.type, SigningCoordinator.handle_other)
+                    queue += [(name, one) for one in call(node, message, NOW)]
+
+    def propose(self) -> list[bytes]:
+        tx, spent = spend(GROUP.wallet)
+        made = psbt(GROUP.wallet, tx, spent).serialize()
+        return self.nodes["alice"].propose(made, bytes(range(32)), NOW + 60, NOW)
+
+    def ends(self) -> list[Outcome]:
+        return [[one for one in node.news if isinstance(one, Outcome)][-1] for node in self.nodes.values()]
+
+
+def test_three_coordinators_finish_a_transaction() -> None:
+    net = Net()
+    net.carry("alice", net.propose())
+    assert {one.end for one in net.ends()} == {End.COMPLETED}
+    assert len({one.transaction.txid for one in net.ends()}) == 1
+
+
+def test_a_person_is_asked_and_says_yes() -> None:
+    net = Net(policy=lambda _: Ask(), verifier=lambda session, digest, proof: proof == b"yes")
+    net.carry("alice", net.propose())
+    for name, node in net.nodes.items():
+        asked = next(one for one in node.news if isinstance(one, Asked))
+        assert asked.review.fee_sat == 2000
+        net.carry(name, node.approve(asked.session, b"yes", NOW))
+    assert {one.end for one in net.ends()} == {End.COMPLETED}
+
+
+def test_a_cancel_ends_it_everywhere() -> None:
+    net = Net(policy=lambda _: Ask())
+    net.carry("alice", net.propose())
+    asked = next(one for one in net.nodes["bob"].news if isinstance(one, Asked))
+    net.carry("bob", net.nodes["bob"].cancel(asked.session, NOW))
+    assert sorted(one.end.name for one in net.ends()) == ["ABORTED", "ABORTED", "CANCELLED"]
+
+
+def test_a_restart_goes_on_from_the_disk() -> None:
+    net = Net()
+    first = net.propose()
+    net.nodes["alice"] = net.boot("alice", 1)
+    again = net.nodes["alice"].resume(NOW)
+    net.carry("alice", first + again)
+    assert {one.end for one in net.ends()} == {End.COMPLETED}
+
+
+def test_a_completion_is_said_again_after_a_restart() -> None:
+    net = Net()
+    net.carry("alice", net.propose())
+    net.nodes["bob"] = net.boot("bob", 1)
+    kinds = [Message.from_bytes(raw).type for raw in net.nodes["bob"].resume(NOW)]
+    assert kinds == [MessageType.TRANSACTION_COMPLETE]
+    assert net.ends()[1].transaction.txid == net.ends()[0].transaction.txid
+
+
+def test_a_message_for_another_call() -> None:
+    with pytest.raises(LocalError, match="another call"):
+        Net().nodes["bob"].handle_public_nonce(proposal(), NOW)
+
+
+def test_the_keyholder_must_be_ones_own() -> None:
+    with pytest.raises(LocalError, match="another member"):
+        SigningCoordinator(identity("alice"), keyholder("bob"), lambda *_: None)
+
+
+def test_a_deadline_ends_it() -> None:
+    net = Net()
+    net.propose()
+    alice = net.nodes["alice"]
+    while (due := alice.next_deadline()) is not None and not any(isinstance(one, Outcome) for one in alice.news):
+        alice.wake(due)
+    outcome = alice.news[-1]
+    assert (outcome.end, set(outcome.suspects)) == (End.EXPIRED, set(GROUP.identities) - {identity("alice").pubkey})
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+
+def _opened(sessions: Sessions, name: str, number: int) -> bool:
+    made = proposal(name, GROUP, inputs=1, random=bytes((number,)) * 32)
+    effects = sessions.handle(made, NOW)
+    return any(isinstance(one, Save) for one in effects)
+
+
+def test_no_more_sessions_than_a_proposer_and_a_group_may_have() -> None:
+    sessions = Sessions(GROUP, identity("carol").pubkey)
+    assert [_opened(sessions, "alice", n) for n in range(6)].count(True) == limits.SESSIONS_PER_PROPOSER_MAX
+    assert [_opened(sessions, "bob", n) for n in range(6)].count(True) == limits.SESSIONS_PER_PROPOSER_MAX
+    assert not _opened(sessions, "carol", 9)
+    assert sum(isinstance(one, Session) for one in sessions) == limits.SESSIONS_PER_GROUP_MAX
+
+
+def test_a_refused_proposal_is_refused_aloud_to_the_group_and_silently_to_strangers() -> None:
+    sessions = Sessions(GROUP, identity("carol").pubkey)
+    late = sessions.handle(proposal(expires_at=NOW), NOW)
+    assert [type(one) for one in late] == [SendToGroup, Publish]
+    foreign = sessions.handle(proposal(group=signing_group("participants")), NOW)
+    assert [type(one) for one in foreign] == [Publish]
+
+
+def test_a_proposal_is_on_disk_before_anything_else() -> None:
+    sessions = Sessions(GROUP, identity("alice").pubkey)
+    made = proposal()
+    (save,) = sessions.handle(made, NOW)
+    assert isinstance(save, Save)
+    assert SendToGroup in [type(one) for one in sessions.handle(Saved(save.session, save.number), NOW)]

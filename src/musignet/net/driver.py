@@ -92,6 +92,7 @@ class Driver:
         self._connections: dict[int, tuple[Connection, Gate]] = {}
         self._inputs: deque[Input] = deque()
         self._busy = False
+        self._telling = False
         self._news: deque[News] = deque()
         self._to_flush: dict[int, Connection] = {}
         self._acks_to_flush: dict[int, Connection] = {}
@@ -177,6 +178,17 @@ class Driver:
         deadline = self.node.next_deadline()
         if deadline is not None and (self._armed is None or deadline < self._armed):
             self._arm(deadline)
+        if not self._telling:
+            self._telling = True
+            try:
+                self._tell_news()
+            finally:
+                self._telling = False
+        if self._acks_to_flush:
+            self._soon()
+
+    def _tell_news(self) -> None:
+        """Tell the application, one thing after the other: what it sets off in here is told after this one."""
         while self._news:
             news = self._news.popleft()
             if isinstance(news, MessageArrived):
@@ -184,8 +196,6 @@ class Driver:
             else:
                 self._log(news)
                 guarded(self._tell, news)
-        if self._acks_to_flush:
-            self._soon()
 
     def _arm(self, deadline: float) -> None:
         if self._timer is not None:
@@ -393,6 +403,11 @@ async def guarded_await(result: Awaitable[Any]) -> None:
     """Await code of the application, with the same guard."""
     try:
         await result
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        logger.exception("a handler of the application was cancelled; the node goes on")
     except Exception:
         logger.exception("a handler of the application failed; the node goes on")
 

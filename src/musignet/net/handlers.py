@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any, TypeAlias, TypeVar
 
 from ..wire.envelope import Message
@@ -51,15 +52,21 @@ class MessageHandler:
 
     def __call__(self, message: Message, peer: Peer) -> Awaitable[None] | None:
         """Hand a message to its handlers. Returns what is to be awaited, or None when there is nothing to await."""
-        handlers = self._routes.get(message.type, ())
+        handlers = self._routes.get(message.type, [])
         if len(handlers) == 1:
             result = handlers[0](message, peer)
             return result if inspect.isawaitable(result) else None
-        return _one_by_one(tuple(handlers), message, peer) if handlers else None
+        return _one_by_one(handlers, message, peer) if handlers else None
 
 
-async def _one_by_one(handlers: tuple[Handler, ...], message: Message, peer: Peer) -> None:
-    for handler in handlers:
-        result = handler(message, peer)
-        if inspect.isawaitable(result):
-            await result
+async def _one_by_one(handlers: list[Handler], message: Message, peer: Peer) -> None:
+    """Call all handlers, also after one that raises: an exit stack calls what it holds last in, first out."""
+    async with AsyncExitStack() as stack:
+        for handler in reversed(handlers):
+            stack.push_async_callback(_call, handler, message, peer)
+
+
+async def _call(handler: Handler, message: Message, peer: Peer) -> None:
+    result = handler(message, peer)
+    if inspect.isawaitable(result):
+        await result

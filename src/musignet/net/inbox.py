@@ -44,16 +44,18 @@ class Inbox:
         else:
             self._waiting.append(message)
         self._run()
-        if len(self._waiting) >= self._max and not self._throttled:
+        if len(self._waiting) >= self._max:
             self._throttled = True
-            self._throttle(True)
+            self._throttle(True)  # each time: it may have come on a new link
 
-    async def close(self, timeout_s: float) -> None:
-        """Let what waits finish for `timeout_s`, then cancel it."""
+    async def close(self, timeout_s: float, caller: asyncio.Task[Any] | None) -> None:
+        """Let what waits finish for `timeout_s`, then cancel it. A handler that closes its own inbox is let finish."""
         worker = self._worker
         if worker is None:
             return
         self._closing = True
+        if worker is caller:
+            return  # it ends by itself, once the handler that called has returned
         self._run()
         await asyncio.wait((worker,), timeout=timeout_s)
         worker.cancel()

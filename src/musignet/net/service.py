@@ -13,14 +13,14 @@ from typing import Any, Protocol
 
 from ..crypto.keys import Identity
 from ..errors import IoError, LocalError, NetworkError, Timeout, TransportError
-from ..limits import Limits
+from ..limits import BOOT_EPOCH_BYTES, Limits
 from ..node.config import NodeConfig
 from ..node.effects import News
 from ..node.inputs import AddPeer, Dial, Drain, ForgetPeer, HangUp, Input, SendMessage, Stop
 from ..node.peers import PeerInfo, PeerRecord, PeerState
 from ..text import short_key
 from ..wire.envelope import Message, VerifiedMessage
-from ..wire.messages import Chain
+from ..wire.messages import Chain, MessageType, PeerAnnouncement
 from .driver import Driver
 from .handlers import Handler
 from .inbox import Inbox
@@ -82,7 +82,8 @@ class NetworkService:
         limits: Limits | None = None,
         transport: _MakeTransport = TcpTransport,
     ) -> None:
-        Message(0, id)  # a label that no message can carry is refused here, not at the first message
+        announcement = PeerAnnouncement(id, (), (), bytes(BOOT_EPOCH_BYTES), b"", 0)
+        Message(MessageType.PEER_ANNOUNCEMENT, id, announcement)  # refuses a label that no message can carry
         self.id = id
         self.name = name
         self.host = host
@@ -117,8 +118,12 @@ class NetworkService:
         self._handler = handler or self._handler
         if self._data_dir is not None:
             self._lock = _lock(self._data_dir)
-            if self._identity is None:
-                self._identity = await asyncio.to_thread(_identity_in, self._data_dir, self._passphrase)
+            try:
+                if self._identity is None:
+                    self._identity = await asyncio.to_thread(_identity_in, self._data_dir, self._passphrase)
+            except BaseException:
+                self._unlock()
+                raise
             self._passphrase = None
         driver = Driver(
             self.identity,
@@ -151,7 +156,8 @@ class NetworkService:
             async with asyncio.timeout(self._limits.stop_timeout_s):
                 await self._do(Drain)
         driver.submit(Stop)
-        await asyncio.gather(*(inbox.close(self._limits.stop_timeout_s) for inbox in self._inboxes.values()))
+        here, timeout_s = asyncio.current_task(), self._limits.stop_timeout_s
+        await asyncio.gather(*(inbox.close(timeout_s, here) for inbox in self._inboxes.values()))
         await driver.stop()
         self._driver = None
         self._unlock()
@@ -209,7 +215,7 @@ class NetworkService:
         self._peers.pop(key, None)
         inbox = self._inboxes.pop(key, None)
         if inbox is not None:
-            await inbox.close(0)
+            await inbox.close(0, asyncio.current_task())
 
     def peer(self, peer: str) -> Peer:
         """Return a peer of the book, by its label or its key in hex. Raises PeerNotFound."""
@@ -359,10 +365,15 @@ def _identity_in(folder: Path, passphrase: str | bytes | None) -> Identity:
 
 def _lock(folder: Path) -> int | None:
     """Make the folder ours alone (THREATS.md Z8). Returns the lock's file descriptor."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if sys.platform == "win32":
-        return None
-    lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if sys.platform == "win32":
+            return None
+        lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise IoError(
+            f"cannot use the data folder {folder}: {error.strerror or error}", hint="give a folder of this user's"
+        ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

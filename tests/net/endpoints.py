@@ -1,0 +1,394 @@
+"""What the tests of the carriers share: a loop per test, a sink that remembers, and ends that may say anything.
+
+Nothing here sleeps: `Signal.until` waits for a callback, with a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, cast
+
+import uvloop
+
+from musignet.crypto.keys import Identity
+from musignet.crypto.schnorr import PublicKey
+from musignet.errors import NetworkError
+from musignet.limits import Limits
+from musignet.net.transport import MemoryNetwork, MemoryTransport, TcpTransport
+from musignet.net.transport.base import Connection, Sink
+from musignet.net.transport.link import ChannelTransport
+from musignet.net.transport.memory import _MemoryLink
+from musignet.wire.channel import CloseReceived, Event, SecureChannel
+from support.channels import wire
+from support.keys import secret
+
+__all__ = ["CARRIERS", "Carrier", "RawEnd", "Recorder", "Rogue", "Signal", "aio", "turns"]
+
+TEST_TIMEOUT_S = 20.0
+WAIT_S = 5.0
+
+
+def aio(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run an async test on a loop of its own, of its `carrier`'s kind. Nothing may be left over or go unheard."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        carrier = kwargs.get("carrier")
+        unheard: list[dict[str, Any]] = []
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _, context: unheard.append(context))
+            try:
+                async with asyncio.timeout(TEST_TIMEOUT_S):
+                    await test(*args, **kwargs)
+            finally:
+                if carrier is not None:
+                    await carrier.unlisten()
+            await turns()
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            assert not left, f"tasks left over: {left}"
+            gc.collect(1)  # exceptions that nobody fetched speak up when they are collected
+
+        with asyncio.Runner(loop_factory=carrier.loop_factory if carrier is not None else None) as runner:
+            runner.run(main())
+        assert not unheard, unheard
+
+    return run
+
+
+async def turns(count: int = 10) -> None:
+    """Let the loop turn, so that what was scheduled has run."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+class Signal:
+    """Something that changes by callbacks. Whoever changes it pokes; whoever waits looks again."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def poke(self) -> None:
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def until(self, predicate: Callable[[], object], timeout_s: float = WAIT_S) -> None:
+        """Return once `predicate()` is true; it is asked after each poke."""
+        async with asyncio.timeout(timeout_s):
+            while not predicate():
+                future = asyncio.get_running_loop().create_future()
+                self._waiting.add(future)
+                try:
+                    await future
+                finally:
+                    self._waiting.discard(future)
+
+
+class Recorder(Signal):
+    """A `Sink` that writes down what it hears, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[tuple[str, Any]] = []
+        self.connections: list[Connection] = []
+        self.envelopes: list[bytes] = []
+        self.ids = b""
+        self.errors: list[NetworkError | None] = []
+        self.goodbyes: list[CloseReceived | None] = []
+        self.refusals: list[NetworkError] = []
+        self.on_connected: Callable[[Connection], None] | None = None
+        self.on_received: Callable[[Connection], None] | None = None
+
+    def _note(self, what: str, about: Any = None) -> None:
+        self.heard.append((what, about))
+        self.poke()
+
+    def connected(self, connection: Connection) -> None:
+        self.connections.append(connection)
+        if self.on_connected is not None:
+            self.on_connected(connection)
+        self._note("connected", connection.peer.compressed)
+
+    def received(self, connection: Connection, envelopes: list[bytes]) -> None:
+        assert envelopes
+        self.envelopes += envelopes
+        if self.on_received is not None:
+            self.on_received(connection)
+        for envelope in envelopes:
+            self._note("received", envelope)
+
+    def acknowledged(self, connection: Connection, ids: bytes) -> None:
+        self.ids += ids
+        self._note("acknowledged", ids)
+
+    def closed(self, connection: Connection, error: NetworkError | None, goodbye: CloseReceived | None) -> None:
+        self.errors.append(error)
+        self.goodbyes.append(goodbye)
+        self._note("closed", connection)
+
+    def refused(self, address: str, error: NetworkError) -> None:
+        self.refusals.append(error)
+        self._note("refused", address)
+
+    @property
+    def words(self) -> list[str]:
+        return [what for what, _ in self.heard]
+
+    async def hears(self, what: str, count: int = 1) -> None:
+        await self.until(lambda: self.words.count(what) >= count)
+
+
+class RawEnd(Signal):
+    """One end of a byte stream in the hands of a test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received = bytearray()
+        self.ended = False
+
+    def send(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def _arrived(self, data: bytes) -> None:
+        self.received += data
+        self.poke()
+
+    def _end(self) -> None:
+        self.ended = True
+        self.poke()
+
+    def take(self) -> bytes:
+        data = bytes(self.received)
+        self.received.clear()
+        return data
+
+    async def closed(self) -> None:
+        await self.until(lambda: self.ended)
+
+
+class _RawTcp(RawEnd, asyncio.Protocol):
+    def __init__(self, accepted: Callable[[RawEnd], None] | None = None) -> None:
+        super().__init__()
+        self._accepted = accepted
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.stream = cast(asyncio.Transport, transport)
+        if self._accepted is not None:
+            self._accepted(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._arrived(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+
+    def send(self, data: bytes) -> None:
+        self.stream.write(data)
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+class _RawMemory(RawEnd):
+    """What a `_MemoryLink` needs of the other one."""
+
+    _clogged = False
+    other: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._arriving: list[bytes] = []
+        self._ended = False
+        self._closed = False
+
+    def opened(self) -> None:
+        pass
+
+    def _schedule(self) -> None:
+        asyncio.get_running_loop().call_soon(self._deliver)
+
+    def _deliver(self) -> None:
+        data, self._arriving = b"".join(self._arriving), []
+        if data:
+            self._arrived(data)
+            if self.other._clogged:
+                self.other.clogged(False)
+        if self._ended and not self.ended:
+            self._end()
+
+    def send(self, data: bytes) -> None:
+        self.other._arriving.append(data)
+        self.other._schedule()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.other._ended = True
+            self.other._schedule()
+            self._end()
+
+
+class Carrier(Protocol):
+    """One kind of transport, as the conformance suite sees it."""
+
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
+    host: str
+
+    def transport(
+        self, identity: Identity, sink: Sink, host: str | None = None, port: int = 0, *, limits: Limits | None = None
+    ) -> ChannelTransport: ...
+
+    async def raw_dial(self, target: ChannelTransport) -> RawEnd: ...
+
+    async def raw_listen(self, accepted: Callable[[RawEnd], None]) -> int:
+        """Listen in a transport's place; return the port. `unlisten` ends it."""
+        ...
+
+    async def unlisten(self) -> None: ...
+
+
+class _Tcp:
+    host = "127.0.0.1"
+
+    def __init__(self, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None) -> None:
+        self.loop_factory = loop_factory
+        self._server: asyncio.Server | None = None
+        self._accepted: list[_RawTcp] = []
+
+    def transport(
+        self, identity: Identity, sink: Sink, host: str | None = None, port: int = 0, *, limits: Limits | None = None
+    ) -> ChannelTransport:
+        return TcpTransport(identity, sink, self.host if host is None else host, port, limits=limits)
+
+    async def raw_dial(self, target: ChannelTransport) -> RawEnd:
+        port = cast(TcpTransport, target).port
+        _, end = await asyncio.get_running_loop().create_connection(_RawTcp, self.host, port)
+        return end
+
+    async def raw_listen(self, accepted: Callable[[RawEnd], None]) -> int:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: self._accept(accepted), self.host, 0)
+        return cast(int, self._server.sockets[0].getsockname()[1])
+
+    def _accept(self, accepted: Callable[[RawEnd], None]) -> _RawTcp:
+        end = _RawTcp(accepted)
+        self._accepted.append(end)
+        return end
+
+    async def unlisten(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            for end in self._accepted:
+                end.stream.abort()
+            await self._server.wait_closed()
+
+
+class _RawListener:
+    """Takes a `MemoryTransport`'s place in its network."""
+
+    def __init__(self, accepted: Callable[[RawEnd], None]) -> None:
+        self._accepted = accepted
+
+    def _slot_for(self, address: str) -> str:
+        return ""
+
+    def _answerer(self, address: str) -> _RawMemory:
+        end = _RawMemory()
+        asyncio.get_running_loop().call_soon(self._accepted, end)
+        return end
+
+
+class _Memory:
+    host = "here"
+    loop_factory = None
+
+    def __init__(self) -> None:
+        self.network = MemoryNetwork()
+
+    def transport(
+        self, identity: Identity, sink: Sink, host: str | None = None, port: int = 0, *, limits: Limits | None = None
+    ) -> ChannelTransport:
+        host = self.host if host is None else host
+        return MemoryTransport(identity, sink, host, port, network=self.network, limits=limits)
+
+    async def raw_dial(self, target: ChannelTransport) -> RawEnd:
+        end = _RawMemory()
+        if target._slot_for("raw:1"):
+            end._end()
+            return end
+        far = cast(_MemoryLink, target._answerer("raw:1"))
+        far.other, end.other = cast(Any, end), far
+        far.opened()
+        return end
+
+    async def raw_listen(self, accepted: Callable[[RawEnd], None]) -> int:
+        return self.network.listen(self.host, 0, cast(Any, _RawListener(accepted)))
+
+    async def unlisten(self) -> None:
+        pass
+
+
+def _uvloop() -> Carrier:
+    return _Tcp(uvloop.new_event_loop)
+
+
+CARRIERS: dict[str, Callable[[], Carrier]] = {
+    "tcp": lambda: _Tcp(asyncio.SelectorEventLoop),
+    "tcp on uvloop": _uvloop,
+    "memory": _Memory,
+}
+
+
+class Rogue:
+    """A node that has done an honest handshake, and may say anything from there on."""
+
+    def __init__(self, end: RawEnd, channel: SecureChannel) -> None:
+        self.end = end
+        self.channel = channel
+        self.events: list[Event] = []
+
+    @classmethod
+    async def dial(cls, carrier: Carrier, target: ChannelTransport, identity: Identity, to: PublicKey) -> Rogue:
+        """Connect to a transport and finish the handshake."""
+        channel = SecureChannel.initiator(identity, to, secret(f"{identity!r} as a rogue"))
+        rogue = cls(await carrier.raw_dial(target), channel)
+        rogue.flush()
+        await rogue.until(lambda: channel.established)
+        return rogue
+
+    def flush(self) -> None:
+        self.end.send(wire(self.channel))
+
+    def say(self, *envelopes: bytes) -> None:
+        for envelope in envelopes:
+            self.channel.send(envelope)
+        self.flush()
+
+    async def until(self, predicate: Callable[[], object]) -> None:
+        """Read until `predicate()` is true."""
+
+        def read() -> object:
+            self.channel.receive_data(self.end.take())
+            while (event := self.channel.next_event()) is not None:
+                self.events.append(event)
+            if self.channel.pending:
+                self.flush()
+            return predicate()
+
+        await self.end.until(read)
+
+    def heard(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+async def all_of(*work: Awaitable[Any]) -> list[Any]:
+    """Await all at once; return results and exceptions."""
+    return await asyncio.gather(*work, return_exceptions=True)

@@ -1,0 +1,189 @@
+"""What only TCP has: an accept loop of its own, and file descriptors that run out."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from endpoints import CARRIERS, Carrier, Recorder, aio, turns
+
+import musignet
+from musignet.errors import ConnectionError, IoError, TransportError
+from musignet.limits import Limits
+from musignet.net.transport import TcpTransport
+from musignet.net.transport.link import _prefix
+from musignet.net.transport.tcp import _UNLIMITED, _descriptors_max
+from support.keys import ALICE, BOB
+
+pytestmark = pytest.mark.driver
+
+
+@pytest.fixture(params=["tcp", "tcp on uvloop"])
+def carrier(request: pytest.FixtureRequest) -> Carrier:
+    return CARRIERS[request.param]()
+
+
+@pytest.mark.parametrize(
+    ("address", "prefix"),
+    [
+        ("192.0.2.7:1234", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6:1234", "2001:db8:1:2"),
+        ("2001:db8:1:2::9:1234", "2001:db8:1:2"),
+        ("here:1", "here"),
+    ],
+)
+def test_one_prefix_is_what_one_host_can_easily_have_many_of(address: str, prefix: str) -> None:
+    assert _prefix(address) == prefix
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no RLIMIT_NOFILE")
+def test_the_share_of_descriptors_is_that_of_the_limit() -> None:
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert _descriptors_max(0.5) in (int(soft * 0.5), _UNLIMITED)
+
+
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70_000), ("192.0.2.1", 0), ("bad..name", 0)])
+@aio
+async def test_what_cannot_be_listened_on_is_an_io_error(carrier: Carrier, host: str, port: int) -> None:
+    transport = carrier.transport(ALICE, Recorder(), host, port)
+    with pytest.raises(IoError, match=f"cannot listen on {host}:{port}: "):
+        await transport.start()
+    await transport.stop()
+
+
+@aio
+async def test_accepting_stops_while_the_half_open_slots_are_full_and_goes_on(carrier: Carrier) -> None:
+    sink = Recorder()
+    limits = Limits(half_open_slots=2, half_open_per_prefix=8, act_one_timeout_s=60, handshake_timeout_s=60)
+    transport = carrier.transport(BOB, sink, limits=limits)
+    await transport.start()
+    first = [await carrier.raw_dial(transport) for _ in range(2)]
+    while len(transport._half_open) < 2:
+        await turns(1)
+    waiting = [await carrier.raw_dial(transport) for _ in range(3)]
+    await turns(20)
+    assert len(transport._half_open) == 2, "the others wait in the kernel"
+    assert not transport._accepting  # type: ignore[attr-defined]
+    assert sink.refusals == []
+    for end in [*first, *waiting]:
+        end.close()
+    await sink.hears("refused", 5)
+    alice = carrier.transport(ALICE, Recorder())
+    await alice.start()
+    await alice.connect(BOB.pubkey_hex, "127.0.0.1", transport.port)  # type: ignore[attr-defined]
+    await sink.hears("connected")
+    await alice.stop()
+    await transport.stop()
+
+
+@aio
+async def test_beyond_the_share_of_descriptors_strangers_are_closed_at_once(carrier: Carrier) -> None:
+    sink = Recorder()
+    transport = carrier.transport(BOB, sink, limits=Limits(descriptors_share=1e-9))
+    await transport.start()
+    end = await carrier.raw_dial(transport)
+    await end.closed()
+    await sink.hears("refused")
+    (error,) = sink.refusals
+    assert isinstance(error, TransportError)
+    assert str(error).startswith("file descriptors are running out; limits.py names the bound")
+    assert transport._inbound == 0
+    await transport.stop()
+
+
+@aio
+async def test_a_stop_at_any_turn_of_an_accept_leaves_no_socket_open(carrier: Carrier) -> None:
+    for count in range(8):
+        transport = carrier.transport(BOB, Recorder())
+        await transport.start()
+        with socket.create_connection(("127.0.0.1", transport.port)) as raw:  # type: ignore[attr-defined]
+            await turns(count)
+            await transport.stop()
+            await turns()
+            raw.settimeout(5)
+            try:
+                assert raw.recv(1) == b"", count
+            except ConnectionResetError:
+                pass
+        assert (transport._inbound, len(transport._half_open)) == (0, 0)
+
+
+@aio
+async def test_a_dial_that_the_network_swallows_is_a_timeout(carrier: Carrier) -> None:
+    """A listener whose backlog is full does not answer a SYN: Linux drops it."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        fillers = []
+        for _ in range(4):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+            fillers.append(filler)
+        transport = carrier.transport(ALICE, Recorder(), "", limits=Limits(dial_timeout_s=0.05))
+        await transport.start()
+        with pytest.raises(TimeoutError, match=f"127.0.0.1:{port} did not answer within 0.05 s; is the node running"):
+            await transport.connect(BOB.pubkey_hex, "127.0.0.1", port)
+        assert transport._outbound == 0
+        await transport.stop()
+        for filler in fillers:
+            filler.close()
+
+
+@aio
+async def test_a_reset_connection_says_so(carrier: Carrier) -> None:
+    alice, bob = Recorder(), Recorder()
+    dialler, listener = carrier.transport(ALICE, alice), carrier.transport(BOB, bob)
+    await dialler.start()
+    await listener.start()
+    link = await dialler.connect(BOB.pubkey_hex, "127.0.0.1", listener.port)  # type: ignore[attr-defined]
+    await bob.hears("connected")
+    raw = link._stream.get_extra_info("socket")  # type: ignore[attr-defined]
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    link._abort_stream()
+    await bob.hears("closed")
+    assert isinstance(bob.errors[0], ConnectionError)
+    assert "broke" in str(bob.errors[0])
+    await dialler.stop()
+    await listener.stop()
+
+
+EXHAUSTED = Path(__file__).with_name("exhausted.py")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no RLIMIT_NOFILE")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("share", [0.8, 1.0], ids=["the guard", "the kernel"])
+def test_running_out_of_descriptors_costs_few_lines_and_no_link_and_passes(loop: str, share: float) -> None:
+    """THREATS.md T5, in a process of its own with RLIMIT_NOFILE 64."""
+    folders = [Path(musignet.__file__).parents[1], EXHAUSTED.parents[1], EXHAUSTED.parent]
+    done = subprocess.run(
+        [sys.executable, str(EXHAUSTED), loop, str(share)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["echoes"] == 3, "before, during and after"
+    assert told["after"] is True, "who dials afterwards gets in"
+    assert 1 <= len(told["lines"]) <= 3
+    expected = "file descriptors are running out" if share < 1 else "cannot accept: Too many open files"
+    assert expected in told["lines"][0]
+    assert told["refusals"] < 300
+    assert done.stderr == ""
+
+
+def test_the_class_says_where_it_listens() -> None:
+    transport = TcpTransport(ALICE, Recorder(), "127.0.0.1", 0)
+    assert (transport.host, transport.port) == ("127.0.0.1", 0)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 from ..crypto.keys import Identity
-from ..errors import IoError, LocalError, NetworkError, Timeout, TransportError
+from ..errors import LocalError, NetworkError, Timeout, TransportError
 from ..limits import Limits
 from ..node.config import NodeConfig
 from ..node.effects import News
@@ -21,19 +20,16 @@ from ..text import short_key
 from ..wire.envelope import Message, VerifiedMessage
 from ..wire.messages import Chain
 from .driver import Driver, Inbox
+from .folder import DataFolder
 from .handlers import Handler
 from .keystore import load_identity, save_identity
 from .peer import Peer
 from .transport.base import Connection, Sink, Transport
 from .transport.tcp import TcpTransport
 
-if sys.platform != "win32":
-    import fcntl
-
 __all__ = ["NetworkService"]
 
 _KEY_FILE = "identity.key"
-_LOCK_FILE = "lock"
 
 
 class _MakeTransport(Protocol):
@@ -99,7 +95,7 @@ class NetworkService:
         self._inboxes: dict[bytes, Inbox] = {}
         self._peers: dict[bytes, Peer] = {}
         self._early: list[PeerInfo] = []
-        self._lock: int | None = None
+        self._folder: DataFolder | None = None
         self._stopped = False
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -114,9 +110,13 @@ class NetworkService:
             raise TransportError("this service was started before", hint="start once; handler= goes to the constructor")
         self._handler = handler or self._handler
         if self._data_dir is not None:
-            self._lock = _lock(self._data_dir)
-            if self._identity is None:
-                self._identity = await asyncio.to_thread(_identity_in, self._data_dir, self._passphrase)
+            self._folder = DataFolder.lock(self._data_dir)
+            try:
+                if self._identity is None:
+                    self._identity = await asyncio.to_thread(_identity_in, self._data_dir, self._passphrase)
+            except BaseException:
+                self._unlock()
+                raise
             self._passphrase = None
         driver = Driver(
             self.identity,
@@ -331,9 +331,9 @@ class NetworkService:
         return inbox
 
     def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
 
 
 def _identity_in(folder: Path, passphrase: str | bytes | None) -> Identity:
@@ -343,19 +343,3 @@ def _identity_in(folder: Path, passphrase: str | bytes | None) -> Identity:
     identity = Identity.generate()
     save_identity(identity, path, passphrase)
     return identity
-
-
-def _lock(folder: Path) -> int | None:
-    """Make the folder ours alone (THREATS.md Z8). Returns the lock's file descriptor."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if sys.platform == "win32":
-        return None
-    lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise IoError(
-            f"another node runs on {folder}", hint="stop it first, or give this one a data folder of its own"
-        ) from None
-    return lock

@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from musignet.net.folder import DataFolder
+
 SECTOR_BYTES = 512
 
 
 class Op(NamedTuple):
-    """What happened to a file; `ack`: `offset` is the last id that was acknowledged by then."""
+    """What happened to a file. `folder`: its names were synced. `ack`: `offset` is the last id that was acknowledged
+    by then, `data` what the file of the last id held."""
 
     what: str
     file: str = ""
@@ -35,6 +38,16 @@ class Recorder(apsw.VFS):
     def xDelete(self, filename: str, syncdir: bool) -> None:
         super().xDelete(filename, syncdir)
         self.ops.append(Op("delete", Path(filename).name))
+
+
+class Folder(DataFolder):
+    """A data folder that notes when its names are synced."""
+
+    ops: list[Op]
+
+    def sync(self) -> None:
+        super().sync()
+        self.ops.append(Op("folder"))
 
 
 class _File(apsw.VFSFile):
@@ -81,9 +94,16 @@ def disk_after_cut(ops: list[Op], draw: random.Random) -> dict[str, bytes]:
     synced: dict[str, bytearray] = {}
     pending: dict[str, list[Op]] = {}
     for op in ops:
-        if op.what == "sync":
+        if op.what == "sync":  # of a new file SQLite syncs the name too
             for earlier in pending.pop(op.file, []):
                 _apply(synced, earlier)
+        elif op.what == "folder":
+            for name, left in pending.items():
+                for at, earlier in enumerate(left):
+                    if earlier.what == "delete":
+                        synced.pop(name, None)
+                        del left[: at + 1]
+                        break
         elif op.what != "ack":
             pending.setdefault(op.file, []).append(op)
     share = draw.random()

@@ -96,11 +96,10 @@ class Transaction:
             ids = [self._insert(record) for record in records]
         except LocalError as error:
             self._db.execute("ROLLBACK TO request")
+            self._db.execute("RELEASE request")
             self.head = head
             return error
-        finally:
-            if self._db.in_transaction:
-                self._db.execute("RELEASE request")
+        self._db.execute("RELEASE request")
         return ids
 
     def prune(self, now_ms: int) -> int:

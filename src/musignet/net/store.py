@@ -184,7 +184,8 @@ class Journal:
             self._begin(name)
         self._check_form(name)
         self._check_records()
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._checkpoint("TRUNCATE")
+        self._check_usable()
         self._last.begin(self._head.last_id)
         folder.sync()
 
@@ -216,8 +217,10 @@ class Journal:
         told = self._value("PRAGMA integrity_check(1)")  # quick_check would not compare the index with the table
         if told != "ok":
             raise self._damaged("a sound database", told)
-        if (found := self._value("SELECT journal FROM head")) != name:
-            raise IoError(f"journal {self._path}", expected=f"the journal {name}", got=f"the journal {found}")
+        names = [str(row[0]) for row in self._db.execute("SELECT journal FROM head").fetchall()]
+        if names != [name]:
+            got = f"the journal {names[0]}" if names else "nothing"
+            raise IoError(f"journal {self._path}", expected=f"the journal {name}", got=got)
 
     def _check_records(self) -> None:
         last_id, count, total = self._db.execute("SELECT last_id, count, CAST(total AS BLOB) FROM head").fetchall()[0]
@@ -228,9 +231,7 @@ class Journal:
                 seen = seen.plus(row[0], self._row_digest(row))
             at = rows[-1][0]
         if (seen.records, seen.total) != (head.records, head.total) or seen.last_id > head.last_id:
-            raise self._damaged(
-                f"{head.records} records with their sum", f"{seen.records} with another sum or other ids"
-            )
+            raise self._damaged(f"{head.records} records with their sum", f"{seen.records} that differ")
         if head.last_id < self._last.id:
             raise self._damaged(f"records up to number {self._last.id}", f"up to number {head.last_id}")
         self._head = head
@@ -285,13 +286,18 @@ class Journal:
         self._unsettled_bytes += transaction.size + _COMMIT_BYTES
         try:
             self._last.write(self._head.last_id)
-            if self._unsettled_bytes >= self._checkpoint_bytes:
-                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-                self._unsettled_bytes = 0
-        except sqlite3.Error as error:
-            self._trouble(error)
         except OSError as error:
             self._broken = str(error)
+        if self._unsettled_bytes >= self._checkpoint_bytes:
+            self._checkpoint("PASSIVE")
+
+    def _checkpoint(self, mode: str) -> None:
+        """Copy the log into the database. A full disk leaves it to the next time."""
+        try:
+            self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+            self._unsettled_bytes = 0
+        except sqlite3.Error as error:
+            self._trouble(error)
 
     def _trouble(self, error: sqlite3.Error) -> IoError:
         """Undo what is under way, and say what happened. Only a full disk is known to have left all as it was."""

@@ -170,6 +170,29 @@ PROOF_MAX_BYTES: Final = 256
 BLAME_MAX_BYTES: Final = 2 * MIB
 """A blame record: a proposal of 512 KiB, and of 15 signers the nonces of 100 slots or of 1,000 signers those of one."""
 
+# --- one journal -----------------------------------------------------------------------------------------------
+
+JOURNAL_KEY_MAX_BYTES: Final = 128
+"""A key: a session id with an attempt, an epoch and a type, or a digest."""
+
+JOURNAL_BODY_MAX_BYTES: Final = MESSAGE_MAX_BYTES
+"""A body: a whole message at most, as in the proof of a blame."""
+
+JOURNAL_GROUP_MAX_RECORDS: Final = 1024
+"""Records that share one commit: beyond it the sync is a small part of the cost."""
+
+JOURNAL_WAITING_MAX_RECORDS: Final = 16_384
+"""Records that wait for the disk; then the caller is told. One request of any size is always taken."""
+
+JOURNAL_PRUNE_MAX_RECORDS: Final = 1024
+"""Records deleted in one commit: some 10 ms, in which nothing else is stored."""
+
+JOURNAL_PAGE_RECORDS: Final = 16
+"""Records in memory at once while a journal is read: 64 MiB of the largest."""
+
+JOURNAL_CHECKPOINT_BYTES: Final = 4 * MIB
+"""The log is copied into the database after about so much: SQLite's own default, 1,000 pages."""
+
 # --- one link --------------------------------------------------------------------------------------------------
 
 NOISE_MESSAGE_MAX_BYTES: Final = 65_535

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from ..crypto.keys import Identity
-from ..errors import IoError, LocalError, NetworkError, Timeout, TransportError
+from ..errors import LocalError, NetworkError, Timeout, TransportError
 from ..limits import BOOT_EPOCH_BYTES, Limits
 from ..node.config import NodeConfig
 from ..node.effects import News
@@ -22,6 +21,7 @@ from ..text import short_key
 from ..wire.envelope import Message, VerifiedMessage
 from ..wire.messages import Chain, MessageType, PeerAnnouncement
 from .driver import Driver
+from .folder import DataFolder
 from .handlers import Handler
 from .inbox import Inbox
 from .keystore import load_identity, save_identity
@@ -29,13 +29,9 @@ from .peer import Peer
 from .transport.base import Connection, Sink, Transport
 from .transport.tcp import TcpTransport
 
-if sys.platform != "win32":
-    import fcntl
-
 __all__ = ["NetworkService"]
 
 _KEY_FILE = "identity.key"
-_LOCK_FILE = "lock"
 
 
 class _MakeTransport(Protocol):
@@ -102,7 +98,7 @@ class NetworkService:
         self._inboxes: dict[bytes, Inbox] = {}
         self._peers: dict[bytes, Peer] = {}
         self._early: list[PeerInfo] = []
-        self._lock: int | None = None
+        self._folder: DataFolder | None = None
         self._stopped = False
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -117,7 +113,7 @@ class NetworkService:
             raise TransportError("this service was started before", hint="start once; handler= goes to the constructor")
         self._handler = handler or self._handler
         if self._data_dir is not None:
-            self._lock = _lock(self._data_dir)
+            self._folder = DataFolder.lock(self._data_dir)
             try:
                 if self._identity is None:
                     self._identity = await asyncio.to_thread(_identity_in, self._data_dir, self._passphrase)
@@ -349,9 +345,9 @@ class NetworkService:
         return inbox
 
     def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
 
 
 def _identity_in(folder: Path, passphrase: str | bytes | None) -> Identity:
@@ -361,24 +357,3 @@ def _identity_in(folder: Path, passphrase: str | bytes | None) -> Identity:
     identity = Identity.generate()
     save_identity(identity, path, passphrase)
     return identity
-
-
-def _lock(folder: Path) -> int | None:
-    """Make the folder ours alone (THREATS.md Z8). Returns the lock's file descriptor."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if sys.platform == "win32":
-            return None
-        lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise IoError(
-            f"cannot use the data folder {folder}: {error.strerror or error}", hint="give a folder of this user's"
-        ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise IoError(
-            f"another node runs on {folder}", hint="stop it first, or give this one a data folder of its own"
-        ) from None
-    return lock

@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import wallycore
 
-from musignet.app.blocks import mine, subsidy_sat
+from musignet.app.blocks import Mined, mine, subsidy_sat
 from musignet.bitcoin.transaction import Outpoint, Transaction, TxIn, TxOut
 from musignet.errors import IoError, LocalError
 from support.kernel import RegtestChain, TransactionRefused
@@ -118,6 +119,22 @@ def test_a_refusal_has_the_kernels_reason_and_changes_nothing(
     assert shared.height == before[0] + 1
 
 
+def test_half_a_block_of_the_kernels_never_leaves(shared: RegtestChain) -> None:
+    """To print one is to crash: a traceback that shows values would."""
+    (coin,) = shared.fund(MONEY, [1])
+    with pytest.raises(TransactionRefused, match="not the form of a block") as caught:
+        shared.confirm(spending([coin]).to_bytes([b"\x00"]))
+    assert caught.value.__context__ is None
+
+
+def test_the_first_input_that_fails_is_named(shared: RegtestChain) -> None:
+    coins = list(shared.fund(b"\x00", [1] * 200))
+    for first in (150, 3, 0):
+        good = list(shared.fund(MONEY, [1] * first)) if first else []
+        with pytest.raises(TransactionRefused, match=f"input {first} of"):
+            shared.confirm(raw([*good, *coins[first:]], TxOut(1, OTHER)))
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -161,6 +178,14 @@ def test_the_folder_is_new_or_empty(tmp_path: Path) -> None:
         RegtestChain(tmp_path / "file")
 
 
+def test_a_folder_that_the_kernel_cannot_use(tmp_path: Path) -> None:
+    """Its name is no UTF-8, or the names of the files in it would be too long for the system."""
+    deep = tmp_path.joinpath(*["x" * 100] * ((4_085 - len(str(tmp_path))) // 101))
+    for folder in (tmp_path / "\udcff", deep / ("y" * (4_085 - len(str(deep))))):
+        with pytest.raises(IoError, match="cannot"):
+            RegtestChain(folder)
+
+
 def test_two_chains_at_once(tmp_path: Path) -> None:
     with RegtestChain(tmp_path / "one") as one, RegtestChain(tmp_path / "two") as two:
         coins = one.fund(MONEY, [5])
@@ -200,6 +225,21 @@ def test_a_coinbase_begins_with_its_height(height: int) -> None:
 
 def test_the_subsidy_halves_every_150_blocks() -> None:
     assert [subsidy_sat(height) for height in (1, 149, 150, 300)] == [50 * 10**8, 50 * 10**8, 25 * 10**8, 125 * 10**7]
+
+
+def sha256d(data: bytes) -> bytes:
+    return sha256(sha256(data).digest()).digest()
+
+
+def test_a_header_commits_to_every_transaction() -> None:
+    """Three leaves, so that the last one is paired with itself."""
+    txs = [Transaction(2, 0, (TxIn(Outpoint(bytes((n,)) * 32, 0)),), (TxOut(n, OTHER),)) for n in (1, 2)]
+    block = mine(b"\x07" * 32, 5, MONEY, [Mined(tx.to_bytes(), tx) for tx in txs], 0)
+    one, two, three = (mined.txid for mined in block.transactions)
+    assert block.header[4:36] == b"\x07" * 32
+    assert block.header[36:68] == sha256d(sha256d(one + two) + sha256d(three + three))
+    witness_root = sha256d(sha256d(bytes(32) + two) + sha256d(three + three))
+    assert block.transactions[0].tx.outputs[1].script[6:] == sha256d(witness_root + bytes(32))
 
 
 def test_blocks_are_the_same_each_time() -> None:

@@ -48,7 +48,8 @@ def test_what_is_built_is_what_is_reviewed(shape: str, version: int) -> None:
     wallet = group(shape)
     held = coins(wallet)
     psbt = build(wallet, held, [PAYMENT], fee_rate_sat_vb=2, known=known(held), version=version)
-    assert psbt.version == version
+    assert (psbt.version, psbt.tx.version) == (version, 2)
+    assert {txin.sequence for txin in psbt.tx.inputs} == {0xFFFFFFFD}
     assert Psbt.parse_untrusted(psbt.serialize()) == psbt
     done = review(psbt, wallet, known(held))
     assert (done.sent_sat, done.confirm, len(done.slots)) == (600_000, frozenset(), 2)

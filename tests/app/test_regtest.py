@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -166,6 +168,20 @@ def test_a_closed_chain(tmp_path: Path) -> None:
     for call in (lambda: chain.height, lambda: chain.mine(MONEY), lambda: chain.fund(MONEY, [1])):
         with pytest.raises(LocalError, match="closed"):
             call()
+
+
+def test_closing_gives_the_kernel_back_at_once(tmp_path: Path) -> None:
+    """Not only when the garbage collector comes by."""
+    with RegtestChain(tmp_path / "chain") as chain:
+        chain.fund(MONEY, [1])
+        kernel = weakref.ref(chain._kernel)
+        assert kernel() is not None
+        gc.disable()
+        try:
+            chain.close()
+            assert kernel() is None
+        finally:
+            gc.enable()
 
 
 def test_the_folder_is_new_or_empty(tmp_path: Path) -> None:

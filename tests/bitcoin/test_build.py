@@ -18,7 +18,7 @@ from musignet.bitcoin.rules import Rule, RuleBroken
 from musignet.bitcoin.transaction import Outpoint, TxOut
 from musignet.chain import Chain
 from musignet.errors import LocalError
-from support.ceremony import cosign
+from support.cosigners import cosign
 from support.wallet import EXTERNAL, SHAPES, group, outpoint, xpub
 
 WALLET = group()

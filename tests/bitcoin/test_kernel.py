@@ -13,7 +13,7 @@ from musignet.bitcoin.finalise import finalise
 from musignet.bitcoin.group import CHANGE, RECEIVE, Group, Known
 from musignet.bitcoin.psbt import Psbt
 from musignet.bitcoin.transaction import TxOut, with_size
-from support.ceremony import cosign, wallet_of
+from support.cosigners import cosign, wallet_of
 from support.kernel import RegtestChain, TransactionRefused
 from support.wallet import EXTERNAL, SHAPES
 

@@ -59,8 +59,9 @@ class _Kernel:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._log = pbk.LoggingConnection(self._heard)
-        self._reasons: list[str] = []
+        reasons: list[str] = []
+        self._reasons = reasons
+        self._log = pbk.LoggingConnection(lambda line: reasons.extend(_reasons(line)))  # no cycle: `close` ends all
         options = pbk.ContextOptions()
         options.set_chainparams(pbk.ChainParameters(pbk.ChainType.REGTEST))
         self._context = pbk.Context(options)
@@ -71,10 +72,6 @@ class _Kernel:
         self._manager = pbk.ChainstateManager(store)
         self._manager.import_blocks([])  # connects the genesis block: there is no tip before
         self._chain = self._manager.get_active_chain()
-
-    def _heard(self, line: str) -> None:
-        if match := _REASON.search(line):
-            self._reasons.append((match[1] or match[2]).strip())
 
     @property
     def height(self) -> int:
@@ -104,6 +101,11 @@ class _Kernel:
         with suppress(pbk.ProcessBlockException):  # a code; its log says more
             self._manager.process_block(parsed)
         return True
+
+
+def _reasons(line: str) -> list[str]:
+    """Return the reason for a refusal that a line of the kernel's log gives, if it does."""
+    return [(match[1] or match[2]).strip() for match in _REASON.finditer(line)]
 
 
 class RegtestChain:

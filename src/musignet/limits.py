@@ -132,6 +132,41 @@ FEE_SHARE_MAX_PERCENT: Final = 5
 FEE_CAP_SAT: Final = 1_000_000
 """The same as an amount: 0.01 BTC."""
 
+# --- one ceremony ----------------------------------------------------------------------------------------------
+
+PUBLIC_NONCE_BYTES: Final = 66
+"""BIP-327: two points, for each slot."""
+
+PARTIAL_BYTES: Final = 32
+"""BIP-327: one scalar, for each slot."""
+
+SIGNATURE_BYTES: Final = 64
+"""BIP-340, for each slot."""
+
+ATTEMPTS_MAX: Final = 16
+"""Attempts of one session: each costs every signer two rounds; more restarts are not bad luck."""
+
+NONCE_TTL_S: Final = 120.0
+"""How long secret nonces may wait for the others' (THREATS.md K5): two round trips are seconds even over Tor."""
+
+SESSION_MAX_S: Final = 86_400.0
+"""The furthest a proposal may expire ahead: a day for people to approve (P3)."""
+
+SESSIONS_PER_PROPOSER_MAX: Final = 4
+"""Open sessions of one proposer (P3)."""
+
+SESSIONS_PER_GROUP_MAX: Final = 8
+"""Open sessions of one group (P3)."""
+
+POLICY_VERSION: Final = 0
+"""Part of the group id: cosigners who would judge a PSBT by other rules are not one group (P10)."""
+
+PROOF_MAX_BYTES: Final = 256
+"""A proof of consent: a signature or a MAC, with room for its kind."""
+
+BLAME_MAX_BYTES: Final = 2 * MIB
+"""A blame record: a proposal of 512 KiB, and of 15 signers the nonces of 100 slots or of 1,000 signers those of one."""
+
 # --- one link --------------------------------------------------------------------------------------------------
 
 NOISE_MESSAGE_MAX_BYTES: Final = 65_535
@@ -177,6 +212,15 @@ class Limits:
     """Silence after which a link is dead: the longest ping interval, 36 s, and 14 s for the answer."""
     stop_timeout_s: float = 2.0
     """What `stop` waits for accepted bytes to leave and for handlers to return."""
+
+    # A signing session.
+    phase_timeout_s: float = 8.0
+    """What one round of an attempt may take; then the next attempt begins. Ten round trips over Tor; three of them
+    in a row name a silent cosigner in less than 30 s."""
+    silent_attempts_max: int = 3
+    """Attempts in a row that the same cosigner did not answer; then the session ends and says who was waited for."""
+    reapprove_s: float = 20.0
+    """How often a proposal and our approval are said again while others are waited for: they may have restarted."""
 
     # Reconnecting.
     backoff_min_s: float = 0.25

@@ -327,9 +327,9 @@ REFUSED: dict[str, tuple[bytes, type[NetworkError], str]] = {
         f"CHAT payload too large {FROM_ALICE}: expected at most {OVER_CHAT - 1} bytes, got {OVER_CHAT} bytes",
     ),
     "an unknown even type": (
-        signed(22),
+        signed(998),
         InvalidMessage,
-        f"unknown message type {FROM_ALICE}: expected a known type, or an odd one to ignore, got 22",
+        f"unknown message type {FROM_ALICE}: expected a known type, or an odd one to ignore, got 998",
     ),
     "type zero": (
         signed(0),

@@ -61,7 +61,7 @@ def test_the_types_of_the_specification_are_there_and_none_changed_its_number() 
     assert {kind.name: int(kind) for kind in MessageType} == {
         "DISCOVERY": 1, "PEER_ANNOUNCEMENT": 2, "TRANSACTION_PROPOSAL": 4, "PUBLIC_NONCE": 6, "PARTIAL_SIGNATURE": 8,
         "TRANSACTION_COMPLETE": 10, "PING": 12, "PONG": 14, "ERROR": 16, "CHAT": 17, "ABORT": 18, "ACK": 19,
-        "APPROVAL": 20,
+        "APPROVAL": 20, "ATTEMPT_GONE": 22, "NONCE_LIST": 24, "BLAME": 26,
     }  # fmt: skip
 
 
@@ -73,7 +73,13 @@ def test_what_signing_waits_for_goes_first() -> None:
         MessageType.TRANSACTION_COMPLETE,
     }
     assert by_priority[Priority.ROUND_1] == {MessageType.PUBLIC_NONCE}
-    assert by_priority[Priority.BULK] == {MessageType.DISCOVERY, MessageType.TRANSACTION_PROPOSAL, MessageType.CHAT}
+    assert by_priority[Priority.BULK] == {
+        MessageType.DISCOVERY,
+        MessageType.TRANSACTION_PROPOSAL,
+        MessageType.CHAT,
+        MessageType.NONCE_LIST,
+        MessageType.BLAME,
+    }
     assert Priority.of(999) is Priority.BULK
     assert list(map(int, Priority)) == list(range(limits.PRIORITIES))
 

@@ -32,7 +32,7 @@ _NEEDED = (
     "secp256k1_ec_pubkey_create", "secp256k1_ec_pubkey_parse", "secp256k1_ec_pubkey_serialize", "secp256k1_ecdh",
     "secp256k1_keypair_create", "secp256k1_keypair_pub", "secp256k1_schnorrsig_sign32",
     "secp256k1_schnorrsig_verify", "secp256k1_xonly_pubkey_from_pubkey", "secp256k1_xonly_pubkey_parse",
-    "secp256k1_ec_pubkey_tweak_add", "secp256k1_xonly_pubkey_tweak_add",
+    "secp256k1_ec_pubkey_tweak_add", "secp256k1_ec_seckey_tweak_add", "secp256k1_xonly_pubkey_tweak_add",
 )  # fmt: skip
 
 
@@ -125,6 +125,21 @@ def secret_copy(secret32: bytes | bytearray) -> Handle:
 def secret_zero(secret: Handle, size: int = SECRET_BYTES) -> None:
     """Overwrite `size` bytes of a `secret_copy`, or from an address in a view, with zeros."""
     ffi.memmove(secret, bytes(size), size)
+
+
+def secret_move(target: Handle, source: Handle) -> None:
+    """Copy 32 secret bytes from one view to another, without a `bytes` in between."""
+    ffi.memmove(target, source, SECRET_BYTES)
+
+
+def secret_tweak(secret: Handle, tweak32: bytes) -> None:
+    """Add a tweak to a secret key in place: BIP-32 CKDpriv for a step that is not hardened.
+
+    Raises: BackendError when the tweak is not below the group order, or nothing is left; the secret is zero then.
+    """
+    exactly(tweak32, 32, "tweak")
+    if lib.secp256k1_ec_seckey_tweak_add(CTX, secret, tweak32) != 1:
+        raise refused("tweak")
 
 
 def keypair_at(memory: Handle, offset: int) -> Handle:

@@ -7,6 +7,7 @@ MuSig2 key; it signs nothing but partial signatures. Both keep their secret wher
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from typing import NoReturn, Self
 
 from ..errors import AuthenticationError, LocalError
@@ -142,6 +143,21 @@ class SigningKey(_KeyPair):
     """
 
     __slots__ = ()
+
+    def child(self, tweaks: Iterable[bytes]) -> SigningKey:
+        """Return the key below this one, by the 32-byte tweaks of its steps (BIP-32 I_L; none of them hardened).
+
+        Raises: LocalError when the key was wiped, or there is no such child (1 in 2^127).
+        """
+        buffer = self.buffer()
+        backend.secret_move(buffer.view, self.secret.view)
+        try:
+            for tweak in tweaks:
+                backend.secret_tweak(buffer.view, tweak)
+            return SigningKey(buffer)
+        except (backend.BackendError, AuthenticationError) as error:
+            buffer.wipe()
+            raise LocalError(f"cannot derive from {self!r}: {error}", hint=_WIPED_HINT) from None
 
 
 class Ephemeral:

@@ -47,6 +47,9 @@ class MessageType(IntEnum):
     ABORT = 18
     ACK = 19
     APPROVAL = 20
+    ATTEMPT_GONE = 22
+    NONCE_LIST = 24
+    BLAME = 26
 
 
 class Priority(IntEnum):
@@ -74,6 +77,7 @@ _PRIORITIES: Final[dict[int, Priority]] = {
     MessageType.ABORT: Priority.CONTROL,
     MessageType.ACK: Priority.CONTROL,
     MessageType.APPROVAL: Priority.CONTROL,
+    MessageType.ATTEMPT_GONE: Priority.CONTROL,
 }
 
 
@@ -104,6 +108,7 @@ PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
             MessageType.ABORT,
             MessageType.ACK,
             MessageType.APPROVAL,
+            MessageType.ATTEMPT_GONE,
         ),
         limits.CONTROL_PAYLOAD_MAX_BYTES,
     ),

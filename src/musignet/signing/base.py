@@ -1,0 +1,179 @@
+"""What every signing session has: its state, what it says, and its ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from ..bitcoin.finalise import FinalTransaction, finalise
+from ..bitcoin.group import Known
+from ..crypto.keyagg import KeyAggCache
+from ..errors import NetworkError, PeerError, SerializationError
+from ..limits import Limits
+from ..wire.codec import Record
+from ..wire.envelope import VerifiedMessage
+from ..wire.messages import Abort, MessageType, payload_encode
+from . import rounds
+from .attempt import Collected
+from .blame import Kind, Verdict, accuse, verify_blame
+from .effects import End, Outcome, Progress, Publish, Save, Saved, SendToGroup, SessionEffect
+from .group import SigningGroup
+from .proposal import Proposal
+from .records import TransactionComplete, encode
+from .rounds import SlotContext
+from .states import Event, Role, State, step
+from .verbs import Wipe
+
+__all__ = ["ABORT_CODES", "Proved", "SessionBase"]
+
+ABORT_CODES: Final[Mapping[End, int]] = {End.REFUSED: 1, End.CANCELLED: 2, End.SILENT: 3}
+"""What the code of an `Abort` says. Other ends need no word: everybody sees them, or is sent the proof."""
+
+
+class Proved(Exception):
+    """Inside this module: a cosigner's fault, with the messages that prove it."""
+
+    def __init__(self, kind: Kind, evidence: Sequence[VerifiedMessage], nonces: Sequence[bytes] = ()) -> None:
+        self.kind, self.evidence, self.nonces = kind, evidence, nonces
+        super().__init__(kind.name)
+
+
+class SessionBase:
+    """See the module. `Session` is the whole.
+
+    Raises: RuleBroken when the PSBT breaks a rule of our own wallet: nothing is begun then.
+    """
+
+    def __init__(
+        self,
+        group: SigningGroup,
+        identity: bytes,
+        proposal: Proposal,
+        now: float,
+        *,
+        known: Known | None = None,
+        bounds: Limits | None = None,
+    ) -> None:
+        self.group, self.identity, self.proposal = group, identity, proposal
+        self.id: Final = proposal.session
+        self.review = proposal.review(group, known or Known(), now)
+        self.slots: tuple[SlotContext, ...] = rounds.contexts(group, self.review.slots, KeyAggCache())
+        self.digest = proposal.digest(group, self.review)
+        self.state = State.REVIEWING
+        self.attempt = 0
+        self.outcome: Outcome | None = None
+        self._bounds = bounds or Limits()
+        self._others = tuple(one for one in group.identities if one != identity)
+        self._message: VerifiedMessage | None = None
+        self._approvals: dict[bytes, VerifiedMessage] = {}
+        self._collected: dict[int, Collected] = {}
+        self._silent: Counter[bytes] = Counter()
+        self._answered: Counter[bytes] = Counter()
+        self._began = now
+        self._deadline = proposal.expires_at
+        self._saves: dict[int, Callable[[], None]] = {}
+        self._number = 0
+        self._now = now
+        self._out: list[SessionEffect] = []
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has ended, and its owner knows."""
+        return self.outcome is not None and not self._saves
+
+    @property
+    def waiting_for(self) -> tuple[bytes, ...]:
+        """The identity keys of those whose contribution to this phase is not here."""
+        here: Mapping[bytes, object] = self._approvals
+        if self.state in (State.ROUND_1, State.ROUND_2):
+            here = self._current.nonces if self.state is State.ROUND_1 else self._current.partials
+        return tuple(one for one in self._others if one not in here)
+
+    @property
+    def _current(self) -> Collected:
+        return self._at(self.attempt)
+
+    def _at(self, attempt: int) -> Collected:
+        return self._collected.setdefault(attempt, Collected(attempt))
+
+    def _send(self, kind: MessageType, payload: bytes) -> None:
+        self._out.append(SendToGroup(kind, self.id, payload))
+
+    def _say(self, kind: MessageType, record: Record) -> None:
+        self._send(kind, encode(record))
+
+    def _save(self, record: bytes, after: Callable[[], None]) -> None:
+        self._number += 1
+        self._saves[self._number] = after
+        self._out.append(Save(self.id, self._number, record))
+
+    def _saved(self, event: Saved) -> None:
+        after = self._saves.pop(event.number, None)
+        if after is not None:
+            after()
+
+    def _advance(self, event: Event) -> None:
+        self.state = step(Role.SIGNER, self.state, event)
+        self._out.append(Publish(Progress(self.id, self.state, self.attempt, self.waiting_for)))
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def _complete(self, signatures: tuple[bytes, ...], *, on_disk: bool = False) -> None:
+        if self.state is State.COMPLETED:
+            return
+        by_input = {one.slot.input_index: mine for one, mine in zip(self.slots, signatures, strict=True)}
+        transaction: FinalTransaction | None = None
+        error: NetworkError | None = None
+        try:
+            transaction = finalise(self.proposal.psbt, self.review, by_input)
+        except NetworkError as raised:  # inputs of strangers that are not signed yet
+            error = raised
+        self._advance(Event.COMPLETED)
+        self.outcome = outcome = Outcome(self.id, End.COMPLETED, signatures, transaction, error=error)
+        payload = encode(TransactionComplete(b"".join(signatures)))
+
+        def saved() -> None:
+            self._send(MessageType.TRANSACTION_COMPLETE, payload)
+            self._out.append(Publish(outcome))
+
+        if on_disk:
+            saved()
+        else:
+            self._save(b"\x02" + self.id + payload, saved)
+
+    def _blame(self, proof: Proved) -> None:
+        message = proof.evidence[0]
+        try:
+            record = accuse(proof.kind, self.proposal, proof.evidence, proof.nonces)
+            verdict = verify_blame(record, self.group)
+        except SerializationError as error:  # too large to carry; we know it all the same
+            record, verdict = b"", Verdict(message.sender_key, proof.kind, self.id)
+            self._end(End.BLAMED, verdict=verdict, error=error)
+            return
+        except PeerError as error:
+            self._end(End.ABORTED, suspects=(message.sender_key,), error=error)
+            return
+        self._end(End.BLAMED, verdict=verdict, blame=record)
+
+    def _end(
+        self,
+        end: End,
+        *,
+        suspects: tuple[bytes, ...] = (),
+        verdict: Verdict | None = None,
+        blame: bytes = b"",
+        error: NetworkError | None = None,
+    ) -> None:
+        """End it, revoke our approval, and tell the others unless they have said so themselves."""
+        if self.outcome is not None:
+            return
+        self.outcome = outcome = Outcome(self.id, end, suspects=suspects, verdict=verdict, blame=blame, error=error)
+        self._advance(Event.FAILED)
+        self._out.append(Wipe(self.id))
+        self._save(b"\x01" + self.id + end.value.encode(), lambda: self._out.append(Publish(outcome)))
+        if blame:
+            self._send(MessageType.BLAME, blame)
+        elif end in ABORT_CODES:
+            text = str(error)[:200] if error else end.value
+            self._send(MessageType.ABORT, payload_encode(MessageType.ABORT, Abort(ABORT_CODES[end], text)))

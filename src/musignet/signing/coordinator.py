@@ -1,0 +1,257 @@
+"""All sessions of one group at one node (`Sessions`), and a facade for people who bring their own network.
+
+`SigningCoordinator` is `Sessions` and a `Keyholder` with a disk in between: give it verified messages, send what it
+returns to every other cosigner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
+
+from ..bitcoin.group import Known
+from ..crypto.keys import Identity
+from ..errors import InvalidMessage, LocalError, NetworkError
+from ..limits import SESSIONS_PER_GROUP_MAX, SESSIONS_PER_PROPOSER_MAX, Limits
+from ..wire.envelope import Message, VerifiedMessage
+from ..wire.messages import Abort, MessageType, payload_encode
+from .base import ABORT_CODES
+from .effects import End, News, Outcome, Publish, Save, Saved, SendToGroup, SessionEffect
+from .group import SigningGroup
+from .keyholder import Keyholder
+from .proposal import Proposal, require_member
+from .records import TransactionProposal, encode, session_id
+from .session import Cancel, Consent, Session, Start
+from .verbs import KeyholderInput, Reply, Store, Stored, Woken
+
+__all__ = ["Sessions", "SigningCoordinator"]
+
+SessionsInput: TypeAlias = VerifiedMessage | Consent | Cancel | Saved | Reply | Woken
+
+
+class Sessions:
+    """The open sessions of one group. Bounded (THREATS.md P3). `handle` raises nothing."""
+
+    def __init__(
+        self,
+        group: SigningGroup,
+        identity: bytes,
+        *,
+        known: Known | None = None,
+        bounds: Limits | None = None,
+    ) -> None:
+        self.group, self.identity = group, identity
+        self._known, self._bounds = known, bounds
+        self._sessions: dict[bytes, Session] = {}
+
+    def __getitem__(self, session: bytes) -> Session:
+        return self._sessions[session]
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._sessions.values())
+
+    def resume(self, records: Iterable[bytes], now: float) -> list[SessionEffect]:
+        """Go on after a restart, from the node's journal. Call it once, before anything else."""
+        proposals: dict[bytes, VerifiedMessage] = {}
+        ended: dict[bytes, tuple[int, bytes]] = {}
+        for record in records:
+            if record[0] == 0:
+                message = Message.from_bytes(record[1:]).verify()
+                proposals[message.session] = message
+            else:
+                ended[record[1:33]] = (record[0], record[33:])
+        out: list[SessionEffect] = []
+        for session, message in proposals.items():
+            kind, rest = ended.get(session, (0, b""))
+            if kind == 1:
+                out.append(Publish(Outcome(session, End(rest.decode()))))
+            else:
+                out += self._open(message, now, restarted=True, completion=rest)
+        return out
+
+    def handle(self, event: SessionsInput, now: float) -> list[SessionEffect]:
+        """Take one input and return the effects, to be performed in order."""
+        out: list[SessionEffect] = []
+        if isinstance(event, Woken):
+            for session in list(self._sessions.values()):
+                out += session.handle(event, now)
+            self._forget(now)
+        elif isinstance(event, VerifiedMessage) and event.type == MessageType.TRANSACTION_PROPOSAL:
+            out += self._open(event, now, restarted=False)
+        else:
+            found = self._sessions.get(event.session)
+            out += found.handle(event, now) if found is not None else []
+        return out
+
+    def next_deadline(self) -> float | None:
+        """Return when `Woken` is due."""
+        due = (one.next_deadline() for one in self._sessions.values())
+        return min((at for at in due if at is not None), default=None)
+
+    def _open(
+        self, message: VerifiedMessage, now: float, *, restarted: bool, completion: bytes = b""
+    ) -> list[SessionEffect]:
+        """Open a session, or refuse it with a reason that everybody is told."""
+        if message.session in self._sessions:
+            return []
+        try:
+            require_member(message, self.group, MessageType.TRANSACTION_PROPOSAL, message.session)
+            proposal = Proposal.open_untrusted(message, self.group)
+            proposal.require_time(now)
+            self._require_room(proposal.proposer, now)
+            session = Session(self.group, self.identity, proposal, now, known=self._known, bounds=self._bounds)
+        except NetworkError as error:
+            return self._refuse(message, error)
+        self._sessions[proposal.session] = session
+        return session.handle(Start(message, restarted, completion), now)
+
+    def _refuse(self, message: VerifiedMessage, error: NetworkError) -> list[SessionEffect]:
+        outcome = Publish(Outcome(message.session, End.REFUSED, error=error))
+        if message.sender_key not in self.group or message.body.recipient != self.group.id:
+            return [outcome]
+        abort = payload_encode(MessageType.ABORT, Abort(ABORT_CODES[End.REFUSED], str(error)[:200]))
+        return [SendToGroup(MessageType.ABORT, message.session, abort), outcome]
+
+    def _require_room(self, proposer: bytes, now: float) -> None:
+        self._forget(now)
+        open_ = [one.proposal.proposer for one in self._sessions.values() if one.outcome is None]
+        if len(open_) >= SESSIONS_PER_GROUP_MAX or open_.count(proposer) >= SESSIONS_PER_PROPOSER_MAX:
+            raise InvalidMessage(
+                "too many open sessions", expected=f"{SESSIONS_PER_PROPOSER_MAX} of one proposer", got=len(open_)
+            )
+
+    def _forget(self, now: float) -> None:
+        """Drop what has ended and expired: until then it answers those who come back."""
+        for session in list(self._sessions.values()):
+            if session.settled and now >= session.proposal.expires_at:
+                del self._sessions[session.id]
+
+
+class SigningCoordinator:
+    """One cosigner, for people who bring their own network and disk.
+
+    Each call returns the signed messages to send to every other member of the group, in order; `news` collects what
+    to tell a person. Call `wake` when `next_deadline` comes.
+
+    Args:
+        identity:  signs the messages.
+        keyholder: of the same member; made with the journal that `store` has written.
+        store:     writes a record of the keyholder (True) or of the node (False) and returns once it would survive a
+                   loss of power. Nothing leaves before it has returned.
+        label:     shown to the others.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        keyholder: Keyholder,
+        store: Callable[[bool, bytes], None],
+        *,
+        label: str = "",
+        records: Iterable[bytes] = (),
+        bounds: Limits | None = None,
+    ) -> None:
+        account = keyholder.account
+        if account.identity != identity.pubkey:
+            raise LocalError("this keyholder is another member's", expected=account.identity.hex())
+        self.group = account.group
+        self.news: list[News] = []
+        self.sessions = Sessions(self.group, identity.pubkey, known=account.known, bounds=bounds)
+        self._identity, self._keyholder, self._store, self._label = identity, keyholder, store, label
+        self._records = tuple(records)
+        self._sequence = 0
+
+    def propose(self, psbt: bytes, random: bytes, expires_at: float, now: float, memo: str = "") -> list[bytes]:
+        """Open a session for a PSBT. `random` is 32 fresh bytes. Raises SerializationError for a field out of bounds.
+
+        A PSBT that breaks a rule ends in an `Outcome` in `news`, and nothing is sent but the refusal.
+        """
+        record = TransactionProposal(self.group.id, random, int(expires_at * 1000), psbt, memo)
+        session = session_id(self._identity.pubkey, record)
+        signed = self._sign(MessageType.TRANSACTION_PROPOSAL, session, encode(record), now)
+        return self._run(self.sessions.handle(signed, now), now)
+
+    def approve(
+        self, session: bytes, proof: bytes, now: float, replaces: frozenset[bytes] = frozenset()
+    ) -> list[bytes]:
+        """A person said yes to what an `Asked` in `news` showed."""
+        return self._run(self.sessions.handle(Consent(session, proof, replaces), now), now)
+
+    def cancel(self, session: bytes, now: float) -> list[bytes]:
+        """Leave a session. What has been signed stays signed."""
+        return self._run(self.sessions.handle(Cancel(session), now), now)
+
+    def handle_transaction_proposal(self, message: VerifiedMessage, now: float) -> list[bytes]:
+        """Take a proposal."""
+        return self._take(message, now, MessageType.TRANSACTION_PROPOSAL)
+
+    def handle_public_nonce(self, message: VerifiedMessage, now: float) -> list[bytes]:
+        """Take a nonce message: round 1."""
+        return self._take(message, now, MessageType.PUBLIC_NONCE)
+
+    def handle_partial_signature(self, message: VerifiedMessage, now: float) -> list[bytes]:
+        """Take a partial signature message: round 2."""
+        return self._take(message, now, MessageType.PARTIAL_SIGNATURE)
+
+    def handle_session_completion(self, message: VerifiedMessage, now: float) -> list[bytes]:
+        """Take a completion; it is believed once its signatures verified here."""
+        return self._take(message, now, MessageType.TRANSACTION_COMPLETE)
+
+    def handle_other(self, message: VerifiedMessage, now: float) -> list[bytes]:
+        """Take any other message of a ceremony: approvals, lost attempts, lists of nonces, blame, aborts."""
+        return self._run(self.sessions.handle(message, now), now)
+
+    def resume(self, now: float) -> list[bytes]:
+        """Go on after a restart. Call it once, before anything else."""
+        return self._run(self.sessions.resume(self._records, now), now)
+
+    def wake(self, now: float) -> list[bytes]:
+        """The deadline has come."""
+        out = self._run(self.sessions.handle(Woken(), now), now)
+        return out + self._ask(Woken(), now)
+
+    def next_deadline(self) -> float | None:
+        """Return when `wake` is due, or None."""
+        due = (self.sessions.next_deadline(), self._keyholder.next_deadline())
+        return min((at for at in due if at is not None), default=None)
+
+    def _take(self, message: VerifiedMessage, now: float, kind: MessageType) -> list[bytes]:
+        if message.type != kind:
+            raise LocalError("that message belongs to another call", expected=kind.name, got=int(message.type))
+        return self._run(self.sessions.handle(message, now), now)
+
+    def _run(self, effects: list[SessionEffect], now: float) -> list[bytes]:
+        out: list[bytes] = []
+        for effect in effects:
+            if isinstance(effect, SendToGroup):
+                out.append(self._sign(effect.kind, effect.session, effect.payload, now).to_bytes())
+            elif isinstance(effect, Save):
+                self._store(False, effect.record)
+                out += self._run(self.sessions.handle(Saved(effect.session, effect.number), now), now)
+            elif isinstance(effect, Publish):
+                self.news.append(effect.news)
+            else:
+                out += self._ask(effect, now)
+        return out
+
+    def _ask(self, verb: KeyholderInput, now: float) -> list[bytes]:
+        out: list[bytes] = []
+        for effect in self._keyholder.handle(verb, now):
+            if isinstance(effect, Store):
+                self._store(True, effect.record)
+                out += self._ask(Stored(effect.number), now)
+            else:
+                out += self._run(self.sessions.handle(effect, now), now)
+        return out
+
+    def _sign(self, kind: MessageType, session: bytes, payload: bytes, now: float) -> VerifiedMessage:
+        self._sequence += 1
+        message = Message(kind, self._label, payload, session=session)
+        return message.sign(
+            self._identity,
+            to=self.group.id,
+            seq=self._sequence,
+            sent_at_ms=int(now * 1000),
+            epoch=self._keyholder.epoch,
+            chain=self.group.wallet.chain,
+        ).verify()

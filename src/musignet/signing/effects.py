@@ -1,0 +1,97 @@
+"""What a session asks of its node beside the keyholder's verbs, and what it tells its owner."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ..bitcoin.finalise import FinalTransaction
+from ..errors import NetworkError
+from ..wire.messages import MessageType
+from .blame import Verdict
+from .states import State
+from .verbs import Asked, Verb
+
+__all__ = ["End", "News", "Outcome", "Progress", "Publish", "Save", "Saved", "SendToGroup", "SessionEffect"]
+
+
+class End(Enum):
+    """How a session ended."""
+
+    COMPLETED = "completed"
+    REFUSED = "refused"
+    """By us: a rule, the policy or a person."""
+    ABORTED = "aborted"
+    """By a cosigner, who said so."""
+    BLAMED = "blamed"
+    """A cosigner is proved to have broken the protocol."""
+    SILENT = "silent"
+    """Somebody did not answer. It proves nothing about them: networks fail by themselves."""
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    """By our own side."""
+
+
+class SendToGroup(Struct, frozen=True):
+    """Sign this and send it to every other member, addressed to the group."""
+
+    kind: MessageType
+    session: bytes
+    payload: bytes
+
+
+class Save(Struct, frozen=True):
+    """Write this record to the node's journal, then say `Saved`."""
+
+    session: bytes
+    number: int
+    record: bytes
+
+
+class Saved(Struct, frozen=True):
+    """The record is on disk."""
+
+    session: bytes
+    number: int
+
+
+class Progress(Struct, frozen=True):
+    """Where a session is, and whom it waits for (identity keys)."""
+
+    session: bytes
+    state: State
+    attempt: int
+    waiting_for: tuple[bytes, ...]
+
+
+class Outcome(Struct, frozen=True):
+    """How it ended. After any other end a `COMPLETED` may still follow: what the others could finish is finished.
+
+    Attributes:
+        transaction: the finished one; None where inputs of strangers to the group are not signed yet.
+        suspects:    identity keys of who was waited for, or said no. Nothing is proved about them.
+        verdict:     who is proved at fault, and `blame` the record that proves it to anybody.
+    """
+
+    session: bytes
+    end: End
+    signatures: tuple[bytes, ...] = ()
+    transaction: FinalTransaction | None = None
+    suspects: tuple[bytes, ...] = ()
+    verdict: Verdict | None = None
+    blame: bytes = b""
+    error: NetworkError | None = None
+
+
+News: TypeAlias = Progress | Outcome | Asked
+
+
+class Publish(Struct, frozen=True):
+    """Tell the owner."""
+
+    news: News
+
+
+SessionEffect: TypeAlias = SendToGroup | Save | Publish | Verb

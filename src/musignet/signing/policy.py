@@ -1,0 +1,37 @@
+"""What a keyholder answers by itself: a plain callable from a review to yes, no, or ask a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ..bitcoin.review import Review
+
+__all__ = ["Answer", "Ask", "No", "Policy", "Yes", "ask_always"]
+
+
+@dataclass(frozen=True, slots=True)
+class Yes:
+    """Approve without a person. It never answers for one: what `Review.confirm` names is asked all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class No:
+    """Refuse; a person's proof does not help."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Approve only with a person's proof."""
+
+
+Answer: TypeAlias = Yes | No | Ask
+Policy: TypeAlias = Callable[[Review], Answer]
+
+
+def ask_always(_: Review) -> Answer:
+    """The default policy."""
+    return Ask()

@@ -1,0 +1,215 @@
+"""What the messages of a ceremony carry, and the hashes that tie them together.
+
+Who said it stands in the signed envelope, never here; so do the group (the recipient) and the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Final, TypeAlias
+
+from msgspec import Meta
+
+from .. import limits
+from ..bitcoin.slots import SigningSlot
+from ..bitcoin.transaction import compact_size, with_size
+from ..crypto.schnorr import TaggedHash
+from ..errors import SerializationError
+from ..wire.codec import Codec, Record
+from ..wire.messages import BootEpoch, Label, MessageType, Millis
+from .group import SigningGroup
+
+__all__ = [
+    "Approval",
+    "AttemptGone",
+    "NonceList",
+    "PartialSignature",
+    "PublicNonce",
+    "TransactionComplete",
+    "TransactionProposal",
+    "approval_digest",
+    "consent_digest",
+    "decode_untrusted",
+    "encode",
+    "payload_hash",
+    "session_id",
+    "split",
+    "transcript_hash",
+]
+
+Hash32: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Attempt: TypeAlias = Annotated[int, Meta(ge=1, le=limits.ATTEMPTS_MAX)]
+LastAttempt: TypeAlias = Annotated[int, Meta(ge=0, le=limits.ATTEMPTS_MAX)]
+
+
+class TransactionProposal(Record, frozen=True):
+    """Please sign this. The session id follows from it and from who signed the message around it."""
+
+    group: Hash32
+    random: Hash32
+    """Drawn by the proposer, so that the same PSBT can be proposed again."""
+    expires_at_ms: Millis
+    psbt: Annotated[bytes, Meta(min_length=1, max_length=limits.PSBT_MAX_BYTES)]
+    memo: Label
+    """The proposer's words: shown, never trusted (THREATS.md X16)."""
+
+
+class Approval(Record, frozen=True):
+    """I will sign that. `digest` is `approval_digest`."""
+
+    digest: Hash32
+
+
+class PublicNonce(Record, frozen=True):
+    """Round 1. `epoch` is the boot epoch of the keyholder that made the nonces: 66 bytes for each slot."""
+
+    attempt: Attempt
+    epoch: BootEpoch
+    nonces: Annotated[
+        bytes,
+        Meta(min_length=limits.PUBLIC_NONCE_BYTES, max_length=limits.PUBLIC_NONCE_BYTES * limits.SLOTS_MAX),
+    ]
+
+
+class PartialSignature(Record, frozen=True):
+    """Round 2: 32 bytes for each slot, and the transcript under which they were made."""
+
+    attempt: Attempt
+    epoch: BootEpoch
+    transcript: Hash32
+    partials: Annotated[
+        bytes, Meta(min_length=limits.PARTIAL_BYTES, max_length=limits.PARTIAL_BYTES * limits.SLOTS_MAX)
+    ]
+
+
+class TransactionComplete(Record, frozen=True):
+    """The final signatures: 64 bytes for each slot."""
+
+    signatures: Annotated[
+        bytes, Meta(min_length=limits.SIGNATURE_BYTES, max_length=limits.SIGNATURE_BYTES * limits.SLOTS_MAX)
+    ]
+
+
+class AttemptGone(Record, frozen=True):
+    """I restarted: my nonces up to this attempt are gone, and I may have missed what you said. 0: I had made none."""
+
+    attempt: LastAttempt
+    epoch: BootEpoch
+
+
+class NonceList(Record, frozen=True):
+    """The signed nonce messages of one attempt as I have them, in the order of members, my own one left out.
+
+    Sent only when somebody signed another transcript than ours: whoever has two payloads is then proved.
+    """
+
+    attempt: Attempt
+    own: Annotated[bytes, Meta(max_length=limits.PAYLOAD_MAX_BYTES)]
+    """The payload of the sender's own nonce message."""
+    envelopes: Annotated[tuple[bytes, ...], Meta(max_length=limits.GROUP_KEYS_MAX)]
+
+
+_CODECS: Final[Mapping[int, Codec[Record]]] = {
+    MessageType.TRANSACTION_PROPOSAL: Codec[Record](TransactionProposal),
+    MessageType.APPROVAL: Codec[Record](Approval),
+    MessageType.PUBLIC_NONCE: Codec[Record](PublicNonce),
+    MessageType.PARTIAL_SIGNATURE: Codec[Record](PartialSignature),
+    MessageType.TRANSACTION_COMPLETE: Codec[Record](TransactionComplete),
+    MessageType.ATTEMPT_GONE: Codec[Record](AttemptGone),
+    MessageType.NONCE_LIST: Codec[Record](NonceList),
+}
+_KINDS: Final[Mapping[type[Record], int]] = {
+    TransactionProposal: MessageType.TRANSACTION_PROPOSAL,
+    Approval: MessageType.APPROVAL,
+    PublicNonce: MessageType.PUBLIC_NONCE,
+    PartialSignature: MessageType.PARTIAL_SIGNATURE,
+    TransactionComplete: MessageType.TRANSACTION_COMPLETE,
+    AttemptGone: MessageType.ATTEMPT_GONE,
+    NonceList: MessageType.NONCE_LIST,
+}
+
+
+def encode(record: Record) -> bytes:
+    """Return the payload of a ceremony record. Raises SerializationError when a field is out of bounds."""
+    return _CODECS[_KINDS[type(record)]].check(record)
+
+
+def decode_untrusted(kind: int, payload: bytes) -> Record:
+    """Return the record that a ceremony message of this type carries.
+
+    Raises: SerializationError when it is not canonical, out of bounds, or no ceremony record is of this type.
+    """
+    codec = _CODECS.get(kind)
+    if codec is None:
+        raise SerializationError("not a ceremony message", expected=", ".join(MessageType(one).name for one in _CODECS))
+    return codec.decode_untrusted(payload)
+
+
+def split(data: bytes, size: int, slots: int) -> tuple[bytes, ...]:
+    """Return `slots` parts of `size` bytes each. Raises SerializationError when `data` is not that long."""
+    if len(data) != size * slots:
+        raise SerializationError("not one part for each slot", expected=f"{slots} x {size} bytes", got=len(data))
+    return tuple(data[at : at + size] for at in range(0, len(data), size))
+
+
+# --- hashes -----------------------------------------------------------------------------------------------------------
+
+_proposal_hash = TaggedHash("musignet/proposal")
+_session_hash = TaggedHash("musignet/session")
+_approval_hash = TaggedHash("musignet/approval")
+_consent_hash = TaggedHash("musignet/consent")
+_payload_hash = TaggedHash("musignet/nonce-payload")
+_transcript_hash = TaggedHash("musignet/transcript")
+
+
+def session_id(proposer: bytes, proposal: TransactionProposal) -> bytes:
+    """Return the 32-byte id of the session that a proposal of this identity key opens (THREATS.md P2)."""
+    hashed = _proposal_hash(
+        proposal.expires_at_ms.to_bytes(8, "little"), with_size(proposal.psbt), with_size(proposal.memo.encode())
+    )
+    return _session_hash(proposal.group, proposer, proposal.random, hashed)
+
+
+def approval_digest(
+    session: bytes, group: bytes, expires_at_ms: int, transaction: bytes, slots: Sequence[SigningSlot]
+) -> bytes:
+    """Return what an approval is for (THREATS.md X15): the session, its expiry, the transaction, and every slot."""
+    return _approval_hash(
+        session,
+        group,
+        expires_at_ms.to_bytes(8, "little"),
+        transaction,
+        compact_size(len(slots)),
+        *(slot.commitment() for slot in slots),
+    )
+
+
+def consent_digest(digest: bytes, replaces: Iterable[bytes]) -> bytes:
+    """Return what a person consents to: an approval, or one in place of earlier ones for the same coins (P5)."""
+    replaced = sorted(replaces)
+    return _consent_hash(digest, *replaced) if replaced else digest
+
+
+def payload_hash(payload: bytes) -> bytes:
+    """Return the hash of a nonce payload. Envelopes differ from copy to copy, payloads do not."""
+    return _payload_hash(payload)
+
+
+def transcript_hash(
+    group: SigningGroup, session: bytes, attempt: int, digest: bytes, nonces: Mapping[bytes, tuple[bytes, bytes]]
+) -> bytes:
+    """Return what every round-2 message signs.
+
+    Args: nonces - identity key of each member to (boot epoch, nonce payload).
+    """
+    return _transcript_hash(
+        bytes((group.wallet.chain,)),
+        group.id,
+        session,
+        attempt.to_bytes(4, "little"),
+        digest,
+        *(
+            identity + group.wallet_key(identity) + nonces[identity][0] + payload_hash(nonces[identity][1])
+            for identity in group.identities
+        ),
+    )

@@ -1,0 +1,104 @@
+"""The arithmetic of one attempt over all slots: whose nonce is which, what each slot signs, and the sum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .. import limits
+from ..bitcoin.slots import SigningSlot
+from ..crypto.keyagg import InvalidContributionError, KeyAgg, KeyAggCache
+from ..crypto.musig2 import PublicNonce, SigningSession, nonce_agg
+from ..crypto.schnorr import PublicKey
+from ..errors import LocalError
+from .group import SigningGroup
+from .records import split
+
+__all__ = [
+    "Contribution",
+    "Nonces",
+    "SlotContext",
+    "complete",
+    "contexts",
+    "own_key",
+    "parse_nonces",
+    "signing_sessions",
+]
+
+Nonces = Mapping[bytes, Sequence[PublicNonce]]
+"""Identity key to one public nonce for each slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotContext:
+    """One slot: its aggregate key with all tweaks, and which member is which signer of it."""
+
+    slot: SigningSlot
+    keyagg: KeyAgg
+    order: tuple[bytes, ...]
+    """Identity keys in aggregation order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """Whose contribution to which slot is bad."""
+
+    identity: bytes
+    slot: int
+    error: InvalidContributionError
+
+
+def contexts(group: SigningGroup, slots: Iterable[SigningSlot], cache: KeyAggCache) -> tuple[SlotContext, ...]:
+    """Prepare all slots of a review. Raises LocalError when a key does not aggregate to what the review derived."""
+    by_position = {position: identity for identity, position in group.positions.items()}
+    return tuple(_context(slot, by_position, cache) for slot in slots)
+
+
+def _context(slot: SigningSlot, by_position: Mapping[int, bytes], cache: KeyAggCache) -> SlotContext:
+    keyagg = cache.aggregate([PublicKey(key) for key in slot.keys])
+    for tweak in slot.tweaks:
+        keyagg = keyagg.tweak(tweak.value, xonly=tweak.xonly)
+    if keyagg.output.compressed != slot.signing_key:
+        raise LocalError("two derivations of one signing key differ", hint="report this wallet's descriptor")
+    return SlotContext(slot, keyagg, tuple(by_position[one.member] for one in slot.participants))
+
+
+def own_key(context: SlotContext, identity: bytes) -> tuple[bytes, tuple[int, ...]]:
+    """Return a member's public key in a slot, and the path to it from their key in the descriptor."""
+    one = context.slot.participants[context.order.index(identity)]
+    return one.pubkey, one.path
+
+
+def parse_nonces(slots: Sequence[SlotContext], identity: bytes, data: bytes) -> tuple[PublicNonce, ...]:
+    """Parse the nonces of one member. Raises SerializationError or InvalidContributionError: theirs alone."""
+    parts = split(data, limits.PUBLIC_NONCE_BYTES, len(slots))
+    parsed = []
+    for context, part in zip(slots, parts, strict=True):
+        signer = context.order.index(identity)
+        parsed.append(PublicNonce.parse_untrusted(part, signer, context.keyagg.keys[signer]))
+    return tuple(parsed)
+
+
+def signing_sessions(slots: Sequence[SlotContext], nonces: Nonces) -> tuple[SigningSession, ...]:
+    """Return what each slot signs, once everybody's nonces are there."""
+    return tuple(
+        SigningSession(nonce_agg([nonces[one][at] for one in context.order]), context.slot.message, context.keyagg)
+        for at, context in enumerate(slots)
+    )
+
+
+def complete(
+    slots: Sequence[SlotContext],
+    sessions: Sequence[SigningSession],
+    nonces: Nonces,
+    partials: Mapping[bytes, Sequence[bytes]],
+) -> tuple[bytes, ...] | Contribution:
+    """Return the final signature of each slot, each verified; or the first contribution that prevents it."""
+    signatures = []
+    for at, (context, session) in enumerate(zip(slots, sessions, strict=True)):
+        ordered = [nonces[one][at] for one in context.order]
+        try:
+            signatures.append(session.complete(ordered, [partials[one][at] for one in context.order]))
+        except InvalidContributionError as error:
+            return Contribution(context.order[error.signer or 0], at, error)
+    return tuple(signatures)

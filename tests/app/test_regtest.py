@@ -195,11 +195,9 @@ def test_the_folder_is_new_or_empty(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_the_kernel_cannot_use(tmp_path: Path) -> None:
-    """Its name is no UTF-8, or the names of the files in it would be too long for the system."""
-    deep = tmp_path.joinpath(*["x" * 100] * ((4_085 - len(str(tmp_path))) // 101))
-    for folder in (tmp_path / "\udcff", deep / ("y" * (4_085 - len(str(deep))))):
-        with pytest.raises(IoError, match="cannot"):
-            RegtestChain(folder)
+    """Its name is no UTF-8."""
+    with pytest.raises(IoError, match="cannot"):
+        RegtestChain(tmp_path / "\udcff")
 
 
 def test_two_chains_at_once(tmp_path: Path) -> None:

@@ -142,7 +142,11 @@ class RegtestChain:
         self.close()
 
     def close(self) -> None:
-        """Give the kernel's memory and files back. Once is enough; twice does no harm."""
+        """Give the kernel's memory and files back, at once. Twice does no harm.
+
+        A chain must not be left to the garbage collector while another one works: ending a kernel's log from within
+        a line of it waits for ever.
+        """
         self._kernel = None
 
     def _open(self) -> _Kernel:

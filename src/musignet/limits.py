@@ -161,6 +161,10 @@ SESSIONS_PER_PROPOSER_MAX: Final = 4
 SESSIONS_PER_GROUP_MAX: Final = 8
 """Open sessions of one group (P3)."""
 
+EARLY_MESSAGES_MAX: Final = 4
+"""Messages of one member that are kept for sessions whose proposal has not arrived: an approval, a nonce, a partial
+and one to spare. Each is at most 4 MiB, and honest ones a few kilobytes."""
+
 POLICY_VERSION: Final = 0
 """Part of the group id: cosigners who would judge a PSBT by other rules are not one group (P10)."""
 

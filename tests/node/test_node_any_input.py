@@ -62,7 +62,7 @@ def verified() -> list[VerifiedMessage]:
         Message(MessageType.ACK, "x", Ack((bytes(16),))),
         Message(MessageType.ACK, "x", b"junk"),
         Message(MessageType.DISCOVERY, "x", b"junk"),
-        Message(21, "x", b"odd"),
+        Message(65_535, "x", b"odd"),
         chat("one"),
         chat("two"),
     ]
@@ -79,7 +79,7 @@ ARRIVING = verified()
 OUTGOING = [
     chat("short"),
     chat("x" * 500),
-    Message(21, "x", b"odd"),
+    Message(65_535, "x", b"odd"),
     Message(MessageType.PING, "x", Ping(1)),
     Message(MessageType.CHAT, "x" * 65, b"label too long"),
     chat("signed").sign(LOW, seq=1, chain=Chain.REGTEST),

@@ -97,7 +97,7 @@ def test_until_acked_is_answered_when_the_peer_has_it() -> None:
         (MessageType.PARTIAL_SIGNATURE, Priority.ROUND_2),
         (MessageType.PUBLIC_NONCE, Priority.ROUND_1),
         (MessageType.CHAT, Priority.BULK),
-        (21, Priority.BULK),
+        (65_535, Priority.BULK),
     ],
 )
 def test_a_message_is_sent_with_the_priority_of_its_type(kind: int, priority: Priority) -> None:
@@ -330,6 +330,12 @@ def test_a_second_body_under_one_number_closes_the_link() -> None:
     assert [down.error for down in low.news(PeerDown)] == [fault.error]
 
 
+def test_a_message_under_the_number_of_the_announcement_closes_the_link() -> None:
+    world, low, link = receiver()
+    world.raw(low, link, signed("hello", 0))
+    assert "two different messages under one number" in str(low.news(Fault)[0].error)
+
+
 def test_one_number_in_two_boot_epochs_is_two_messages() -> None:
     world, low, link = receiver()
     world.raw(low, link, signed("one", 7))
@@ -367,14 +373,14 @@ def test_replays_are_known_over_links() -> None:
 
 def test_an_unknown_odd_type_is_acknowledged_and_ignored() -> None:
     world, low, link = receiver()
-    message = signed(kind=21)
+    message = signed(kind=65_535)
     assert world.raw(low, link, message) == [Acknowledge(link, message.id)]
     assert low.news(Fault) == []
 
 
 def test_an_unknown_even_type_closes_the_link() -> None:
     world, low, link = receiver()
-    world.raw(low, link, signed(kind=22))
+    world.raw(low, link, signed(kind=65_534))
     (fault,) = low.news(Fault)
     assert "unknown message type" in str(fault.error)
     assert [d.code for d in low.all(Disconnect)] == [CloseCode.FAULT]
@@ -544,6 +550,17 @@ def test_a_broadcast_waits_for_room_at_each_peer() -> None:
     assert low.replies(request) == [Reply(request, None, 2)]
     assert texts(carol) == ["first", "second"]
     assert texts(high) == ["second"]
+
+
+def test_hanging_up_on_a_peer_that_was_served_does_not_answer_for_one_that_still_waits() -> None:
+    world, low, high, carol = trio()
+    low.node._outbox._config = type(low.node.config)(chain=Chain.REGTEST, limits=Limits(unacked_max=1))
+    low.send(chat("first"), carol.key)
+    request = low.send(chat("second"))
+    low.ask(lambda hang_up: HangUp(hang_up, high.key))
+    assert low.replies(request) == []
+    world.run()
+    assert low.replies(request) == [Reply(request, None, 2)]
 
 
 def test_ids_are_sixteen_bytes() -> None:

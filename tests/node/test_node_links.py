@@ -90,7 +90,7 @@ def test_nobody_is_connected_before_the_peers_announcement() -> None:
         chat(),
         Message(MessageType.PING, "high", Ping(1)),
         Message(MessageType.PEER_ANNOUNCEMENT, "high", b"\xc0"),
-        Message(21, "high", b"unknown and odd"),
+        Message(65_535, "high", b"unknown and odd"),
     ],
     ids=["a chat", "a ping", "an undecodable announcement", "an unknown type"],
 )

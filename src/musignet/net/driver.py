@@ -21,11 +21,12 @@ from secrets import token_bytes
 from typing import Any, Final
 
 from ..crypto.keys import Identity
-from ..errors import NetworkError, PeerError
+from ..errors import LocalError, NetworkError, PeerError
 from ..node.config import NodeConfig
 from ..node.core import Node
 from ..node.effects import (
     Acknowledge,
+    AskKeyholder,
     Connect,
     Disconnect,
     Effect,
@@ -36,6 +37,7 @@ from ..node.effects import (
     PeerUp,
     Publish,
     Reply,
+    Save,
     Send,
     Undelivered,
 )
@@ -43,15 +45,22 @@ from ..node.inputs import (
     Acknowledged,
     ConnectFailed,
     Input,
+    JoinGroup,
+    KeyholderReplied,
     MessageReceived,
     MessageRefused,
     PeerConnected,
     PeerLost,
+    Saved,
     Woken,
 )
+from ..signing.coordinator import Sessions
+from ..signing.keyholder import Account
 from ..text import safe, short_key
 from ..wire.channel import CloseReceived
 from ..wire.envelope import Gate, VerifiedMessage
+from .cosigner import Cosigner
+from .folder import DataFolder
 from .transport.base import Connection, Transport
 
 __all__ = ["Driver", "guarded", "guarded_await"]
@@ -102,6 +111,7 @@ class Driver:
         self._replies: dict[int, Reply] = {}
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._cosigners: dict[bytes, Cosigner] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._armed: float | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -128,13 +138,25 @@ class Driver:
             self._timer.cancel()
         if self._pool is not None:
             self._pool.shutdown(wait=False)
+        for cosigner in self._cosigners.values():
+            cosigner.close()
+
+    def cosign(self, account: Account, folder: DataFolder, sessions: type[Sessions]) -> None:
+        """Be a cosigner of a group. Raises IoError when a journal cannot be had, LocalError when the node refuses."""
+        group = account.group.id
+        if group in self._cosigners:
+            raise LocalError("cannot join this group", expected="a group of this node's, once")
+        made = sessions(account.group, account.identity, known=account.known, bounds=self._limits)
+        cosigner = Cosigner(account, folder, made, lambda reply: self.feed(KeyholderReplied(group, reply)))
+        self._cosigners[group] = cosigner
+        self.submit(JoinGroup, cosigner.sessions, cosigner.records)
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
-    def submit(self, command: Callable[..., Input], *args: Any) -> asyncio.Future[int] | int:
+    def submit(self, command: Callable[..., Input], *args: Any) -> asyncio.Future[Any] | Any:
         """Give the node the command `command(request, *args)`.
 
-        Returns: the reply's count of peers when the node answered at once, else a future of it.
+        Returns: what the reply carries, when the node answered at once, else a future of it.
         Raises:  the error of an immediate reply.
         """
         self._requests += 1
@@ -147,7 +169,7 @@ class Driver:
             return future
         if reply.error is not None:
             raise reply.error
-        return reply.peers
+        return reply.session or reply.peers
 
     def feed(self, event: Input) -> None:
         """Give the node one input, and perform what it asks for."""
@@ -249,6 +271,12 @@ class Driver:
         for connection in connections.values():
             connection.flush()
 
+    def _ask_keyholder(self, effect: AskKeyholder) -> None:
+        self._cosigners[effect.group].ask(effect.verb)
+
+    def _save(self, effect: Save) -> None:
+        self._inputs.append(Saved(effect.group, self._cosigners[effect.group].save(effect)))
+
     def _connect(self, effect: Connect) -> None:
         self._spawn(self._dial(effect))
 
@@ -295,7 +323,9 @@ class Driver:
             return
         record = self.node.book.get(key)
         label = record.info.id if record is not None else ""
-        gate = Gate(connection.peer, self.node.identity.pubkey, self.node.config.chain, label=label)
+        node = self.node
+        own, chain, groups = node.identity.pubkey, node.config.chain, node.ceremonies.ids
+        gate = Gate(connection.peer, own, chain, label=label, groups=groups)
         self._connections[connection.number] = (connection, gate)
         self.feed(PeerConnected(connection.number, key, connection.outbound))
 
@@ -367,6 +397,8 @@ class Driver:
 _PERFORM: Final[dict[type[Effect], Callable[[Driver, Any], None]]] = {
     Send: Driver._send,
     Acknowledge: Driver._acknowledge,
+    AskKeyholder: Driver._ask_keyholder,
+    Save: Driver._save,
     Connect: Driver._connect,
     Disconnect: Driver._disconnect,
     Reply: Driver._reply,

@@ -15,8 +15,22 @@ from ..errors import LocalError, NetworkError, Timeout, TransportError
 from ..limits import BOOT_EPOCH_BYTES, Limits
 from ..node.config import NodeConfig
 from ..node.effects import News
-from ..node.inputs import AddPeer, Dial, Drain, ForgetPeer, HangUp, Input, SendMessage, Stop
+from ..node.inputs import (
+    AddPeer,
+    CancelSession,
+    ConsentToSession,
+    Dial,
+    Drain,
+    ForgetPeer,
+    HangUp,
+    Input,
+    Propose,
+    SendMessage,
+    Stop,
+)
 from ..node.peers import PeerInfo, PeerRecord, PeerState
+from ..signing.coordinator import Sessions
+from ..signing.keyholder import Account
 from ..text import short_key
 from ..wire.envelope import Message, VerifiedMessage
 from ..wire.messages import Chain, MessageType, PeerAnnouncement
@@ -56,7 +70,7 @@ class NetworkService:
         chain:      the Bitcoin network; peers on another one are refused.
         accept:     called with the `PeerInfo` of an unknown key that connects; True puts it into the book and lets
                     it in. Without it unknown keys are refused.
-        on_event:   called with `PeerUp`, `PeerDown`, `Fault` and `Undelivered`.
+        on_event:   called with `PeerUp`, `PeerDown`, `Fault`, `Undelivered` and `SessionNews`.
         limits:     bounds other than the default ones.
         transport:  makes the carrier; `TcpTransport` unless given.
     """
@@ -284,7 +298,40 @@ class NetworkService:
 
         Returns: how many peers it went to.
         """
-        return await self._do(SendMessage, None, message, wait_ack)
+        reached: int = await self._do(SendMessage, None, message, wait_ack)
+        return reached
+
+    # --- signing together ---------------------------------------------------------------------------------------------
+
+    def cosign(self, account: Account, sessions: type[Sessions] = Sessions) -> None:
+        """Be a cosigner of the account's group from now on, and go on with the sessions its journals have.
+
+        How they go is told to `on_event` as `SessionNews`. The other members must be in the book. `sessions` is for
+        the demo's liars.
+
+        Raises: LocalError without `data_dir` (what was signed must survive a crash), or twice for one group; IoError
+                when a journal is damaged or cannot be had: then nothing is signed.
+        """
+        if self._folder is None:
+            raise LocalError("a cosigner needs a data folder", hint="NetworkService(data_dir=...)")
+        self._running.cosign(account, self._folder, sessions)
+
+    async def propose(self, group: bytes, psbt: bytes, *, expires_in_s: float = 3600.0, memo: str = "") -> bytes:
+        """Ask a group to sign a PSBT. Returns the id of the session, 32 bytes; the rest is told to `on_event`.
+
+        Raises: LocalError when this node is not in the group, SerializationError when the PSBT is too large.
+        """
+        expires_at = self._running.now() + expires_in_s
+        session: bytes = await self._do(Propose, group, psbt, expires_at, memo)
+        return session
+
+    async def consent(self, session: bytes, proof: bytes) -> None:
+        """Tell the keyholder that a person approved a session. Raises InvalidMessage when there is none such."""
+        await self._do(ConsentToSession, session, proof)
+
+    async def cancel_session(self, session: bytes) -> None:
+        """Leave a session. What has been signed stays signed. Raises InvalidMessage when there is none such."""
+        await self._do(CancelSession, session)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -294,9 +341,9 @@ class NetworkService:
             raise TransportError("this service is not running", hint="await start() first")
         return self._driver
 
-    async def _do(self, command: Callable[..., Input], *args: Any) -> int:
+    async def _do(self, command: Callable[..., Input], *args: Any) -> Any:
         answer = self._running.submit(command, *args)
-        return answer if isinstance(answer, int) else await answer
+        return await answer if isinstance(answer, asyncio.Future) else answer
 
     def _find(self, peer: str) -> PeerRecord:
         return self._running.node.book.find(peer)

@@ -32,6 +32,7 @@ from ..wire.codec import Record
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import Ack, CloseCode, MessageType, PeerAnnouncement, Ping, Pong
 from .book import Book
+from .ceremonies import Ceremonies
 from .config import NodeConfig
 from .effects import (
     Acknowledge,
@@ -49,16 +50,22 @@ from .effects import (
 from .inputs import (
     Acknowledged,
     AddPeer,
+    CancelSession,
     ConnectFailed,
+    ConsentToSession,
     Dial,
     Drain,
     ForgetPeer,
     HangUp,
     Input,
+    JoinGroup,
+    KeyholderReplied,
     MessageReceived,
     MessageRefused,
     PeerConnected,
     PeerLost,
+    Propose,
+    Saved,
     SendMessage,
     Stop,
     Woken,
@@ -95,6 +102,7 @@ class Node:
         self._links: dict[int, Link] = {}
         self._timers = Timers()
         self._outbox = Outbox(identity, config, self.epoch)
+        self.ceremonies = Ceremonies(identity, self._outbox, self.book, self._timers)
         self._draining: list[int] = []
         self._stopped = False
         self._now = 0.0
@@ -233,6 +241,8 @@ class Node:
                 link = self._links.get(subject)
                 if link is not None:
                     self._check_link(link)
+            elif subject in self.ceremonies.ids:
+                self.ceremonies.woken(subject, self._now, self._out)
             else:
                 peer = self.book.get(subject)
                 if peer is not None and peer.redial_at is not None and peer.redial_at <= self._now:
@@ -290,7 +300,9 @@ class Node:
                 self._own_message(link, message)
         elif verdict is not Verdict.STALE:
             self._out.append(Acknowledge(link.number, message.id))
-            if verdict is Verdict.NEW and isinstance(message.type, MessageType):
+            if verdict is Verdict.NEW and self.ceremonies.wants(message):
+                self.ceremonies.receive(message, self._now, self._out)
+            elif verdict is Verdict.NEW and isinstance(message.type, MessageType):
                 self._out.append(Publish(MessageArrived(link.peer.key, message)))
 
     def _judge(self, peer: PeerRecord, message: VerifiedMessage) -> Verdict:
@@ -417,6 +429,9 @@ class Node:
     def _send_message(self, event: SendMessage) -> None:
         self._outbox.submit(event, self.book, self._now, self._out)
 
+    def _propose(self, event: Propose) -> None:
+        self.ceremonies.propose(event, self._draw(32), self._now, self._out)
+
     def _hang_up(self, event: HangUp) -> None:
         self._leave(event.key, CloseCode.DONE)
         self._out.append(Reply(event.request))
@@ -472,5 +487,11 @@ _HANDLERS: Final[dict[type[Any], Callable[[Node, Any], None]]] = {
     HangUp: Node._hang_up,
     SendMessage: Node._send_message,
     Drain: Node._drain,
+    JoinGroup: lambda node, event: node.ceremonies.join(event, node._now, node._out),
+    Propose: Node._propose,
+    ConsentToSession: lambda node, event: node.ceremonies.consent(event, node._now, node._out),
+    CancelSession: lambda node, event: node.ceremonies.cancel(event, node._now, node._out),
+    KeyholderReplied: lambda node, event: node.ceremonies.replied(event, node._now, node._out),
+    Saved: lambda node, event: node.ceremonies.saved(event, node._now, node._out),
     Stop: Node._stop,
 }

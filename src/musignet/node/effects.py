@@ -7,11 +7,15 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from ..errors import NetworkError
+from ..signing.effects import News as SigningNews
+from ..signing.effects import Save as SaveRecord
+from ..signing.verbs import Verb
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import CloseCode
 
 __all__ = [
     "Acknowledge",
+    "AskKeyholder",
     "Connect",
     "Disconnect",
     "Effect",
@@ -22,7 +26,9 @@ __all__ = [
     "PeerUp",
     "Publish",
     "Reply",
+    "Save",
     "Send",
+    "SessionNews",
     "Undelivered",
 ]
 
@@ -55,6 +61,14 @@ class Fault(Struct, frozen=True):
     error: NetworkError
 
 
+class SessionNews(Struct, frozen=True):
+    """How a signing session goes: `Asked` (a person must say yes), `Progress`, `Outcome`."""
+
+    key: bytes
+    """The group's id."""
+    news: SigningNews
+
+
 class Undelivered(Struct, frozen=True):
     """Messages to this peer were accepted, never acknowledged, and are given up."""
 
@@ -62,7 +76,7 @@ class Undelivered(Struct, frozen=True):
     count: int
 
 
-News: TypeAlias = PeerUp | PeerDown | MessageArrived | Fault | Undelivered
+News: TypeAlias = PeerUp | PeerDown | MessageArrived | Fault | Undelivered | SessionNews
 
 
 class Connect(Struct, frozen=True):
@@ -96,15 +110,30 @@ class Acknowledge(Struct, frozen=True, gc=False):
     message_id: bytes
 
 
+class AskKeyholder(Struct, frozen=True):
+    """Give this verb to the keyholder of a group. Its answers come back as `KeyholderReplied`."""
+
+    group: bytes
+    verb: Verb
+
+
+class Save(Struct, frozen=True):
+    """Write a record to the node's journal, then say `Saved`. What waits for it leaves only after that."""
+
+    group: bytes
+    save: SaveRecord
+
+
 class Reply(Struct, frozen=True, gc=False):
     """The answer to the command that carried this request number: done, or why not.
 
-    `peers` is how many peers a `SendMessage` went to.
+    `peers` is how many peers a `SendMessage` went to, `session` the id of the session that a `Propose` opened.
     """
 
     request: int
     error: NetworkError | None = None
     peers: int = 0
+    session: bytes = b""
 
 
 class Publish(Struct, frozen=True, gc=False):
@@ -113,4 +142,4 @@ class Publish(Struct, frozen=True, gc=False):
     news: News
 
 
-Effect: TypeAlias = Connect | Disconnect | Send | Acknowledge | Reply | Publish
+Effect: TypeAlias = Connect | Disconnect | Send | Acknowledge | AskKeyholder | Save | Reply | Publish

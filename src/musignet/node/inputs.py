@@ -7,6 +7,9 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from ..errors import NetworkError, PeerError
+from ..signing.coordinator import Sessions
+from ..signing.effects import Saved as RecordSaved
+from ..signing.verbs import Reply as KeyholderReply
 from ..wire.channel import CloseReceived
 from ..wire.envelope import Message, VerifiedMessage
 from .peers import PeerInfo
@@ -14,16 +17,22 @@ from .peers import PeerInfo
 __all__ = [
     "Acknowledged",
     "AddPeer",
+    "CancelSession",
     "ConnectFailed",
+    "ConsentToSession",
     "Dial",
     "Drain",
     "ForgetPeer",
     "HangUp",
     "Input",
+    "JoinGroup",
+    "KeyholderReplied",
     "MessageReceived",
     "MessageRefused",
     "PeerConnected",
     "PeerLost",
+    "Propose",
+    "Saved",
     "SendMessage",
     "Stop",
     "Woken",
@@ -123,6 +132,53 @@ class SendMessage(Struct, frozen=True, gc=False):
     until_acked: bool = False
 
 
+class JoinGroup(Struct, frozen=True):
+    """Be a cosigner of a group. `records` are what the node's journal has of it, in the order they were written."""
+
+    request: int
+    sessions: Sessions
+    records: tuple[bytes, ...] = ()
+
+
+class Propose(Struct, frozen=True):
+    """Open a signing session for a PSBT. Answered at once with its id; the rest is published."""
+
+    request: int
+    group: bytes
+    psbt: bytes
+    expires_at: float
+    memo: str = ""
+
+
+class ConsentToSession(Struct, frozen=True):
+    """A person approved a session, and `proof` shows it to the keyholder."""
+
+    request: int
+    session: bytes
+    proof: bytes
+
+
+class CancelSession(Struct, frozen=True):
+    """Leave a session. What has been signed stays signed."""
+
+    request: int
+    session: bytes
+
+
+class KeyholderReplied(Struct, frozen=True):
+    """The keyholder of a group answered a verb, or lost an attempt by itself."""
+
+    group: bytes
+    reply: KeyholderReply
+
+
+class Saved(Struct, frozen=True):
+    """A record of a group's journal is on disk, and would survive a loss of power."""
+
+    group: bytes
+    saved: RecordSaved
+
+
 class Drain(Struct, frozen=True):
     """Answered once every connected peer has acknowledged everything that is on its way to it."""
 
@@ -148,6 +204,12 @@ Input: TypeAlias = (
     | Dial
     | HangUp
     | SendMessage
+    | JoinGroup
+    | Propose
+    | ConsentToSession
+    | CancelSession
+    | KeyholderReplied
+    | Saved
     | Drain
     | Stop
 )

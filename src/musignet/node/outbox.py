@@ -67,6 +67,16 @@ class Outbox:
         for peer in peers:
             self._offer(peer, Outgoing(signed.id, signed.raw, priority, delivery), out)
 
+    def to_group(self, kind: MessageType, session: bytes, payload: bytes, group: bytes, now: float) -> SignedMessage:
+        """Return a signed message of a ceremony, addressed to a group. Raises SerializationError when out of bounds."""
+        return self._sign(Message(kind, self._config.label, payload, session=session), group, now)
+
+    def spread(self, signed: SignedMessage, peers: list[PeerRecord], out: list[Effect]) -> None:
+        """Send a message of a ceremony to connected peers. Nobody waits for an answer to it."""
+        delivery, priority = Delivery(0, len(peers), False), Priority.of(signed.type)
+        for peer in peers:
+            self._offer(peer, Outgoing(signed.id, signed.raw, priority, delivery), out)
+
     def _sign(self, message: Message, to: bytes, now: float) -> SignedMessage:
         self.seq += 1
         return message.sign(
@@ -127,7 +137,7 @@ class Outbox:
         waiting = [*peer.unacked.values(), *peer.parked]
         for message in waiting:
             delivery = message.delivery
-            if delivery.missing and (delivery.until_acked or not message.link):
+            if delivery.request and delivery.missing and (delivery.until_acked or not message.link):
                 delivery.missing = 0
                 out.append(Reply(delivery.request, error))
         peer.unacked.clear()
@@ -181,5 +191,5 @@ def _on_its_way(peer: PeerRecord, message_id: bytes) -> bool:
 
 def _count_down(delivery: Delivery, out: list[Effect]) -> None:
     delivery.missing -= 1
-    if delivery.missing == 0:
+    if delivery.missing == 0 and delivery.request:
         out.append(Reply(delivery.request, None, delivery.peers))

@@ -6,13 +6,14 @@ returns to every other cosigner.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 from ..bitcoin.group import Known
 from ..crypto.keys import Identity
 from ..errors import InvalidMessage, LocalError, NetworkError
-from ..limits import SESSIONS_PER_GROUP_MAX, SESSIONS_PER_PROPOSER_MAX, Limits
+from ..limits import EARLY_MESSAGES_MAX, SESSIONS_PER_GROUP_MAX, SESSIONS_PER_PROPOSER_MAX, Limits
 from ..wire.envelope import Message, VerifiedMessage
 from ..wire.messages import Abort, MessageType, payload_encode
 from .base import ABORT_CODES
@@ -43,6 +44,10 @@ class Sessions:
         self.group, self.identity = group, identity
         self._known, self._bounds = known, bounds
         self._sessions: dict[bytes, Session] = {}
+        self._early: dict[bytes, deque[VerifiedMessage]] = {}
+
+    def __contains__(self, session: bytes) -> bool:
+        return session in self._sessions
 
     def __getitem__(self, session: bytes) -> Session:
         return self._sessions[session]
@@ -80,8 +85,20 @@ class Sessions:
             out += self._open(event, now, restarted=False)
         else:
             found = self._sessions.get(event.session)
-            out += found.handle(event, now) if found is not None else []
+            if found is not None:
+                out += found.handle(event, now)
+            elif isinstance(event, VerifiedMessage):
+                self._keep_early(event)
         return out
+
+    def _keep_early(self, message: VerifiedMessage) -> None:
+        """Keep what a member says of a session whose proposal is still on its way: members have links of their own."""
+        if message.sender_key in self.group and message.body.recipient == self.group.id:
+            said = self._early.setdefault(message.sender_key, deque(maxlen=EARLY_MESSAGES_MAX))
+            said.append(message)
+
+    def _heard_early(self, session: bytes) -> list[VerifiedMessage]:
+        return [message for said in self._early.values() for message in said if message.session == session]
 
     def next_deadline(self) -> float | None:
         """Return when `Woken` is due."""
@@ -103,7 +120,10 @@ class Sessions:
         except NetworkError as error:
             return self._refuse(message, error)
         self._sessions[proposal.session] = session
-        return session.handle(Start(message, restarted, completion), now)
+        out = session.handle(Start(message, restarted, completion), now)
+        for early in self._heard_early(session.id):
+            out += session.handle(early, now)
+        return out
 
     def _refuse(self, message: VerifiedMessage, error: NetworkError) -> list[SessionEffect]:
         outcome = Publish(Outcome(message.session, End.REFUSED, error=error))

@@ -1,0 +1,137 @@
+"""The signing sessions of a node beside its links: routed by group, spoken through the outbox, kept by the keyholder.
+
+A session's message goes to every other member of its group; the session itself says again what may have been lost, so
+nothing waits here for a member who is not connected.
+"""
+
+from __future__ import annotations
+
+from ..crypto.keys import Identity
+from ..errors import InvalidMessage, LocalError, NetworkError
+from ..signing.coordinator import Sessions, SessionsInput
+from ..signing.effects import Publish as Told
+from ..signing.effects import Save as SaveRecord
+from ..signing.effects import SendToGroup, SessionEffect
+from ..signing.records import TransactionProposal, encode, session_id
+from ..signing.session import Cancel, Consent
+from ..signing.verbs import Woken
+from ..wire.envelope import VerifiedMessage
+from ..wire.messages import MessageType
+from .book import Book
+from .effects import AskKeyholder, Effect, Publish, Reply, Save, SessionNews
+from .inputs import CancelSession, ConsentToSession, JoinGroup, KeyholderReplied, Propose, Saved
+from .outbox import Outbox
+from .timers import Timers
+
+__all__ = ["Ceremonies"]
+
+
+class Ceremonies:
+    """The groups this node is in. Every method appends its effects to the end of `out`; none raises.
+
+    `ids` are the ids of the groups, for the gates: one set for as long as the node lives.
+    """
+
+    def __init__(self, identity: Identity, outbox: Outbox, book: Book, timers: Timers) -> None:
+        self.ids: set[bytes] = set()
+        self._identity = identity
+        self._outbox = outbox
+        self._book = book
+        self._timers = timers
+        self._groups: dict[bytes, Sessions] = {}
+
+    def join(self, event: JoinGroup, now: float, out: list[Effect]) -> None:
+        """Be in a group from now on, and go on with the sessions that its journal has."""
+        group = event.sessions.group
+        if group.id in self._groups or self._identity.pubkey not in group:
+            error = LocalError("cannot join this group", expected="a group of this node's, once")
+            out.append(Reply(event.request, error))
+            return
+        self._groups[group.id] = event.sessions
+        self.ids.add(group.id)
+        out.append(Reply(event.request))
+        self._perform(group.id, event.sessions.resume(event.records, now), now, out)
+
+    def wants(self, message: VerifiedMessage) -> bool:
+        """Return whether a message is a ceremony's: addressed to one of our groups."""
+        return message.body.recipient in self._groups
+
+    def receive(self, message: VerifiedMessage, now: float, out: list[Effect]) -> None:
+        """A member of one of our groups, or somebody who says so, sent this. The session knows whom to believe."""
+        self._feed(message.body.recipient, message, now, out)
+
+    def propose(self, event: Propose, random: bytes, now: float, out: list[Effect]) -> None:
+        """Open a session for a PSBT. The reply comes at once; how it goes on is published."""
+        group = self._groups.get(event.group)
+        if group is None:
+            out.append(Reply(event.request, LocalError("this node is not in that group", hint="join it first")))
+            return
+        try:
+            record = TransactionProposal(event.group, random, int(event.expires_at * 1000), event.psbt, event.memo)
+            session = session_id(self._identity.pubkey, record)
+            kind = MessageType.TRANSACTION_PROPOSAL
+            signed = self._outbox.to_group(kind, session, encode(record), event.group, now).verify()
+        except NetworkError as error:
+            out.append(Reply(event.request, error))
+            return
+        out.append(Reply(event.request, None, 0, session))
+        self._feed(event.group, signed, now, out)
+
+    def consent(self, event: ConsentToSession, now: float, out: list[Effect]) -> None:
+        """A person said yes; the keyholder checks their proof."""
+        self._command(event.request, event.session, Consent(event.session, event.proof), now, out)
+
+    def cancel(self, event: CancelSession, now: float, out: list[Effect]) -> None:
+        """Our side leaves a session."""
+        self._command(event.request, event.session, Cancel(event.session), now, out)
+
+    def replied(self, event: KeyholderReplied, now: float, out: list[Effect]) -> None:
+        """The keyholder of a group answered."""
+        self._feed(event.group, event.reply, now, out)
+
+    def saved(self, event: Saved, now: float, out: list[Effect]) -> None:
+        """A record is on disk: what waited for it goes on."""
+        self._feed(event.group, event.saved, now, out)
+
+    def woken(self, group: bytes, now: float, out: list[Effect]) -> None:
+        """A deadline of a group has come."""
+        sessions = self._groups.get(group)
+        due = sessions.next_deadline() if sessions is not None else None
+        if due is not None and due <= now:
+            self._feed(group, Woken(), now, out)
+        elif due is not None:
+            self._timers.set(due, group)
+
+    def _command(self, request: int, session: bytes, event: Consent | Cancel, now: float, out: list[Effect]) -> None:
+        for group, sessions in self._groups.items():
+            if session in sessions:
+                out.append(Reply(request))
+                self._feed(group, event, now, out)
+                return
+        out.append(Reply(request, InvalidMessage(f"no open session {session.hex()[:16]}", hint="it may have ended")))
+
+    def _feed(self, group: bytes, event: SessionsInput, now: float, out: list[Effect]) -> None:
+        sessions = self._groups.get(group)
+        if sessions is not None:
+            self._perform(group, sessions.handle(event, now), now, out)
+
+    def _perform(self, group: bytes, effects: list[SessionEffect], now: float, out: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, SendToGroup):
+                self._send(group, effect, now, out)
+            elif isinstance(effect, SaveRecord):
+                out.append(Save(group, effect))
+            elif isinstance(effect, Told):
+                out.append(Publish(SessionNews(group, effect.news)))
+            else:
+                out.append(AskKeyholder(group, effect))
+        deadline = self._groups[group].next_deadline()
+        if deadline is not None:
+            self._timers.set(deadline, group)
+
+    def _send(self, group: bytes, effect: SendToGroup, now: float, out: list[Effect]) -> None:
+        """Sign once, and send to every other member that is connected."""
+        signed = self._outbox.to_group(effect.kind, effect.session, effect.payload, group, now)
+        own = self._identity.pubkey
+        members = [self._book.get(one) for one in self._groups[group].group.identities if one != own]
+        self._outbox.spread(signed, [peer for peer in members if peer is not None and peer.links], out)

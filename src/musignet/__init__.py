@@ -26,7 +26,7 @@ from .net.keystore import KdfCost, load_identity, save_identity
 from .net.peer import Peer
 from .net.service import NetworkService
 from .net.transport import MemoryNetwork, MemoryTransport, TcpTransport, Transport
-from .node.effects import Fault, PeerDown, PeerUp, Undelivered
+from .node.effects import Fault, PeerDown, PeerUp, SessionNews, Undelivered
 from .node.peers import PeerInfo, PeerState
 from .wire.envelope import Message, SignedMessage, VerifiedMessage
 from .wire.messages import Chain, MessageType
@@ -61,6 +61,7 @@ __all__ = [
     "ReceiveError",
     "SendError",
     "SerializationError",
+    "SessionNews",
     "SignedMessage",
     "TcpTransport",
     "Timeout",

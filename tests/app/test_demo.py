@@ -1,28 +1,66 @@
-"""`musignet demo --json`, and what it says when a node fails."""
+"""`musignet demo`: a confirmed transaction, each liar named, and JSON that says so."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+from support.kernel import RegtestChain
+
 pytestmark = pytest.mark.driver
+assert RegtestChain, "the demo needs the kernel: importing it skips this file where there is none"
 
 
-def test_json_is_one_object_with_the_greetings() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "musignet", "demo", "--json"], capture_output=True, text=True, timeout=60
+def _demo(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "musignet", "demo", *args], capture_output=True, text=True, timeout=110, check=False
     )
+
+
+def _result(*args: str) -> dict[str, Any]:
+    done = _demo(*args, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["greetings"] == ["hello bob, this is alice", "hello alice, nice to meet you"]
-    assert sorted(result["nodes"]) == ["alice", "bob"]
+    assert isinstance(result, dict)
+    return result
+
+
+@pytest.mark.parametrize(("signers", "inputs"), [(2, 1), (3, 5)])
+def test_json_tells_of_a_confirmed_transaction(signers: int, inputs: int) -> None:
+    result = _result("--signers", str(signers), "--inputs", str(inputs))
+    assert result["confirmations"] == 1
+    assert result["blame"] is None
+    assert len(result["signers"]) == signers
+    assert [coin["amount_sat"] for coin in result["spent"]] == [1_000_000] * inputs
+    assert bytes.fromhex(result["tx_hex"])
+    assert len(result["txid"]) == 64
+    assert result["topology"] == "mesh"
+    assert result["address"].startswith("bcrt1p")
     assert all(ms > 0 for ms in result["timings_ms"].values())
 
 
-def test_help_has_an_example() -> None:
-    for command in ("chat", "demo"):
-        done = subprocess.run([sys.executable, "-m", "musignet", command, "--help"], capture_output=True, text=True)
-        assert (done.returncode, "Example: musignet" in done.stdout) == (0, True)
+@pytest.mark.parametrize(
+    ("liar", "kind", "proved"),
+    [("bad-partial", "bad-partial", True), ("equivocate", "equivocation", True), ("silent", "silent", False)],
+)
+def test_a_liar_is_named(liar: str, kind: str, proved: bool) -> None:
+    result = _result("--liar", liar)
+    assert (result["tx_hex"], result["txid"], result["confirmations"]) == (None, None, 0)
+    last = result["signers"][-1]
+    assert result["blame"] == {"pubkey": last, "label": "carol", "kind": kind, "proved": proved}
+
+
+def test_what_it_cannot_do_is_refused() -> None:
+    done = _demo("--topology", "star")
+    assert (done.returncode, "'star' is not 'mesh'" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["chat", "demo"])
+def test_help_has_an_example(command: str) -> None:
+    args = [sys.executable, "-m", "musignet", command, "--help"]
+    done = subprocess.run(args, capture_output=True, text=True, check=True)
+    assert "Example: musignet" in done.stdout

@@ -97,13 +97,30 @@ def _chat_identity(key_file: Path | None) -> Any:
         raise click.ClickException(str(error)) from None
 
 
-@main.command(epilog="Example: musignet demo --json")
+@main.command(epilog="Example: musignet demo --signers 2 --liar bad-partial")
+@click.option("--signers", type=click.IntRange(2, 15), default=3, show_default=True, help="How many cosigners.")
+@click.option("--inputs", type=click.IntRange(1, 250), default=2, show_default=True, help="How many coins are spent.")
+@click.option("--topology", type=click.Choice(["mesh"]), default="mesh", help="Everybody sends to everybody.")
+@click.option(
+    "--liar",
+    type=click.Choice(["bad-partial", "equivocate", "silent"]),
+    help="The last cosigner does this; the others name it, and nothing is signed.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, and nothing else.")
-def demo(as_json: bool) -> None:
-    """Two nodes in two processes greet each other over an encrypted link."""
-    from .demo import run_demo
+def demo(signers: int, inputs: int, topology: str, liar: str | None, as_json: bool) -> None:
+    """Cosign a transaction: nodes in processes of their own, a chain kept by Bitcoin Core's consensus code.
 
-    _run(run_demo(as_json))
+    Nothing leaves this machine. Needs the extra named demo: pip install "musignet[demo]".
+    """
+    try:
+        from .demo import Demo
+    except ModuleNotFoundError as error:
+        if error.name != "pbk":
+            raise
+        raise click.ClickException(
+            'the demo needs Bitcoin Core\'s kernel: pip install "musignet[demo]" (Python below 3.14)'
+        ) from None
+    _run(Demo(signers, inputs, liar or "", as_json).run())
 
 
 def _run(work: Coroutine[Any, Any, int | None]) -> None:

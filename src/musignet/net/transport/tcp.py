@@ -74,7 +74,7 @@ class _TcpLink(ChannelLink, asyncio.Protocol):
 
     def _close_stream(self) -> None:
         if self._stream is not None:
-            # Not at once: closed from inside `resume_writing`, asyncio's transport ends twice and fails the second time.
+            # Not at once: closed from inside `resume_writing`, asyncio's transport ends twice.
             self._owner.loop.call_soon(self._stream.close)
 
     def _abort_stream(self) -> None:

@@ -12,7 +12,7 @@ demo: $(READY) ## run the main job: nodes in processes of their own; options in 
 	$(BIN)/musignet demo $(ARGS)
 
 test: $(READY) ## all tests, with branch coverage; some of them, without it: ARGS="tests/wire -x"
-	$(BIN)/python -m pytest $(or $(ARGS),--cov --cov-fail-under=90)
+	$(BIN)/python -m pytest $(or $(ARGS),--cov --cov-fail-under=95)
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .

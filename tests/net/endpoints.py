@@ -25,7 +25,7 @@ from musignet.wire.channel import CloseReceived, Event, SecureChannel
 from support.channels import wire
 from support.keys import secret
 
-__all__ = ["CARRIERS", "Carrier", "RawEnd", "Recorder", "Rogue", "Signal", "aio", "turns"]
+__all__ = ["CARRIERS", "Carrier", "RawEnd", "Recorder", "Rogue", "Signal", "aio", "all_of", "passed", "turns"]
 
 TEST_TIMEOUT_S = 20.0
 WAIT_S = 5.0
@@ -64,6 +64,13 @@ async def turns(count: int = 10) -> None:
     """Let the loop turn, so that what was scheduled has run."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def passed(seconds: float) -> None:
+    """Let real time pass: for a test about a clock that must *not* run out."""
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(seconds, future.set_result, None)
+    await future
 
 
 class Signal:

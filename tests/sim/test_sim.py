@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from musignet.node.effects import Effect
 from musignet.node.outbox import Outbox
 from musignet.node.peers import Link, PeerRecord
 from musignet.node.window import Verdict, Window
+from musignet.sim.__main__ import main
 from musignet.sim.invariants import Broken
 from musignet.sim.world import Plan, World, run
 
@@ -125,3 +127,22 @@ def test_sabotage_is_caught(sabotage: Callable[[pytest.MonkeyPatch], None], monk
 
     with pytest.raises(Broken):
         hunt()
+
+
+def test_the_command_counts_replays_and_refuses_an_empty_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seeds", "12"]) == 0
+    assert "12 seeds in" in capsys.readouterr().out
+    assert main(["--seed", "3", "--show"]) == 0
+    assert "PeerConnected" in capsys.readouterr().out
+    assert main(["--seeds", "0"]) == 1
+    assert "EMPTY" in capsys.readouterr().err
+
+
+def test_a_broken_seed_prints_the_command_that_replays_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _never_notices_silence(monkeypatch)
+    assert main(["--seeds", "60"]) == 1
+    assert re.search(
+        r"BROKEN seed \d+, n\d.*\nreplay: python -m musignet\.sim --seed \d+ --show", capsys.readouterr().err
+    )

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 from .invariants import Broken
 from .world import run
@@ -13,14 +14,14 @@ from .world import run
 _MUST_HAPPEN = ("crash", "break", "partition", "hole", "duplicate", "MessageArrived", "PeerDown", "ConnectFailed")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m musignet.sim", description=__doc__)
     parser.add_argument("--seeds", type=int, default=300, help="how many seeds to run (default 300)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default 0)")
     parser.add_argument("--seed", type=int, help="run this seed only")
     parser.add_argument("--show", action="store_true", help="print every step")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     seeds = [args.seed] if args.seed is not None else range(args.first, args.first + args.seeds)
     counts: Counter[str] = Counter()
     pause_s = 1 if sys.stderr.isatty() else 15

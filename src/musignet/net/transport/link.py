@@ -229,7 +229,9 @@ class ChannelLink(ABC):
 
         def check() -> None:
             self._deadline = None
-            if self._channel.mid_frame and self._channel.frames_received == begun and self._is_reading():
+            if not self._is_reading():
+                return  # `_resumed` starts the clock again
+            if self._channel.mid_frame and self._channel.frames_received == begun:
                 self._error = Timeout(f"a frame took longer than {self._owner.limits.frame_timeout_s:g} s")
                 self._abort_stream()
                 self.lost(None)
@@ -237,6 +239,11 @@ class ChannelLink(ABC):
                 self._watch_frame()
 
         self._arm(self._owner.limits.frame_timeout_s, check)
+
+    def _resumed(self) -> None:
+        """Reading goes on after a pause: the frame that it cut in two has its whole time again."""
+        if self._channel.established and self._channel.mid_frame and not (self._closing or self._gone):
+            self._watch_frame()
 
     def _arm(self, delay_s: float, then: Callable[[], None]) -> None:
         self._disarm()

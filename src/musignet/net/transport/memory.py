@@ -58,6 +58,7 @@ class _MemoryLink(ChannelLink):
     def resume_reading(self) -> None:
         self._reading = True
         self._schedule()
+        self._resumed()
 
     def _is_reading(self) -> bool:
         return self._reading

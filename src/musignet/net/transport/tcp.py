@@ -64,6 +64,7 @@ class _TcpLink(ChannelLink, asyncio.Protocol):
     def resume_reading(self) -> None:
         if self._stream is not None and not self._stream.is_closing():
             self._stream.resume_reading()
+            self._resumed()
 
     def _is_reading(self) -> bool:
         return self._stream is None or self._stream.is_reading()

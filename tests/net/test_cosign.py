@@ -165,6 +165,25 @@ def test_what_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("journal", ["_holder_journal", "_node_journal"])
+def test_a_disk_that_fails_signs_nothing_and_the_node_goes_on(tmp_path: Path, journal: str) -> None:
+    def fail(_: object) -> list[int]:
+        raise IoError("the disk is full")
+
+    async def main() -> None:
+        async with cosigners(tmp_path) as (alice, bob, carol):
+            driver = alice.service._driver
+            assert driver is not None
+            getattr(driver._cosigners[GROUP.id], journal).append = fail
+            await bob.service.propose(GROUP.id, psbt().serialize(), expires_in_s=0.5)
+            for one in (bob, carol):
+                outcome = await one.outcome()
+                assert (outcome.end, outcome.suspects) == (End.EXPIRED, (alice.service.identity.pubkey,))
+            assert len(await alice.service.connected_peers()) == 2
+
+    asyncio.run(main())
+
+
 def test_a_damaged_journal_is_not_signed_with(tmp_path: Path) -> None:
     async def main() -> None:
         async with cosigners(tmp_path) as everybody:

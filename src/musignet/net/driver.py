@@ -272,10 +272,19 @@ class Driver:
             connection.flush()
 
     def _ask_keyholder(self, effect: AskKeyholder) -> None:
-        self._cosigners[effect.group].ask(effect.verb)
+        """Without the disk nothing goes on: the keyholder waits for a record that was not stored, and signs nothing."""
+        try:
+            self._cosigners[effect.group].ask(effect.verb)
+        except NetworkError as error:
+            logger.error("the keyholder's journal failed, nothing is signed: %s", error)
 
     def _save(self, effect: Save) -> None:
-        self._inputs.append(Saved(effect.group, self._cosigners[effect.group].save(effect)))
+        try:
+            saved = self._cosigners[effect.group].save(effect)
+        except NetworkError as error:
+            logger.error("the node's journal failed, its session does not go on: %s", error)
+        else:
+            self._inputs.append(Saved(effect.group, saved))
 
     def _connect(self, effect: Connect) -> None:
         self._spawn(self._dial(effect))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from musignet import limits
 from musignet.bitcoin.group import Known
 from musignet.crypto.keyagg import KeyAggCache
+from musignet.crypto.keys import Identity
 from musignet.errors import AuthenticationError, InvalidMessage, LocalError, SerializationError
 from musignet.signing import rounds
 from musignet.signing.group import Member, SigningGroup
@@ -35,6 +36,7 @@ from musignet.signing.states import TRANSITIONS, Event, Role, State, step
 from musignet.wire.codec import Record
 from musignet.wire.messages import MessageType
 from support.ceremony import NOW, identity, proposal, signing_group
+from support.keys import GROUP_ORDER, secret
 from support.wallet import MEMBERS, group, xpub
 
 H, E = bytes(range(32)), bytes(8)
@@ -231,3 +233,16 @@ def test_every_state_is_reached_and_a_missing_key_is_the_refusal() -> None:
 
 def test_nothing_leads_out_of_a_spent_attempt() -> None:
     assert [state for state, ways in TRANSITIONS[Role.ATTEMPT].items() if not ways] == [State.SIGNED, State.GONE]
+
+
+@pytest.mark.parametrize("whose", ["identity bob", "carol"], ids=["another identity", "a wallet key"])
+def test_a_key_and_its_negation_are_one_persons(whose: str) -> None:
+    negated = GROUP_ORDER - int.from_bytes(secret(whose), "big")
+    alias = Identity.from_secret(negated.to_bytes(32, "big")).pubkey
+    honest = signing_group()
+    members = [
+        Member(alias if member.identity == identity("alice").pubkey else member.identity, member.key)
+        for member in honest.members
+    ]
+    with pytest.raises(InvalidMessage, match="an identity each, none of them a key of the wallet"):
+        SigningGroup(honest.wallet, members)

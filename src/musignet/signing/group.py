@@ -48,10 +48,10 @@ class SigningGroup:
         self.members: Final = tuple(sorted(members))
         keys = [_key_text(one) for one in wallet.descriptor.members]
         points = [_point(one) for one in wallet.descriptor.members]
-        identities = {_identity(member) for member in self.members}
+        identities = {_identity(member)[1:] for member in self.members}  # x alone: k and -k are one person's
         if sorted(member.key for member in self.members) != sorted(keys):
             raise InvalidMessage("not the cosigners of this wallet", expected="one for each key of the descriptor")
-        if len(identities) != len(self.members) or identities & set(points):
+        if len(identities) != len(self.members) or identities & {point[1:] for point in points}:
             raise InvalidMessage(
                 "not the cosigners of this wallet", expected="an identity each, none of them a key of the wallet"
             )

@@ -13,12 +13,16 @@ import pytest
 from musignet.app.liars import LIARS
 from musignet.errors import InvalidMessage, IoError, LocalError
 from musignet.limits import Limits
+from musignet.net.cosigner import _KEYHOLDER_KINDS, _row
+from musignet.net.folder import DataFolder
 from musignet.net.service import NetworkService
+from musignet.net.store import AlreadyStored, Journal
 from musignet.net.transport import MemoryNetwork, MemoryTransport
 from musignet.node.effects import News, SessionNews
 from musignet.signing.blame import Kind, verify_blame
 from musignet.signing.coordinator import Sessions
 from musignet.signing.effects import End, Outcome
+from musignet.signing.journal import SlotsBurned, write
 from musignet.wire.messages import Chain
 from support.ceremony import account, identity, signing_group
 from support.wallet import psbt
@@ -199,3 +203,15 @@ def test_a_damaged_journal_is_not_signed_with(tmp_path: Path) -> None:
                 service.cosign(account("alice", GROUP))
 
     asyncio.run(main())
+
+
+def test_the_database_refuses_a_second_burn_of_one_attempt(tmp_path: Path) -> None:
+    """The last line of defence: whatever the keyholder believed, one attempt has one transcript."""
+    folder = DataFolder.lock(tmp_path / "data")
+    first, other = (SlotsBurned(bytes(32), 1, bytes(8), bytes((n,)) * 32) for n in (1, 2))
+    with Journal.open(folder, "keyholder", _KEYHOLDER_KINDS) as journal:
+        journal.append([_row(write(first))])
+        with pytest.raises(AlreadyStored):
+            journal.append([_row(write(other))])
+        journal.append([_row(write(SlotsBurned(bytes(32), 2, bytes(8), bytes(32))))])
+    folder.close()

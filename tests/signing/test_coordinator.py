@@ -6,6 +6,7 @@ import pytest
 
 from musignet import limits
 from musignet.errors import LocalError
+from musignet.limits import EARLY_MESSAGES_MAX
 from musignet.signing.coordinator import Sessions, SigningCoordinator
 from musignet.signing.effects import End, Outcome, Publish, Save, Saved, SendToGroup
 from musignet.signing.keyholder import Keyholder
@@ -153,3 +154,27 @@ def test_a_proposal_is_on_disk_before_anything_else() -> None:
     (save,) = sessions.handle(made, NOW)
     assert isinstance(save, Save)
     assert SendToGroup in [type(one) for one in sessions.handle(Saved(save.session, save.number), NOW)]
+
+
+def test_what_arrives_before_its_proposal_is_kept_and_heard_once_it_is_here() -> None:
+    """Members have links of their own: an approval can overtake the proposal that it is about."""
+    net = Net()
+    bob, carol = net.nodes["bob"], net.nodes["carol"]
+    proposed = [Message.from_bytes(one).verify() for one in net.propose()]
+    (proposal,) = [one for one in proposed if one.type == MessageType.TRANSACTION_PROPOSAL]
+    said = [Message.from_bytes(one).verify() for one in bob.handle_transaction_proposal(proposal, NOW)]
+    for message in said:
+        assert carol.handle_other(message, NOW) == []
+    carol.handle_transaction_proposal(proposal, NOW)
+    assert identity("bob").pubkey not in carol.sessions[proposal.session].waiting_for
+    assert not any(carol.sessions._early.values()), "what was heard is not kept"
+
+
+def test_little_is_kept_of_what_has_no_proposal_and_nothing_of_strangers() -> None:
+    sessions = Net().nodes["carol"].sessions
+    for name in ("bob", "mallory"):
+        for number in range(10):
+            message = Message(MessageType.APPROVAL, name, b"x", session=bytes((number,)) * 32)
+            signed = message.sign(identity(name), to=GROUP.id, chain=GROUP.wallet.chain, seq=number).verify()
+            assert sessions.handle(signed, NOW) == []
+    assert {key: len(said) for key, said in sessions._early.items()} == {identity("bob").pubkey: EARLY_MESSAGES_MAX}

@@ -7,7 +7,6 @@ the one place that changes. Records are on disk before anything that depends on 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from secrets import token_bytes
 from typing import Final
@@ -18,6 +17,7 @@ from ..signing.effects import Saved as RecordSaved
 from ..signing.journal import ApprovalGiven, ApprovalWiped, read
 from ..signing.keyholder import Account, Keyholder
 from ..signing.verbs import KeyholderInput, Reply, Store, Stored, Verb, Woken
+from .clock import Clock
 from .folder import DataFolder
 from .store import Journal, Kind, Record
 
@@ -57,7 +57,7 @@ class Cosigner:
         self._keyholder = Keyholder(account, token_bytes, kept)
         self.sessions = sessions
         self.records = tuple(one.record.body for one in self._node_journal.replay())
-        self._clock_start = time.time() - time.monotonic()
+        self._now = Clock().now
         self._timer: asyncio.TimerHandle | None = None
 
     def ask(self, verb: Verb) -> None:
@@ -79,7 +79,7 @@ class Cosigner:
         self._node_journal.close()
 
     def _feed(self, event: KeyholderInput) -> None:
-        for effect in self._keyholder.handle(event, self._clock_start + time.monotonic()):
+        for effect in self._keyholder.handle(event, self._now()):
             if isinstance(effect, Store):
                 self._holder_journal.append([_row(effect.record)])
                 self._feed(Stored(effect.number))
@@ -92,7 +92,7 @@ class Cosigner:
             self._timer.cancel()
             self._timer = None
         if deadline is not None:
-            delay_s = max(0.0, deadline - self._clock_start - time.monotonic())
+            delay_s = max(0.0, deadline - self._now())
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake)
 
     def _wake(self) -> None:

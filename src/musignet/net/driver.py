@@ -59,6 +59,7 @@ from ..signing.keyholder import Account
 from ..text import safe, short_key
 from ..wire.channel import CloseReceived
 from ..wire.envelope import Gate, VerifiedMessage
+from .clock import Clock
 from .cosigner import Cosigner
 from .folder import DataFolder
 from .transport.base import Connection, Transport
@@ -115,12 +116,8 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._armed: float | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._clock_start = time.time() - time.monotonic()
+        self.now = Clock().now
         self._lines = _LinesPerSecond(config.limits.log_lines_per_s)
-
-    def now(self) -> float:
-        """Seconds since 1970 that never go back: the wall clock at the start, then the monotonic one."""
-        return self._clock_start + time.monotonic()
 
     async def start(self, transport: Transport) -> None:
         """Begin to run on the current event loop. The transport has this driver as its sink."""

@@ -249,7 +249,7 @@ class Node:
                     self._connect(peer)
 
     def _check_link(self, link: Link) -> None:
-        """Keep-alive. Each link has one deadline; what was heard meanwhile only moves it when it comes."""
+        """Keep-alive. What was heard meanwhile moves a deadline only when it comes, so that hearing costs nothing."""
         now, limits = self._now, self.limits
         if not link.epoch:
             self._close(

@@ -97,8 +97,11 @@ class Sessions:
             said = self._early.setdefault(message.sender_key, deque(maxlen=EARLY_MESSAGES_MAX))
             said.append(message)
 
-    def _heard_early(self, session: bytes) -> list[VerifiedMessage]:
-        return [message for said in self._early.values() for message in said if message.session == session]
+    def _take_early(self, session: bytes) -> list[VerifiedMessage]:
+        taken = [message for said in self._early.values() for message in said if message.session == session]
+        for message in taken:
+            self._early[message.sender_key].remove(message)
+        return taken
 
     def next_deadline(self) -> float | None:
         """Return when `Woken` is due."""
@@ -121,7 +124,7 @@ class Sessions:
             return self._refuse(message, error)
         self._sessions[proposal.session] = session
         out = session.handle(Start(message, restarted, completion), now)
-        for early in self._heard_early(session.id):
+        for early in self._take_early(session.id):
             out += session.handle(early, now)
         return out
 

@@ -99,6 +99,12 @@ GROUP_KEYS_MAX: Final = 1000
 DESCRIPTOR_MAX_CHARS: Final = 192 * KIB
 """A descriptor as text: 1,000 extended keys of 112 characters with origin and path."""
 
+KEY_TEXT_MAX_CHARS: Final = 112
+"""One key as text: an extended key is 111 characters, a point in hex 66."""
+
+GROUP_FILE_MAX_BYTES: Final = 768 * KIB
+"""A group file: 1,000 members of at most 510 bytes each, and their descriptor, which is written out once more."""
+
 LOCKTIME_AHEAD_BLOCKS: Final = 144
 """A day of blocks: a transaction locked for longer than this needs a person's word (X8)."""
 
@@ -196,6 +202,65 @@ JOURNAL_PAGE_RECORDS: Final = 16
 
 JOURNAL_CHECKPOINT_BYTES: Final = 4 * MIB
 """The log is copied into the database after about so much: SQLite's own default, 1,000 pages."""
+
+# --- one pairing, one founding ----------------------------------------------------------------------------------
+
+INVITE_MAX_CHARS: Final = 1023
+"""An invite as text: the longest string for which Bech32's code was chosen (BIP-173 "Checksum design")."""
+
+INVITE_ADDRESSES_MAX: Final = 4
+"""Addresses in an invite: IPv4, IPv6, LAN and an onion. The QR code stays readable."""
+
+INVITE_SECRET_BYTES: Final = 16
+"""The one-time secret of an invite: 2^128 guesses over a network."""
+
+INVITE_CHECK_BYTES: Final = 4
+"""A digest inside an invite: Bech32m promises to find one wrong character in at most 90."""
+
+INVITE_TTL_S: Final = 600.0
+"""How long an invite is open unless its maker says otherwise: two people at their screens."""
+
+INVITE_TTL_MAX_S: Final = 86_400.0
+"""The longest an invite may be open: a day, for cosigners in other time zones."""
+
+INVITES_OPEN_MAX: Final = 8
+"""Invites open at once at one node."""
+
+PROVISIONAL_PEERS_MAX: Final = 8
+"""Unconfirmed keys that are let in at once while an invite is open. Strangers can fill these, and nothing else."""
+
+PAIR_HELLO_TIMEOUT_S: Final = 10.0
+"""What an unconfirmed key has to show that it knows the invite: two round trips over Tor."""
+
+PAIR_COMPARE_TIMEOUT_S: Final = 600.0
+"""What two people have to compare six words."""
+
+CHECK_PHRASE_WORDS: Final = 6
+"""66 bits: whoever stands between needs two handshakes whose words agree."""
+
+CHECK_PHRASE_ROUNDS: Final = 100_000
+"""PBKDF2 rounds for the words, some 0.1 s: looking for two handshakes of one phrase takes 2^33 of them, in 5 s."""
+
+FOUNDING_MEMBERS_MAX: Final = 15
+"""Members of a group that is founded over links: everybody speaks to everybody (DESIGN.md "Mesh")."""
+
+FOUNDING_TTL_S: Final = 3600.0
+"""How long a proposed group waits for its members unless the proposer says otherwise."""
+
+FOUNDING_MAX_S: Final = 86_400.0
+"""The furthest a founding may expire ahead: a day for people to look."""
+
+FOUNDINGS_OPEN_MAX: Final = 8
+"""Proposed groups that wait at one node."""
+
+FOUNDINGS_PER_PROPOSER_MAX: Final = 2
+"""Of those by one peer."""
+
+FOUNDING_PAYLOAD_MAX_BYTES: Final = 16 * KIB
+"""A proposal of 15 members, and around it a key with its proof: 6 KiB."""
+
+XPUB_MAX_CHARS: Final = 256
+"""An extended key as text with its origin: 111 characters, and a path of a dozen steps."""
 
 # --- one link --------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -56,18 +57,19 @@ class Client:
         """Ask for something to be taken away. Raises NotRunning, ApiError, Timeout."""
         return self._json("DELETE", route)
 
-    def events(self) -> Iterator[dict[str, Any]]:
-        """Yield what happens from now on, until the node stops. Raises NotRunning, ApiError, Timeout."""
-        connection = _UnixConnection(self._path, _QUIET_S)
+    def events(self, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
+        """Return what happens from now on, until the node stops: it listens when this returns.
+
+        Raises: NotRunning, ApiError; Timeout, also after `timeout_s` in all.
+        """
+        connection = _UnixConnection(self._path, self._timeout_s)
         try:
-            response = _ask(connection, "GET", "/v1/events")
-            _check(response)
-            while line := _read_line(response):
-                if line.startswith(b"data: "):
-                    event: dict[str, Any] = json.loads(line[6:])
-                    yield event
-        finally:
+            response = _check(_ask(connection, "GET", "/v1/events"))
+        except BaseException:
             connection.close()
+            raise
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        return _events(connection, response, deadline)
 
     def _json(self, method: str, route: str, body: object = None) -> Any:
         connection = _UnixConnection(self._path, self._timeout_s)
@@ -128,11 +130,25 @@ def _error(status: int, body: bytes) -> ApiError:
         return ApiError(f"the node answered with code {status}", "Other", status)
 
 
-def _read_line(response: http.client.HTTPResponse) -> bytes:
+def _events(
+    connection: _UnixConnection, response: http.client.HTTPResponse, deadline: float | None
+) -> Iterator[dict[str, Any]]:
     try:
+        while line := _read_line(connection, response, deadline):
+            if line.startswith(b"data: "):
+                event: dict[str, Any] = json.loads(line[6:])
+                yield event
+    finally:
+        connection.close()
+
+
+def _read_line(connection: _UnixConnection, response: http.client.HTTPResponse, deadline: float | None) -> bytes:
+    left_s = _QUIET_S if deadline is None else min(_QUIET_S, deadline - time.monotonic())
+    try:
+        connection.sock.settimeout(max(left_s, 0.001))
         return response.readline(API_EVENT_LINE_MAX_BYTES)
     except TimeoutError as error:
-        raise Timeout("the node says nothing any more", expected=f"a word in {_QUIET_S:g} s") from error
+        raise Timeout("nothing came in time", expected=f"a word within {max(left_s, 0.0):.0f} s") from error
     except (http.client.HTTPException, OSError) as error:
         raise NotRunning(f"the node hung up: {error}", hint="it may have stopped; look at its log") from error
 

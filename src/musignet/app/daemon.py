@@ -230,6 +230,7 @@ class Daemon:
             "session": entry.id.hex(),
             "group": entry.group.id.hex(),
             "state": entry.state,
+            "ended": entry.end is not None,
             "waiting_for": [self.label_of(key) for key in entry.waiting_for],
             "asked": entry.asked,
             "error": "" if entry.error is None else str(entry.error),

@@ -38,7 +38,7 @@ class LazyGroup(click.Group):
             return None
         module = import_module(f"{_COMMANDS}.{place.module}")
         name = cmd_name.replace("-", "_")
-        command = getattr(module, name, None) or getattr(module, f"{name}_")
+        command = getattr(module, f"{name}_", None) or getattr(module, name)
         assert isinstance(command, click.Command)
         return command
 

@@ -19,6 +19,7 @@ from typing import Any
 from musignet.app.config import CONFIG_FILE, Config, template
 from musignet.app.pins import Pins
 from musignet.chain import Chain
+from musignet.limits import Limits
 from musignet.net.folder import DataFolder
 from musignet.node.peers import PeerInfo
 from musignet.signing.groupfile import GroupFile
@@ -37,7 +38,8 @@ def make_data(
     path: Path, name: str, *, groups: Sequence[GroupFile] = (), peers: Sequence[PeerInfo] = (), **settings: Any
 ) -> Path:
     """Make the data folder of a person whose identity is that of the name."""
-    config = replace(Config(label=name, network=Chain.REGTEST, listen_port=0), **settings)
+    soon = Limits(reapprove_s=0.5)  # what was said to nobody is said again
+    config = replace(Config(label=name, network=Chain.REGTEST, listen_port=0, limits=soon), **settings)
     folder = DataFolder.lock(path)
     (path / CONFIG_FILE).write_text(template(config))
     (path / "groups").mkdir(mode=0o700)

@@ -87,9 +87,10 @@ class Api:
         """Serve. Raises IoError when a socket cannot be had."""
         self._serve(self._unix_socket(), lambda _: Role.OWNER, _OwnersOnly)
         if self._daemon.config.api_tcp_port:
+            tokens = make_tokens(self._daemon.folder.path)
             listening = tcp_socket(self._daemon.config.api_tcp_port)
             self.port = listening.getsockname()[1]
-            self._serve(listening, Gatekeeper(make_tokens(self._daemon.folder.path), self.port), H11Protocol)
+            self._serve(listening, Gatekeeper(tokens, self.port), H11Protocol)
         for server in self._servers:
             await server.ready.wait()
 

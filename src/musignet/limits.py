@@ -99,6 +99,9 @@ GROUP_KEYS_MAX: Final = 1000
 DESCRIPTOR_MAX_CHARS: Final = 192 * KIB
 """A descriptor as text: 1,000 extended keys of 112 characters with origin and path."""
 
+ACCOUNT_MAX: Final = 2**31 - 1
+"""The highest account of a wallet key: a hardened step of BIP-32 has no more."""
+
 KEY_TEXT_MAX_CHARS: Final = 112
 """One key as text: an extended key is 111 characters, a point in hex 66."""
 

@@ -17,21 +17,32 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from ..bitcoin.walletkey import WalletKey
 from ..crypto.keys import Identity
 from ..errors import IoError, LocalError, NetworkError
 from .keyfile import (
     DEFAULT_COST,
-    FILE_BYTES,
+    FILE_MAX_BYTES,
     SALT_BYTES,
     KdfCost,
     Passphrase,
+    Sealed,
+    SealedT,
     check_untrusted,
-    open_untrusted,
+    open_as_untrusted,
     phrase,
     seal,
 )
 
-__all__ = ["DEFAULT_COST", "KdfCost", "Passphrase", "load_identity", "save_identity"]
+__all__ = [
+    "DEFAULT_COST",
+    "KdfCost",
+    "Passphrase",
+    "load_identity",
+    "load_wallet_key",
+    "save_identity",
+    "save_wallet_key",
+]
 
 _POSIX: Final = hasattr(os, "geteuid") and os.open in os.supports_dir_fd
 _FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -67,19 +78,21 @@ def save_identity(
              SerializationError when the file to be replaced is not a key file.
              LocalError for a passphrase or a cost that cannot be, or a wiped identity.
     """
-    if (passphrase is None) != insecure_no_passphrase:
-        expected = "either a passphrase or insecure_no_passphrase=True"
-        raise LocalError("save_identity", expected=expected, got="neither" if passphrase is None else "both")
-    secret_phrase = phrase(passphrase)
-    parent, name = _split(path)
-    with _file_trouble(path), _opened(parent) as folder:
-        if overwrite:
-            folder.check_replaceable(name)
-        data = seal(identity, secret_phrase, cost, secrets.token_bytes(SALT_BYTES))
-        with folder.temporary(data) as temporary:
-            open_untrusted(folder.read(temporary), secret_phrase, path).wipe()
-            folder.place(temporary, name, overwrite)
-        folder.confirm(name, data)
+    _save(identity, path, passphrase, overwrite, insecure_no_passphrase, cost)
+
+
+def save_wallet_key(
+    wallet: WalletKey,
+    path: str | os.PathLike[str],
+    passphrase: Passphrase | None,
+    *,
+    overwrite: bool = False,
+    insecure_no_passphrase: bool = False,
+    cost: KdfCost = DEFAULT_COST,
+) -> None:
+    """Write a wallet key to a file of its own, as `save_identity` writes an identity. The two kinds of file cannot be
+    taken for each other, nor one be written over the other."""
+    _save(wallet, path, passphrase, overwrite, insecure_no_passphrase, cost)
 
 
 def load_identity(path: str | os.PathLike[str], passphrase: Passphrase | None) -> Identity:
@@ -91,11 +104,40 @@ def load_identity(path: str | os.PathLike[str], passphrase: Passphrase | None) -
              IoError when it cannot be read, is not a regular file of ours, or others may read or replace it.
              LocalError when the file is encrypted and there is no passphrase.
     """
+    return _load(path, passphrase, Identity)
+
+
+def load_wallet_key(path: str | os.PathLike[str], passphrase: Passphrase | None) -> WalletKey:
+    """Return the wallet key in a key file, as `load_identity` returns an identity; it raises the same."""
+    return _load(path, passphrase, WalletKey)
+
+
+def _save(
+    sealed: SealedT, path: str | os.PathLike[str], passphrase: Passphrase | None, overwrite: bool, insecure: bool,
+    cost: KdfCost,
+) -> None:  # fmt: skip
+    kind: type[SealedT] = type(sealed)
+    if (passphrase is None) != insecure:
+        expected = "either a passphrase or insecure_no_passphrase=True"
+        raise LocalError("saving a key", expected=expected, got="neither" if passphrase is None else "both")
+    secret_phrase = phrase(passphrase)
+    parent, name = _split(path)
+    with _file_trouble(path), _opened(parent) as folder:
+        if overwrite:
+            folder.check_replaceable(name, kind)
+        data = seal(sealed, secret_phrase, cost, secrets.token_bytes(SALT_BYTES))
+        with folder.temporary(data) as temporary:
+            open_as_untrusted(folder.read(temporary), secret_phrase, path, kind).wipe()
+            folder.place(temporary, name, overwrite)
+        folder.confirm(name, data)
+
+
+def _load(path: str | os.PathLike[str], passphrase: Passphrase | None, kind: type[SealedT]) -> SealedT:
     secret_phrase = phrase(passphrase)
     parent, name = _split(path)
     with _file_trouble(path), _opened(parent) as folder:
         data = folder.read(name)
-    return open_untrusted(data, secret_phrase, path)
+    return open_as_untrusted(data, secret_phrase, path, kind)
 
 
 def _split(path: str | os.PathLike[str]) -> tuple[Path, str]:
@@ -154,7 +196,7 @@ class _Folder:
         fd = os.open(self._name(name), _READ, dir_fd=self._fd)
         try:
             self._check_file(os.fstat(fd), name)
-            return os.read(fd, FILE_BYTES + 1)
+            return os.read(fd, FILE_MAX_BYTES + 1)
         finally:
             os.close(fd)
 
@@ -193,10 +235,10 @@ class _Folder:
         if not same:
             raise IoError(f"in place, but somebody else changed it meanwhile: key file {self._path / name}")
 
-    def check_replaceable(self, name: str) -> None:
-        """Refuse to replace anything but a key file, or nothing."""
+    def check_replaceable(self, name: str, kind: type[Sealed]) -> None:
+        """Refuse to replace anything but a key file of this kind, or nothing."""
         with suppress(FileNotFoundError):
-            check_untrusted(self.read(name), self._path / name)
+            check_untrusted(self.read(name), self._path / name, kind)
 
     def _name(self, name: str) -> str:
         return name if self._fd is not None else str(self._path / name)

@@ -177,6 +177,12 @@ and one to spare. Each is at most 4 MiB, and honest ones a few kilobytes."""
 POLICY_VERSION: Final = 0
 """Part of the group id: cosigners who would judge a PSBT by other rules are not one group (P10)."""
 
+APPROVER_BYTES: Final = 32
+"""The approver's public key, x-only (BIP-340)."""
+
+APPROVER_FILE_MAX_BYTES: Final = 1 * KIB
+"""The approver's file: six short fields, 250 bytes."""
+
 PROOF_MAX_BYTES: Final = 256
 """A proof of consent: a signature or a MAC, with room for its kind."""
 

@@ -37,6 +37,7 @@ __all__ = [
     "DEFAULT_COST",
     "FILE_BYTES",
     "FILE_MAX_BYTES",
+    "LEAST_COST",
     "KdfCost",
     "Passphrase",
     "Sealed",
@@ -94,6 +95,7 @@ class KdfCost:
 
 
 DEFAULT_COST: Final = KdfCost()
+LEAST_COST: Final = KdfCost(memory_kib=KDF_MEMORY_KIB[0], passes=KDF_PASSES[0], lanes=KDF_LANES[0])
 _NO_COST: Final = KdfCost(memory_kib=0, passes=0, lanes=0)
 
 

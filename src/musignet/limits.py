@@ -134,6 +134,9 @@ KDF_PASSES: Final = (2, 10)
 KDF_LANES: Final = (1, 16)
 """Least and most threads."""
 
+PASSPHRASE_MAX_BYTES: Final = 1024
+"""A passphrase from a file descriptor: forty words, and no file given by mistake."""
+
 # --- one signature ----------------------------------------------------------------------------------------------
 
 SLOTS_MAX: Final = 1000
@@ -212,6 +215,51 @@ JOURNAL_PAGE_RECORDS: Final = 16
 JOURNAL_CHECKPOINT_BYTES: Final = 4 * MIB
 """The log is copied into the database after about so much: SQLite's own default, 1,000 pages."""
 
+# --- the local API ---------------------------------------------------------------------------------------------
+
+API_BODY_MAX_BYTES: Final = 2 * MIB
+"""One request: a PSBT of 512 KiB in base64, or a group file of 1,000 keys, with room."""
+
+API_CLIENT_TIMEOUT_S: Final = 30.0
+"""What a command waits for an answer: reviewing 250 inputs takes a second, deriving a key from a passphrase another."""
+
+API_EVENT_LINE_MAX_BYTES: Final = 64 * KIB
+"""One event as JSON: ids, labels and a sentence, for 1,000 members waited for."""
+
+API_EVENT_CLIENTS_MAX: Final = 32
+"""Event streams at once: a screen, a wallet and a script or two have one each."""
+
+API_EVENTS_WAITING_MAX: Final = 256
+"""Events that wait for one client; then it is told that it missed some, and reads everything again."""
+
+API_KEEP_ALIVE_S: Final = 15.0
+"""How often an event stream that has nothing to say says so: a reader can tell silence from a dead node."""
+
+API_HEAD_MAX_BYTES: Final = 16 * KIB
+"""The head of one request: a line and a dozen headers."""
+
+API_IDLE_S: Final = 5.0
+"""How long a connection without a request is kept. A command uses one for each request anyway."""
+
+SESSIONS_LISTED_MAX: Final = 100
+"""Sessions in one answer, the newest; older ones are found by id."""
+
+SESSIONS_REMEMBERED_MAX: Final = 256
+"""Sessions that never came to a record, kept until the node stops: those that a rule refused at once."""
+
+# --- the log ---------------------------------------------------------------------------------------------------
+
+LOG_FILES: Final = 5
+"""Log files that are kept, the one being written included (THREATS.md Z6)."""
+
+LOG_FILE_MAX_BYTES: Final = 10 * MIB
+"""Of each of them: 50 MiB in all, some 400,000 lines."""
+
+LOG_LINE_MAX_CHARS: Final = 2000
+"""One line: a sentence, or an error with the end of its traceback."""
+
+LOG_SOURCES_MAX: Final = 4096
+"""Peers whose lines are counted: as many as the book holds."""
 # --- one pairing, one founding ----------------------------------------------------------------------------------
 
 INVITE_MAX_CHARS: Final = 1023

@@ -211,6 +211,15 @@ APPROVER_BYTES: Final = 32
 APPROVER_FILE_MAX_BYTES: Final = 1 * KIB
 """The approver's file: six short fields, 250 bytes."""
 
+POLICY_FILE_MAX_BYTES: Final = 64 * KIB
+"""A policy file: a page of comments and a long list of addresses."""
+
+POLICY_ADDRESSES_MAX: Final = 500
+"""Addresses that a policy allows: 45 KiB of the longest."""
+
+POLICY_DAY_S: Final = 86_400.0
+"""What `max_amount_per_day_sat` counts: the 24 hours before an approval, not a date."""
+
 PROOF_MAX_BYTES: Final = 256
 """A proof of consent: a signature or a MAC, with room for its kind."""
 

@@ -165,6 +165,9 @@ EARLY_MESSAGES_MAX: Final = 4
 """Messages of one member that are kept for sessions whose proposal has not arrived: an approval, a nonce, a partial
 and one to spare. Each is at most 4 MiB, and honest ones a few kilobytes."""
 
+PROGRESS_NAMES_MAX: Final = 16
+"""Members named where a session says whom it waits for: more is a number to a person, and 1,000 names a cost."""
+
 POLICY_VERSION: Final = 0
 """Part of the group id: cosigners who would judge a PSBT by other rules are not one group (P10)."""
 

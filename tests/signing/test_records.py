@@ -18,6 +18,7 @@ from musignet.signing.group import Member, SigningGroup
 from musignet.signing.proposal import Proposal
 from musignet.signing.records import (
     Approval,
+    AttemptFailed,
     AttemptGone,
     NonceList,
     PartialSignature,
@@ -48,6 +49,7 @@ VALID: Mapping[MessageType, Record] = {
     MessageType.TRANSACTION_COMPLETE: TransactionComplete(bytes(64)),
     MessageType.ATTEMPT_GONE: AttemptGone(0, E),
     MessageType.NONCE_LIST: NonceList(1, b"own", (b"one", b"two")),
+    MessageType.ATTEMPT_FAILED: AttemptFailed(1, (bytes(33),), (bytes(33), bytes(33))),
 }
 
 
@@ -77,6 +79,8 @@ OUT_OF_BOUNDS: list[Record] = [
     PartialSignature(1, E, H, bytes(31)),
     TransactionComplete(bytes(63)),
     AttemptGone(-1, E),
+    AttemptFailed(1, (bytes(32),), ()),
+    AttemptFailed(1, (), (bytes(33),) * (limits.PROGRESS_NAMES_MAX + 1)),
     NonceList(1, b"", (b"",) * (limits.GROUP_KEYS_MAX + 1)),
 ]
 

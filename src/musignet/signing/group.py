@@ -35,13 +35,14 @@ class SigningGroup:
         id:        32 bytes that stand for descriptor, network, policy version and who is who.
         wallet:    the descriptor with its network and bounds.
         members:   in the order of their identity keys.
+        identities: those keys, in the order of `members`, which is the order of transcripts.
         positions: identity key to the position of its wallet key in the descriptor.
 
     Raises: InvalidMessage unless each key of the descriptor belongs to exactly one member, each with an identity of
             their own that is no wallet key (THREATS.md A4).
     """
 
-    __slots__ = ("_points", "id", "members", "positions", "wallet")
+    __slots__ = ("_points", "id", "identities", "members", "positions", "wallet")
 
     def __init__(self, wallet: Group, members: Iterable[Member]) -> None:
         self.wallet: Final = wallet
@@ -57,6 +58,7 @@ class SigningGroup:
             )
         self.positions: Final = {member.identity: keys.index(member.key) for member in self.members}
         self._points = {member.identity: points[keys.index(member.key)] for member in self.members}
+        self.identities: Final = tuple(member.identity for member in self.members)
         self.id: Final = self._hash()
 
     def _hash(self) -> bytes:
@@ -66,10 +68,9 @@ class SigningGroup:
             *(member.identity + with_size(member.key.encode()) for member in self.members),
         )
 
-    @property
-    def identities(self) -> tuple[bytes, ...]:
-        """The identity keys in the order of `members`, which is the order of transcripts."""
-        return tuple(member.identity for member in self.members)
+    def others(self, identity: bytes) -> tuple[bytes, ...]:
+        """Return the identity keys of everybody else, in the order of `members`."""
+        return tuple(one for one in self.identities if one != identity)
 
     def wallet_key(self, identity: bytes) -> bytes:
         """Return the 33-byte key that a member has in the descriptor."""

@@ -90,9 +90,6 @@ DERIVATION_CACHE_MAX: Final = 8192
 ADDRESS_CACHE_MAX: Final = 512
 """Derived addresses that one wallet remembers: 250 inputs, their change and the windows of the gap fit at once."""
 
-AGGREGATE_CACHE_MAX: Final = 256
-"""Key aggregations that are remembered: 0.5 ms for 15 keys, 33 ms for 1,000, and the same few lists again and again."""
-
 GROUP_KEYS_MAX: Final = 1000
 """Cosigners of one wallet: the largest star that was measured."""
 

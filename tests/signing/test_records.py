@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from musignet import limits
 from musignet.bitcoin.group import Known
-from musignet.crypto.keyagg import KeyAggCache
 from musignet.crypto.keys import Identity
 from musignet.errors import AuthenticationError, InvalidMessage, LocalError, SerializationError
 from musignet.signing import rounds
@@ -217,7 +216,7 @@ def test_a_stranger_is_no_member() -> None:
 def test_slots_are_aggregated_to_what_the_review_derived() -> None:
     signing = signing_group()
     slots = Proposal.open_untrusted(proposal(), signing).review(signing, Known(), NOW).slots
-    contexts = rounds.contexts(signing, slots, KeyAggCache())
+    contexts = rounds.contexts(signing, slots)
     assert [one.keyagg.output.compressed for one in contexts] == [slot.signing_key for slot in slots]
 
 

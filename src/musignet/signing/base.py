@@ -9,7 +9,6 @@ from typing import Final
 
 from ..bitcoin.finalise import FinalTransaction, finalise
 from ..bitcoin.group import Known
-from ..crypto.keyagg import KeyAggCache
 from ..errors import NetworkError, PeerError, SerializationError
 from ..limits import PROGRESS_NAMES_MAX, Limits
 from ..wire.codec import Record
@@ -59,7 +58,7 @@ class SessionBase:
         self.group, self.identity, self.proposal = group, identity, proposal
         self.id: Final = proposal.session
         self.review = proposal.review(group, known or Known(), now)
-        self.slots: tuple[SlotContext, ...] = rounds.contexts(group, self.review.slots, KeyAggCache())
+        self.slots: tuple[SlotContext, ...] = rounds.contexts(group, self.review.slots)
         self.digest = proposal.digest(group, self.review)
         self.state = State.REVIEWING
         self.attempt = 0

@@ -36,13 +36,13 @@ class SigningGroup:
         wallet:    the descriptor with its network and bounds.
         members:   in the order of their identity keys.
         identities: those keys, in the order of `members`, which is the order of transcripts.
-        positions: identity key to the position of its wallet key in the descriptor.
+        positions: identity key to the position of its wallet key in the descriptor; `by_position` is the other way.
 
     Raises: InvalidMessage unless each key of the descriptor belongs to exactly one member, each with an identity of
             their own that is no wallet key (THREATS.md A4).
     """
 
-    __slots__ = ("_points", "id", "identities", "members", "positions", "wallet")
+    __slots__ = ("_points", "by_position", "id", "identities", "members", "positions", "wallet")
 
     def __init__(self, wallet: Group, members: Iterable[Member]) -> None:
         self.wallet: Final = wallet
@@ -57,6 +57,7 @@ class SigningGroup:
                 "not the cosigners of this wallet", expected="an identity each, none of them a key of the wallet"
             )
         self.positions: Final = {member.identity: keys.index(member.key) for member in self.members}
+        self.by_position: Final = {position: identity for identity, position in self.positions.items()}
         self._points = {member.identity: points[keys.index(member.key)] for member in self.members}
         self.identities: Final = tuple(member.identity for member in self.members)
         self.id: Final = self._hash()

@@ -19,7 +19,6 @@ from .. import limits
 from ..bitcoin.bip32 import Xpub, derive
 from ..bitcoin.group import Known
 from ..bitcoin.rules import Rule, RuleBroken
-from ..crypto.keyagg import KeyAggCache
 from ..crypto.keys import SigningKey
 from ..crypto.musig2 import SigningSession
 from ..crypto.schnorr import TaggedHash
@@ -112,7 +111,6 @@ class Keyholder:
         self._group = group
         self._draw = draw
         self._last_draw = b""
-        self._cache = KeyAggCache()
         self._held: dict[bytes, Holding] = {}
         self._after: dict[int, Callable[[], None]] = {}
         self._number = 0
@@ -212,7 +210,7 @@ class Keyholder:
         reviewed = proposal.review(self._group, self.account.known, self._now)
         if not 1 <= len(reviewed.slots) <= limits.SLOTS_MAX:
             raise LocalError("nothing here is ours to sign", got=f"{len(reviewed.slots)} slots")
-        slots = rounds.contexts(self._group, reviewed.slots, self._cache)
+        slots = rounds.contexts(self._group, reviewed.slots)
         return Holding(proposal, reviewed, slots, proposal.digest(self._group, reviewed))
 
     def _require_free(self, holding: Holding, replaces: frozenset[bytes]) -> None:

@@ -33,6 +33,7 @@ from ..node.peers import PeerInfo, PeerRecord, PeerState
 from ..signing.coordinator import Sessions
 from ..signing.group import SigningGroup
 from ..signing.keyholder import Account
+from ..signing.records import Topology
 from ..signing.verbs import Reply
 from ..text import short_key
 from ..wire.envelope import Message, VerifiedMessage
@@ -336,18 +337,32 @@ class NetworkService:
         made = Sessions(group, self.identity.pubkey, known=known or Known(), bounds=self._limits)
         self._running.cosign(made, self._data_folder, holder)
 
-    async def propose(self, group: bytes, psbt: bytes, *, expires_in_s: float = 3600.0, memo: str = "") -> bytes:
+    async def propose(
+        self,
+        group: bytes,
+        psbt: bytes,
+        *,
+        expires_in_s: float = 3600.0,
+        memo: str = "",
+        topology: Topology = Topology.MESH,
+    ) -> bytes:
         """Ask a group to sign a PSBT. Returns the id of the session, 32 bytes; the rest is told to `on_event`.
+
+        `topology`: a mesh is the quickest, a star costs each signer the same in a group of any size.
 
         Raises: LocalError when this node is not in the group, SerializationError when the PSBT is too large.
         """
         expires_at = self._running.now() + expires_in_s
-        session: bytes = await self._do(Propose, group, psbt, expires_at, memo)
+        session: bytes = await self._do(Propose, group, psbt, expires_at, memo, topology)
         return session
 
-    async def consent(self, session: bytes, proof: bytes) -> None:
-        """Tell the keyholder that a person approved a session. Raises InvalidMessage when there is none such."""
-        await self._do(ConsentToSession, session, proof)
+    async def consent(self, session: bytes, proof: bytes, *, replaces: frozenset[bytes] = frozenset()) -> None:
+        """Tell the keyholder that a person approved a session. Raises InvalidMessage when there is none such.
+
+        `replaces` are ids of earlier sessions for the same coins that are given up for this one; the person's proof is
+        then over all of them (`signing.records.consent_digest`).
+        """
+        await self._do(ConsentToSession, session, proof, replaces)
 
     async def cancel_session(self, session: bytes, reason: str = "cancelled") -> None:
         """Leave a session; the others are told the reason. What has been signed stays signed.

@@ -254,6 +254,9 @@ PROOF_MAX_BYTES: Final = 256
 BLAME_MAX_BYTES: Final = 2 * MIB
 """A blame record: a proposal of 512 KiB, and of 15 signers the nonces of 100 slots or of 1,000 signers those of one."""
 
+BLAME_FILE_MAX_BYTES: Final = GROUP_FILE_MAX_BYTES + BLAME_MAX_BYTES * 4 // 3 + KIB
+"""A blame record in base64, and its group."""
+
 # --- one journal -----------------------------------------------------------------------------------------------
 
 JOURNAL_KEY_MAX_BYTES: Final = 128

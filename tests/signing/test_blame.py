@@ -7,28 +7,17 @@ import pytest
 
 from musignet.errors import InvalidMessage, NetworkError, PeerError
 from musignet.signing.blame import BlameRecord, Kind, accuse, verify_blame
-from musignet.signing.effects import End
 from musignet.signing.proposal import Proposal
 from musignet.signing.records import Approval, PartialSignature, PublicNonce, TransactionComplete, decode_untrusted
 from musignet.wire.messages import MessageType
+from support.blame import PROVING, RECORDS
 from support.ceremony import identity, say, signing_group
 from support.ceremony_world import World
 
-PROVING = ("bad partial", "two nonces", "wrong completion", "nonce stripper", "wrong transcript")
 _read = msgspec.msgpack.Decoder(BlameRecord).decode
 _write = msgspec.msgpack.Encoder().encode
 
 
-def record_of(liar: str) -> tuple[bytes, World]:
-    for seed in range(8):
-        world = World(seed, inputs=2, liar=("bob", liar)).run()
-        for party in world.honest:
-            if party.outcomes[-1].end is End.BLAMED:
-                return party.outcomes[-1].blame, world
-    raise AssertionError(f"nobody was blamed for {liar}")
-
-
-RECORDS = {liar: record_of(liar)[0] for liar in PROVING}
 GROUP = signing_group()
 BOB = identity("bob").pubkey
 

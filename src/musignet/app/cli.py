@@ -23,8 +23,9 @@ COMMANDS: Final = {
     "approve": Place("approve", "Approve a session, after its review."),
     "reject": Place("spend", "Say no to a session."),
     "cancel": Place("spend", "Leave a session."),
-    "export": Place("spend", "Write a session's transaction or PSBT."),
+    "export": Place("spend", "Write a session's transaction, PSBT or proof of a fault."),
     "watch": Place("watch", "Show live how sessions go, and who is waited for."),
+    "blame": Place("blame", "Check who is proved to have broken a ceremony."),
     "chat": Place("chat", "Talk to other nodes over encrypted links, every line signed."),
     "demo": Place("demo", "Cosign a transaction: nodes in processes of their own, on a chain of their own."),
 }

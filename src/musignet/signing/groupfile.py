@@ -26,26 +26,28 @@ from ..text import name_fault
 from . import strictjson
 from .group import Member, SigningGroup
 
-__all__ = ["GroupFile", "fingerprint"]
+__all__ = ["GroupFile", "GroupRecord", "fingerprint"]
 
 _EXPECTED: Final = "JSON as `musignet group export` writes it"
 _CHAINS: Final = {chain.name.lower(): chain for chain in Chain}
 
 
-class _Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MemberRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One member in a group file."""
+
     label: str
     identity: Annotated[str, Meta(pattern="^0[23][0-9a-f]{64}\\Z")]
     key: Annotated[str, Meta(max_length=limits.KEY_TEXT_MAX_CHARS)]
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The order of the fields is the order in the file."""
+class GroupRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the file holds. The order of the fields is the order in the file."""
 
     musignet_group: Literal[1]
     name: str
     network: Literal["mainnet", "testnet4", "signet", "regtest"]
     descriptor: Annotated[str, Meta(max_length=limits.DESCRIPTOR_MAX_CHARS)]
-    members: Annotated[tuple[_Member, ...], Meta(max_length=limits.GROUP_KEYS_MAX)]
+    members: Annotated[tuple[MemberRecord, ...], Meta(max_length=limits.GROUP_KEYS_MAX)]
     policy_version: int
 
 
@@ -78,11 +80,14 @@ class GroupFile:
 
     def encode(self) -> bytes:
         """Return the file. Equal groups give equal files, but for names and key origins."""
+        return strictjson.write(self.record())
+
+    def record(self) -> GroupRecord:
+        """Return what the file holds, to be a part of another file."""
         group = self.group
-        members = tuple(_Member(self.labels[one.identity], one.identity.hex(), one.key) for one in group.members)
+        members = tuple(MemberRecord(self.labels[one.identity], one.identity.hex(), one.key) for one in group.members)
         chain = group.wallet.chain.name.lower()
-        file = _File(1, self.name, chain, str(group.wallet.descriptor), members, limits.POLICY_VERSION)  # type: ignore[arg-type]
-        return strictjson.write(file)
+        return GroupRecord(1, self.name, chain, str(group.wallet.descriptor), members, limits.POLICY_VERSION)  # type: ignore[arg-type]
 
     @classmethod
     def parse_untrusted(cls, data: bytes) -> GroupFile:
@@ -92,7 +97,13 @@ class GroupFile:
                 twice. InvalidMessage, RuleBroken (another network's key) or AuthenticationError (an identity that is
                 no key) when it has the form and says what cannot be.
         """
-        file = strictjson.read_untrusted(data, _File, "group file", limits.GROUP_FILE_MAX_BYTES, _EXPECTED)
+        return cls.of_untrusted(
+            strictjson.read_untrusted(data, GroupRecord, "group file", limits.GROUP_FILE_MAX_BYTES, _EXPECTED)
+        )
+
+    @classmethod
+    def of_untrusted(cls, file: GroupRecord) -> GroupFile:
+        """Return the group that a record says. Raises InvalidMessage, RuleBroken or AuthenticationError."""
         if file.policy_version != limits.POLICY_VERSION:
             raise InvalidMessage(
                 "a group of other rules", expected=f"policy version {limits.POLICY_VERSION}", got=file.policy_version,

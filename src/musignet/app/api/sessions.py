@@ -12,6 +12,7 @@ from ... import limits
 from ...bitcoin.fields import In
 from ...bitcoin.taproot import SIGHASH_DEFAULT
 from ...errors import InvalidMessage, NetworkError, SerializationError
+from ...signing.blamefile import BlameFile
 from ..daemon import Daemon
 from ..sessions import Entry
 from .route import Call, Capability, Endpoint
@@ -93,6 +94,8 @@ class Exported(Struct, frozen=True):
     tx: str
     """The finished transaction in hex; empty where there is none."""
     txid: str
+    blame: str
+    """Where a cosigner is proved at fault, the proof: the text of a blame file. Else empty."""
 
 
 def shown(daemon: Daemon, entry: Entry) -> SessionShown:
@@ -193,7 +196,13 @@ async def _export(daemon: Daemon, call: Call) -> Exported:
         psbt = psbt.with_input(index, psbt.inputs[index].with_field(In.TAP_KEY_SIG, b"", signature + suffix))
     txid = _txid(entry)
     raw = entry.transaction().raw.hex() if txid else ""
-    return Exported(base64.b64encode(psbt.serialize()).decode(), raw, txid)
+    return Exported(base64.b64encode(psbt.serialize()).decode(), raw, txid, _blame(daemon, entry))
+
+
+def _blame(daemon: Daemon, entry: Entry) -> str:
+    if entry.outcome is None or not entry.outcome.blame:
+        return ""
+    return BlameFile(daemon.groups.get(entry.group.id), entry.outcome.blame).encode().decode("ascii")
 
 
 ENDPOINTS: Final = (

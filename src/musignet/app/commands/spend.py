@@ -19,6 +19,10 @@ from .sessions import describe
 __all__ = ["cancel", "export", "propose", "reject"]
 
 _MAGIC = b"psbt\xff"
+_MISSING = {
+    "tx": "there is no finished transaction (yet); musignet show says why, and --psbt writes the PSBT",
+    "blame": "nobody is proved to have broken this session; musignet show says how it ended",
+}
 
 
 @click.command(cls=Command, example="musignet propose savings rent.psbt --memo rent")
@@ -113,11 +117,10 @@ def _left(what: str, found: dict[str, Any]) -> None:
 @click.argument("session", metavar="ID")
 @click.option("--psbt", "what", flag_value="psbt", help="The PSBT in base64, with the signatures there are.")
 @click.option("--tx", "what", flag_value="tx", default="tx", help="The finished transaction in hex (the default).")
+@click.option("--blame", "what", flag_value="blame", help="Who broke it, with the proof: for musignet blame verify.")
 def export(data: Path, as_json: bool, session: str, what: str) -> None:
-    """Write a session's transaction or PSBT to standard output."""
+    """Write a session's transaction, PSBT or proof of a fault to standard output."""
     found = connect(data).get(path("v1", "sessions", session, "export"))
     if not found[what]:
-        raise Failure(
-            "there is no finished transaction (yet)", hint=f"musignet show {session}; the PSBT: musignet export --psbt"
-        )
+        raise Failure(_MISSING[what])
     show(as_json, found, lambda: click.echo(found[what]))

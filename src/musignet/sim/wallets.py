@@ -47,14 +47,14 @@ def wallet(cosigners: int) -> Wallet:
 
 
 @cache
-def payment(cosigners: int, inputs: int, number: int) -> bytes:
-    """Return a PSBT of that many inputs; those of two numbers share no coin."""
+def payment(cosigners: int, inputs: int, number: int, *, fee_rate_sat_vb: int = 2) -> bytes:
+    """Return a PSBT of that many inputs; those of two numbers share no coin, those of one number spend the same."""
     own = wallet(cosigners).group.wallet
     coins = {
         Outpoint(_secret(f"coin {number} {at}"), at): TxOut(_COIN_SAT, own.derive(RECEIVE, at).script)
         for at in range(inputs)
     }
-    return build(own, coins, [TxOut(_PAID_SAT, _STRANGER)], fee_rate_sat_vb=2).serialize()
+    return build(own, coins, [TxOut(_PAID_SAT, _STRANGER)], fee_rate_sat_vb=fee_rate_sat_vb).serialize()
 
 
 def _secret(name: str) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from .. import limits
 from ..bitcoin.finalise import verify_signature
 from ..bitcoin.group import Known
+from ..bitcoin.transaction import Outpoint
 from ..errors import PeerError
 from ..signing import journal, rounds
 from ..signing.blame import verify_blame
@@ -46,6 +47,7 @@ class _Case:
 
     digest: bytes
     slots: tuple[rounds.SlotContext, ...]
+    outpoints: tuple[Outpoint, ...]
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class CeremonyInvariants(Invariants):
         self._last_approvals: dict[tuple[str, bytes, int], tuple[VerifiedMessage, ...]] = {}
         self._signed: dict[bytes, tuple[bytes, bytes]] = {}
         self._copied: dict[bytes, bytes] = {}
+        self._spent: dict[tuple[bytes, Outpoint], bytes] = {}
         self._txids: dict[bytes, bytes] = {}
 
     # --- the keyholder ------------------------------------------------------------------------------------------------
@@ -85,12 +88,20 @@ class CeremonyInvariants(Invariants):
         if isinstance(entry, journal.ApprovalGiven):
             if entry.digest != self._case(entry).digest:
                 self._break(actor, "the approval is for another digest than that of its proposal")
-        elif isinstance(entry, journal.PartialsOut):
+        elif isinstance(entry, journal.NoncesOut | journal.SlotsBurned | journal.PartialsOut):
+            self._once(actor, entry)
+        if isinstance(entry, journal.PartialsOut):
             read = _partial(entry.payload)
             self._burned(actor, entry, read)
             self._one_signature(actor, entry, read)
             self._what_was_approved(actor, entry, read)
             self._tape.counts["signed"] += 1
+
+    def _once(self, actor: Cosigner, entry: journal.NoncesOut | journal.SlotsBurned | journal.PartialsOut) -> None:
+        """A disk has each step of an attempt once, whatever was restarted."""
+        for one in _entries(actor):
+            if isinstance(one, type(entry)) and (one.session, one.attempt) == (entry.session, entry.attempt):
+                self._break(actor, f"a second {type(entry).__name__} of one attempt")
 
     def _burned(self, actor: Cosigner, entry: journal.PartialsOut, read: PartialSignature) -> None:
         burned = [one for one in _entries(actor) if isinstance(one, journal.SlotsBurned)]
@@ -170,6 +181,10 @@ class CeremonyInvariants(Invariants):
         approved = [one for one in _entries(actor) if isinstance(one, journal.ApprovalGiven)]
         if reply.session not in [one.session for one in approved]:
             self._break(actor, "a partial signature leaves without an approval on disk")
+        for outpoint in self._cases[reply.session].outpoints:
+            spender = self._spent.setdefault((actor.key, outpoint), reply.session)
+            if spender != reply.session and not actor.restored:
+                self._break(actor, "two transactions that spend one coin are signed")
         self._tape.counts["partials"] += 1
 
     def _all_approved(self, actor: Cosigner, reply: NoncesMade) -> None:
@@ -260,7 +275,8 @@ class CeremonyInvariants(Invariants):
             proposal = Proposal.open_untrusted(Message.from_bytes(approval.proposal).verify(), self._group)
             review = proposal.review(self._group, Known(), 0.0)
             slots = rounds.contexts(self._group, review.slots)
-            case = self._cases[approval.session] = _Case(proposal.digest(self._group, review), slots)
+            coins = tuple(txin.outpoint for txin in proposal.psbt.tx.inputs)
+            case = self._cases[approval.session] = _Case(proposal.digest(self._group, review), slots, coins)
         return case
 
 

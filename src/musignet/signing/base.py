@@ -90,6 +90,8 @@ class SessionBase:
         return tuple(self._waited_for())
 
     def _waited_for(self) -> Iterator[bytes]:
+        if self.state in (State.COMPLETED, State.FAILED):
+            return iter(())
         if self.state in IN_ATTEMPT:
             here = self._current.nonces if self.state is State.ROUND_1 else self._current.partials
             return (one for one in self._others if one not in here)
@@ -154,7 +156,7 @@ class SessionBase:
             self._save(b"\x02" + self.id + payload, saved)
 
     def _spreads(self, heard: bool) -> bool:
-        """Return whether we tell everybody that it is done; `heard`: somebody told us."""
+        """Return whether we tell everybody how it ended; `heard`: somebody told us."""
         return True
 
     def _blame(self, proof: Proved) -> None:
@@ -179,6 +181,7 @@ class SessionBase:
         verdict: Verdict | None = None,
         blame: bytes = b"",
         error: NetworkError | None = None,
+        heard: bool = False,
     ) -> None:
         """End it, revoke our approval, and tell the others unless they have said so themselves."""
         if self.outcome is not None:
@@ -187,7 +190,7 @@ class SessionBase:
         self._advance(Event.FAILED)
         self._out.append(Wipe(self.id))
         self._save(b"\x01" + self.id + end.value.encode(), lambda: self._out.append(Publish(outcome)))
-        if blame:
+        if blame and self._spreads(heard):
             self._send(MessageType.BLAME, blame)
         elif end in ABORT_CODES:
             self._say_abort(end, error)

@@ -14,10 +14,11 @@ from musignet.signing.attempt import Arrival, Collected
 from musignet.signing.base import SessionBase
 from musignet.signing.keyholder import Account, Keyholder
 from musignet.signing.mesh import MeshSession
+from musignet.signing.records import Topology
 from musignet.sim.__main__ import main
 from musignet.sim.ceremony import MUST_HAPPEN, CeremonyPlan, CeremonyWorld, run
 from musignet.sim.invariants import Broken
-from musignet.sim.liars import LIARS
+from musignet.sim.liars import COLLECTORS, LIARS
 from musignet.wire.envelope import VerifiedMessage
 from musignet.wire.messages import MessageType
 
@@ -62,16 +63,24 @@ PROVED = {
 def test_what_becomes_of_each_liar(lie: str) -> None:
     counts: Counter[str] = Counter()
     for seed in range(5):
-        counts += run(seed, CeremonyPlan(lie=lie, sessions=1)).counts
+        counts += run(seed, CeremonyPlan(lie=lie, sessions=1, topology=Topology.MESH)).counts
     assert counts[PROVED[lie]]
+
+
+@pytest.mark.parametrize("lie", COLLECTORS)
+def test_a_collector_who_lies_breaks_nothing(lie: str) -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(5):
+        counts += run(seed, CeremonyPlan(lie=lie, sessions=1, topology=Topology.STAR)).counts
+    assert counts["lie"]
 
 
 def test_a_copy_that_nobody_notices_is_counted_apart() -> None:
     """THREATS.md V1: whoever can copy live memory and lie to the copy gets a second signature. We say so."""
     counts: Counter[str] = Counter()
     for seed in range(10):
-        counts += run(seed, CeremonyPlan(lie="silent", unnoticed=True, crashes=0)).counts
-        counts += run(seed, CeremonyPlan(lie="replayer", unnoticed=True, crashes=0)).counts
+        counts += run(seed, CeremonyPlan(lie="silent", unnoticed=True, crashes=0, topology=Topology.MESH)).counts
+        counts += run(seed, CeremonyPlan(lie="replayer", unnoticed=True, crashes=0, topology=Topology.MESH)).counts
     assert counts["unnoticed copy"]
     assert counts["exposed"]
 
@@ -105,7 +114,8 @@ def _releases_partials_before_the_store(patch: Patch) -> None:
 
 
 def _signs_another_transcript(patch: Patch) -> None:
-    patch.setattr(keyholder, "transcript_hash", lambda *_: bytes(32))
+    honest = keyholder.signing_transcript
+    patch.setattr(keyholder, "signing_transcript", lambda *given: (bytes(32), honest(*given)[1]))
 
 
 def _makes_the_same_nonces_on_a_retry(patch: Patch) -> None:
@@ -127,7 +137,7 @@ def _takes_an_approval_of_another_digest(patch: Patch) -> None:
         self._begin_if_ready()
 
     patch.setitem(MeshSession._MESSAGES, MessageType.APPROVAL, approval)
-    patch.setattr(Keyholder, "_require_approvals", lambda self, holding, approvals: None)
+    patch.setattr(keyholder, "require_approved", lambda *_: None)
 
 
 def _overwrites_the_first_contribution(patch: Patch) -> None:

@@ -17,6 +17,7 @@ from ..node.effects import Fault, Publish, Reply, Send, SessionNews
 from ..node.inputs import Acknowledged, Propose
 from ..signing.effects import End, Outcome, Progress
 from ..signing.keyholder import Keyholder
+from ..signing.records import Topology
 from ..signing.states import State
 from ..signing.verbs import KeyholderInput, MakePartials, PartialsMade, Store, Stored
 from ..wire.envelope import Message, SignedMessage, VerifiedMessage
@@ -24,7 +25,7 @@ from ..wire.messages import MessageType
 from .actors import Actor
 from .actors import End as LinkEnd
 from .cosigners import Cosigner, HolderMaker
-from .liars import LIARS, Mouth, Said, false_nonces
+from .liars import COLLECTORS, LIARS, Mouth, Said, false_nonces
 from .machines import Machines
 from .tape import Tape
 from .wallets import payment
@@ -35,6 +36,7 @@ __all__ = ["MUST_HAPPEN", "CeremonyPlan", "CeremonyWorld", "run"]
 _LIE_EPOCH = b"\xff" * 8
 """The boot epoch of what a liar says beside its node: its numbers meet no others."""
 
+_LIES: Final = {**LIARS, **COLLECTORS}
 MUST_HAPPEN: Final = (
     "crash", "power loss", "restore", "clone", "resume", "keyholder crash", "partition", "break", "hole", "retry",
     "lie", "replay", "blamed", "equivocation", "bad_partial", "completed", "silent", "partials",
@@ -60,7 +62,8 @@ class CeremonyPlan(Plan):
     """Inputs of the largest transaction."""
     lasts_s: float = 40.0
     """How long a proposal lasts."""
-    topology: str = "mesh"
+    topology: Topology | None = None
+    """None: the seed says which."""
     lie: str | None = None
     unnoticed: bool = False
     """A copy of each keyholder's live memory, which nobody notices, is fed by the liar (THREATS.md V1)."""
@@ -82,7 +85,10 @@ class CeremonyWorld(Machines):
     ) -> None:
         plan = plan or CeremonyPlan()
         draws = random.Random(f"roles {seed}")
-        lie = draws.choice((*LIARS, *[""] * len(LIARS))) if plan.lie is None else plan.lie
+        drawn = draws.choice((Topology.MESH, Topology.STAR))
+        self.topology = drawn if plan.topology is None else plan.topology
+        lies = [*LIARS, *(COLLECTORS if self.topology is Topology.STAR else ())]
+        lie = draws.choice((*lies, *[""] * len(lies))) if plan.lie is None else plan.lie
         super().__init__(
             seed, plan, show=show, make_node=make_node, make_holder=make_holder, lie=lie,
             liar_at=draws.randrange(plan.nodes),
@@ -164,7 +170,9 @@ class CeremonyWorld(Machines):
         actor = self._random.choice(up)
         coins, rate = (0, 2 + number) if self._rivals else (number, 2)
         psbt = payment(self.plan.nodes, self._inputs, coins, fee_rate_sat_vb=rate)
-        self.feed(actor, Propose(actor.request(), self.wallet.group.id, psbt, self.now + self.plan.lasts_s))
+        self.feed(
+            actor, Propose(actor.request(), self.wallet.group.id, psbt, self.now + self.plan.lasts_s, "", self.topology)
+        )
 
     def about_to_sign(self, actor: Cosigner, event: KeyholderInput) -> None:
         if isinstance(event, MakePartials) and self.plan.unnoticed and not actor.lie:
@@ -211,7 +219,7 @@ class CeremonyWorld(Machines):
         """Send what a liar makes of a message. Its own node is told that the true one arrived."""
         mouth = self._mouths[actor.key]
         true = Said(message.type, message.session, message.payload)
-        said = LIARS[actor.lie](mouth, true, end.other.actor.key)
+        said = _LIES[actor.lie](mouth, true, end.other.actor.key)
         mouth.spoken.append(true)
         if said != [true]:
             self.tape.write(self.now, actor.name, "replay" if true in said[:1] and actor.lie == "replayer" else "lie")

@@ -15,7 +15,10 @@ from msgspec.structs import replace
 from ..crypto.keys import Identity
 from ..limits import SIGNATURE_BYTES
 from ..signing.records import (
+    AggregateNonces,
     Approval,
+    AttemptBegin,
+    AttemptFailed,
     PartialSignature,
     PublicNonce,
     TransactionComplete,
@@ -26,7 +29,7 @@ from ..signing.records import (
 )
 from ..wire.messages import MessageType
 
-__all__ = ["LIARS", "Mouth", "Said", "false_nonces"]
+__all__ = ["COLLECTORS", "LIARS", "Mouth", "Said", "false_nonces"]
 
 
 class Said(NamedTuple):
@@ -101,7 +104,9 @@ def _two_proposals(mouth: Mouth, said: Said, to: bytes) -> list[Said]:
 
 def _wrong_approval(mouth: Mouth, said: Said, to: bytes) -> list[Said]:
     if said.kind == MessageType.APPROVAL and to == mouth.victim:
-        return [said._replace(payload=encode(Approval(bytes(32))))]
+        read = decode_untrusted(said.kind, said.payload)
+        assert isinstance(read, Approval)
+        return [said._replace(payload=encode(replace(read, digest=bytes(32))))]
     return [said]
 
 
@@ -156,4 +161,54 @@ LIARS: Final[Mapping[str, Lie]] = {
     "nonce stripper": _nonce_stripper,
     "wrong transcript": _wrong_transcript,
     "replayer": _replayer,
+}
+
+
+# --- lies of a star, told when it is the liar's turn to collect ------------------------------------------------------
+
+
+def _silent_collector(mouth: Mouth, said: Said, to: bytes) -> list[Said]:
+    hidden = (MessageType.ATTEMPT_BEGIN, MessageType.ATTEMPT_FAILED, MessageType.TRANSACTION_COMPLETE)
+    return [] if said.kind in hidden else [said]
+
+
+def _aggregate(said: Said, **changes: bytes) -> list[Said]:
+    read = decode_untrusted(said.kind, said.payload)
+    assert isinstance(read, AggregateNonces)
+    return [said._replace(payload=encode(replace(read, **changes)))]
+
+
+def _wrong_sum(mouth: Mouth, said: Said, to: bytes) -> list[Said]:
+    return _aggregate(said, aggregates=_POINTS * mouth.inputs) if _sums(said) else _unfinished(said)
+
+
+def _wrong_root(mouth: Mouth, said: Said, to: bytes) -> list[Said]:
+    return _aggregate(said, root=bytes(32)) if _sums(said) else _unfinished(said)
+
+
+def _two_aggregates(mouth: Mouth, said: Said, to: bytes) -> list[Said]:
+    """Each signer is sent another root."""
+    return _aggregate(said, root=to[1:]) if _sums(said) else _unfinished(said)
+
+
+def _sums(said: Said) -> bool:
+    return said.kind == MessageType.AGGREGATE_NONCE
+
+
+def _false_silence(mouth: Mouth, said: Said, to: bytes) -> list[Said]:
+    """An honest signer is said to be silent."""
+    if said.kind != MessageType.ATTEMPT_BEGIN:
+        return [] if said.kind == MessageType.AGGREGATE_NONCE else _unfinished(said)
+    read = decode_untrusted(said.kind, said.payload)
+    assert isinstance(read, AttemptBegin)
+    false = AttemptFailed(read.attempt, (mouth.victim,), ())
+    return [Said(MessageType.ATTEMPT_FAILED, said.session, encode(false))]
+
+
+COLLECTORS: Final[Mapping[str, Lie]] = {
+    "silent collector": _silent_collector,
+    "wrong sum": _wrong_sum,
+    "wrong root": _wrong_root,
+    "two aggregates": _two_aggregates,
+    "false silence": _false_silence,
 }

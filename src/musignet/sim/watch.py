@@ -13,6 +13,7 @@ from .. import limits
 from ..bitcoin.finalise import verify_signature
 from ..bitcoin.group import Known
 from ..bitcoin.transaction import Outpoint
+from ..crypto.musig2 import SigningSession
 from ..errors import PeerError
 from ..signing import journal, rounds
 from ..signing.blame import verify_blame
@@ -20,12 +21,17 @@ from ..signing.effects import End, Outcome
 from ..signing.group import SigningGroup
 from ..signing.proposal import Proposal
 from ..signing.records import (
+    AggregateNonces,
     Approval,
+    AttemptBegin,
     PartialSignature,
     PublicNonce,
+    Topology,
     decode_untrusted,
+    nonce_root,
     payload_hash,
     split,
+    star_transcript_hash,
     transcript_hash,
 )
 from ..signing.verbs import MakeNonces, MakePartials, NoncesMade, PartialsMade
@@ -48,6 +54,7 @@ class _Case:
     digest: bytes
     slots: tuple[rounds.SlotContext, ...]
     outpoints: tuple[Outpoint, ...]
+    topology: Topology
 
 
 @dataclass(frozen=True)
@@ -144,22 +151,40 @@ class CeremonyInvariants(Invariants):
             self._break(actor, "a partial signature without an approval on disk")
         case = self._case(approvals[0])
         made = self._made[actor.key, entry.session, entry.attempt, read.epoch]
-        payloads = {one.sender_key: one.payload for one in self._asked[repr(actor), entry.session, entry.attempt]}
-        payloads[actor.key] = made.payload
+        right, sessions = self._computed(actor, case, entry, made)
+        if right != read.transcript:
+            self._break(actor, "it signs another transcript than that of what was approved and said")
+        own = decode_untrusted(MessageType.PUBLIC_NONCE, made.payload)
+        assert isinstance(own, PublicNonce)
+        points = rounds.parse_nonces(case.slots, actor.key, own.nonces)
+        partials = split(read.partials, limits.PARTIAL_BYTES, len(case.slots))
+        for at, session in enumerate(sessions):
+            signer = case.slots[at].order.index(actor.key)
+            if not session.partial_verify(signer, points[at], partials[at]):
+                self._break(actor, "a partial signature that is not over what was approved")
+
+    def _computed(
+        self, actor: Cosigner, case: _Case, entry: journal.PartialsOut, made: _Made
+    ) -> tuple[bytes, tuple[SigningSession, ...]]:
+        """Return the transcript, and what each slot signs, from the messages that the keyholder was given."""
+        about = (self._group, entry.session, entry.attempt, case.digest)
+        given = self._asked[repr(actor), entry.session, entry.attempt]
+        first = decode_untrusted(int(given[0].type), given[0].payload)
+        if isinstance(first, AggregateNonces):
+            sessions = rounds.aggregate_sessions(case.slots, first.aggregates)
+            return star_transcript_hash(*about, first.root, first.aggregates), sessions
+        payloads = {one.sender_key: one.payload for one in given} | {actor.key: made.payload}
         signed, points = {}, {}
         for identity, payload in payloads.items():
             nonce = decode_untrusted(MessageType.PUBLIC_NONCE, payload)
             assert isinstance(nonce, PublicNonce)
             signed[identity] = (nonce.epoch, payload)
             points[identity] = rounds.parse_nonces(case.slots, identity, nonce.nonces)
-        right = transcript_hash(self._group, entry.session, entry.attempt, case.digest, signed)
-        if right != read.transcript:
-            self._break(actor, "it signs another transcript than that of what was approved and said")
-        partials = split(read.partials, limits.PARTIAL_BYTES, len(case.slots))
-        for at, session in enumerate(rounds.signing_sessions(case.slots, points)):
-            signer = case.slots[at].order.index(actor.key)
-            if not session.partial_verify(signer, points[actor.key][at], partials[at]):
-                self._break(actor, "a partial signature that is not over what was approved")
+        sessions = rounds.signing_sessions(case.slots, points)
+        if case.topology is Topology.MESH:
+            return transcript_hash(*about, signed), sessions
+        root = nonce_root(self._group, signed)
+        return star_transcript_hash(*about, root, rounds.encoded_aggregates(sessions)), sessions
 
     def replied(self, actor: Cosigner, reply: object) -> None:
         """Nonces and partial signatures leave a keyholder only after the record of them is on disk."""
@@ -191,8 +216,8 @@ class CeremonyInvariants(Invariants):
         """Nonces are made only for a digest that everybody approved."""
         case = self._cases[reply.session]
         for message in self._last_approvals[repr(actor), reply.session, reply.attempt]:
-            read = decode_untrusted(MessageType.APPROVAL, message.payload)
-            assert isinstance(read, Approval)
+            read = decode_untrusted(int(message.type), message.payload)
+            assert isinstance(read, Approval | AttemptBegin)
             if read.digest != case.digest:
                 self._break(actor, "it goes on although a cosigner approved something else")
 
@@ -276,7 +301,8 @@ class CeremonyInvariants(Invariants):
             review = proposal.review(self._group, Known(), 0.0)
             slots = rounds.contexts(self._group, review.slots)
             coins = tuple(txin.outpoint for txin in proposal.psbt.tx.inputs)
-            case = self._cases[approval.session] = _Case(proposal.digest(self._group, review), slots, coins)
+            digest = proposal.digest(self._group, review)
+            case = self._cases[approval.session] = _Case(digest, slots, coins, proposal.record.topology)
         return case
 
 

@@ -193,6 +193,10 @@ def _forgets_its_sessions(patch: Patch) -> None:
     patch.setattr(coordinator.Sessions, "resume", lambda self, records, now: [])
 
 
+def _raises_out_of_handle(patch: Patch) -> None:
+    patch.setattr(coordinator.Sessions, "_take_early", lambda self, session: {}[session])
+
+
 SABOTAGES: list[tuple[Callable[[Patch], None], str]] = [
     (_signs_before_the_store, "before its burn record is on disk"),
     (_shows_nonces_before_the_store, "nonces leave before they are on disk"),
@@ -208,6 +212,7 @@ SABOTAGES: list[tuple[Callable[[Patch], None], str]] = [
     (_keeps_no_lock, "two transactions that spend one coin"),
     (_completes_before_the_store, "a completion leaves before it is on disk"),
     (_forgets_its_sessions, "did not complete"),
+    (_raises_out_of_handle, "handle raised"),
 ]
 
 

@@ -14,6 +14,9 @@ demo: $(READY) ## run the main job: nodes in processes of their own; options in 
 test: $(READY) ## all tests, with branch coverage; some of them, without it: ARGS="tests/wire -x"
 	$(BIN)/python -m pytest $(or $(ARGS),--cov --cov-fail-under=95)
 
+sim: $(READY) ## run seeds of the simulator: SEEDS=2000, options in ARGS="--world links"
+	$(BIN)/python -m musignet.sim --seeds $(or $(SEEDS),300) $(ARGS)
+
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,4 +51,4 @@ $(READY): pyproject.toml requirements/lock.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help demo test lint types check bench lock clean
+.PHONY: help demo test sim lint types check bench lock clean

@@ -130,11 +130,11 @@ def test_sabotage_is_caught(sabotage: Callable[[pytest.MonkeyPatch], None], monk
 
 
 def test_the_command_counts_replays_and_refuses_an_empty_run(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--seeds", "12"]) == 0
-    assert "12 seeds in" in capsys.readouterr().out
-    assert main(["--seed", "3", "--show"]) == 0
+    assert main(["--world", "links", "--seeds", "12"]) == 0
+    assert "links: 12 seeds in" in capsys.readouterr().out
+    assert main(["--world", "links", "--seed", "3", "--show"]) == 0
     assert "PeerConnected" in capsys.readouterr().out
-    assert main(["--seeds", "0"]) == 1
+    assert main(["--world", "links", "--seeds", "0"]) == 1
     assert "EMPTY" in capsys.readouterr().err
 
 
@@ -142,7 +142,8 @@ def test_a_broken_seed_prints_the_command_that_replays_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _never_notices_silence(monkeypatch)
-    assert main(["--seeds", "60"]) == 1
+    assert main(["--world", "links", "--seeds", "60"]) == 1
     assert re.search(
-        r"BROKEN seed \d+, n\d.*\nreplay: python -m musignet\.sim --seed \d+ --show", capsys.readouterr().err
+        r"BROKEN seed \d+, n\d.*\nreplay: python -m musignet\.sim --world links --seed \d+ --show",
+        capsys.readouterr().err,
     )

@@ -1,4 +1,7 @@
-"""Run seeds of the simulator: `python -m musignet.sim --seeds 2000`, or one of them in full: `--seed 17 --show`."""
+"""Run seeds of the simulator: `python -m musignet.sim --seeds 2000`, or one of them in full: `--seed 17 --show`.
+
+There are two kinds of world: `links`, nodes that talk, and `ceremony`, nodes that sign, with disks and liars.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +9,63 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
+from . import ceremony, world
 from .invariants import Broken
-from .world import run
+from .tape import Tape
 
-_MUST_HAPPEN = ("crash", "break", "partition", "hole", "duplicate", "MessageArrived", "PeerDown", "ConnectFailed")
+
+class _Kind(NamedTuple):
+    """A kind of world, and what must really happen in a run of many seeds for it to prove anything."""
+
+    run: Callable[[int, bool], Tape]
+    must_happen: Sequence[str]
+
+
+WORLDS: Final[Mapping[str, _Kind]] = {
+    "links": _Kind(
+        lambda seed, show: world.run(seed, show=show),
+        ("crash", "break", "partition", "hole", "duplicate", "MessageArrived", "PeerDown", "ConnectFailed"),
+    ),
+    "ceremony": _Kind(lambda seed, show: ceremony.run(seed, show=show), ceremony.MUST_HAPPEN),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m musignet.sim", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=300, help="how many seeds to run (default 300)")
+    parser.add_argument("--world", choices=[*WORLDS], help="this kind of world; without it both")
+    parser.add_argument("--seeds", type=int, default=300, help="how many seeds of each to run (default 300)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default 0)")
     parser.add_argument("--seed", type=int, help="run this seed only")
     parser.add_argument("--show", action="store_true", help="print every step")
     args = parser.parse_args(arguments)
     seeds = [args.seed] if args.seed is not None else range(args.first, args.first + args.seeds)
+    kinds = [args.world] if args.world else [*WORLDS]
+    return max(_run(kind, seeds, show=args.show, one=args.seed is not None) for kind in kinds)
+
+
+def _run(kind: str, seeds: Sequence[int], *, show: bool, one: bool) -> int:
     counts: Counter[str] = Counter()
     pause_s = 1 if sys.stderr.isatty() else 15
     begun = last = time.monotonic()
     for done, seed in enumerate(seeds, 1):
         try:
-            counts += run(seed, show=args.show).counts
+            counts += WORLDS[kind].run(seed, show).counts
         except Broken as error:
-            print(f"BROKEN {error}\nreplay: python -m musignet.sim --seed {seed} --show", file=sys.stderr)
+            replay = f"python -m musignet.sim --world {kind} --seed {seed} --show"
+            print(f"BROKEN {error}\nreplay: {replay}", file=sys.stderr)
             return 1
         if time.monotonic() - last > pause_s:
             last = time.monotonic()
-            print(f"{done}/{len(seeds)} seeds", file=sys.stderr, end="\r" if sys.stderr.isatty() else "\n", flush=True)
-    print(f"{len(seeds)} seeds in {time.monotonic() - begun:.1f} s, every invariant held")
+            end = "\r" if sys.stderr.isatty() else "\n"
+            print(f"{kind}: {done}/{len(seeds)} seeds", file=sys.stderr, end=end, flush=True)
+    print(f"{kind}: {len(seeds)} seeds in {time.monotonic() - begun:.1f} s, every invariant held")
     print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
-    missing = [name for name in _MUST_HAPPEN if not counts[name]]
-    if missing and args.seed is None:
+    missing = [name for name in WORLDS[kind].must_happen if not counts[name]]
+    if missing and not one:
         print(f"EMPTY: this never happened, so it proves nothing: {', '.join(missing)}", file=sys.stderr)
         return 1
     return 0

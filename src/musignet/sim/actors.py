@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from ..crypto.keys import Identity
 from ..limits import Limits
@@ -26,7 +27,7 @@ class Actor:
         self.identity = Identity.from_secret(draws.randbytes(32))
         self.key = self.identity.pubkey
         self.config = NodeConfig(label=self.name, chain=Chain.REGTEST, limits=_LIMITS)
-        self.draw = draws.randbytes
+        self.draw: Callable[[int], bytes] = draws.randbytes
         self.friends: list[Actor] = []
         self.life = 0
         self.node: Node | None = None

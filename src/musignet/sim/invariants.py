@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NoReturn
 
 from ..errors import NetworkError
 from ..node.peers import PeerState
@@ -89,11 +90,9 @@ class Invariants:
     def _pair_at_rest(self, actor: Actor, friend: Actor) -> None:
         if actor.node is None or friend.node is None:
             self._break(actor, "is still down in the end")
-            return
         peer = actor.node.book.get(friend.key)
         if peer is None or peer.state is not PeerState.CONNECTED:
             self._break(actor, f"is not connected to {friend.name}: {peer.state if peer else 'unknown'}")
-            return
         if len(peer.links) != 1:
             self._break(actor, f"has {len(peer.links)} links to {friend.name}")
         if peer.unacked or peer.parked:
@@ -105,5 +104,5 @@ class Invariants:
         if back is None or not back.links or friend.ends.get(back.links[0].number) is not end.other:
             self._break(actor, f"and {friend.name} use different links")
 
-    def _break(self, actor: Actor, what: str) -> None:
+    def _break(self, actor: Actor, what: str) -> NoReturn:
         raise Broken(f"seed {self._seed}, {actor!r}: {what}")

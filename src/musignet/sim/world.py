@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from ..crypto.keys import Identity
 from ..errors import ConnectionError, NetworkError, PeerError, Timeout
@@ -80,6 +80,9 @@ class Plan:
 class World:
     """One run. `make_node` lets a test put a sabotaged node in everybody's place."""
 
+    performers: ClassVar[dict[type[Effect], Callable[[Any, Any, Any], None]]]
+    """Effect to the method that performs it."""
+
     def __init__(self, seed: int, plan: Plan | None = None, *, show: bool = False, make_node: NodeMaker = Node) -> None:
         self.seed = seed
         self.plan = plan or Plan()
@@ -92,11 +95,21 @@ class World:
         self._links = 0
         self._cut: dict[frozenset[str], float] = {}
         self._woken: dict[str, float] = {}
-        self.checked = Invariants(seed)
-        self.actors = [Actor(index, random.Random(self._random.getrandbits(64))) for index in range(self.plan.nodes)]
-        self.by_key = {actor.key: actor for actor in self.actors}
+        self.checked: Any = self.make_invariants()
+        self.actors: list[Any] = [
+            self.make_actor(index, random.Random(self._random.getrandbits(64))) for index in range(self.plan.nodes)
+        ]
+        self.by_key: dict[bytes, Any] = {actor.key: actor for actor in self.actors}
         for actor in self.actors:
             actor.friends = [other for other in self.actors if other is not actor]
+
+    def make_actor(self, index: int, draws: random.Random) -> Actor:
+        """Return a machine of this world."""
+        return Actor(index, draws)
+
+    def make_invariants(self) -> Invariants:
+        """Return what watches this world."""
+        return Invariants(self.seed)
 
     # --- the clock ----------------------------------------------------------------------------------------------------
 
@@ -144,7 +157,7 @@ class World:
             return
         self.tape.write(self.now, actor.name, type(event).__name__, _detail(event))
         for effect in node.handle(event, self.now):
-            _PERFORM[type(effect)](self, actor, effect)
+            self.performers[type(effect)](self, actor, effect)
         self.checked.after_step(actor)
         deadline = node.next_deadline()
         if deadline is not None:
@@ -235,11 +248,16 @@ class World:
         back = min(self.now + self._random.choice((0.01, 1.0, 20.0)), self.begun + self.plan.busy_s)
         self._at(back, partial(self._start, actor))
 
+    def reached(self, key: bytes) -> Actor:
+        """Return the machine that answers where this key is dialled."""
+        actor: Actor = self.by_key[key]
+        return actor
+
     # --- links --------------------------------------------------------------------------------------------------------
 
     def _dial(self, actor: Actor, key: bytes) -> None:
         """A node dials: act one and two cross, then act three arrives at the other side."""
-        target, life = self.by_key[key], actor.life
+        target, life = self.reached(key), actor.life
 
         def fail(error: ConnectionError | Timeout) -> None:
             if actor.life == life:
@@ -264,8 +282,8 @@ class World:
             return
         self._links += 2
         third = self.now + self._delay()
-        near_end = End(near, self._links, Gate(far.identity.public, near.key, Chain.REGTEST, label=far.name), self.now)
-        far_end = End(far, self._links + 1, Gate(near.identity.public, far.key, Chain.REGTEST, label=near.name), third)
+        near_end = End(near, self._links, _gate(near, far), self.now)
+        far_end = End(far, self._links + 1, _gate(far, near), third)
         far_end.life = far_life
         make_pair(near_end, far_end)
         near.ends[near_end.number] = near_end
@@ -376,6 +394,11 @@ def run(seed: int, plan: Plan | None = None, *, show: bool = False) -> Tape:
     return World(seed, plan, show=show).run()
 
 
+def _gate(own: Actor, peer: Actor) -> Gate:
+    groups = own.node.ceremonies.ids if own.node is not None else frozenset[bytes]()
+    return Gate(peer.identity.public, own.key, Chain.REGTEST, label=peer.name, groups=groups)
+
+
 def _detail(event: Input) -> str:
     if isinstance(event, MessageReceived):
         return f"{event.link} {event.message.id.hex()}"
@@ -387,7 +410,7 @@ def _error_name(error: NetworkError | None) -> str:
     return type(error).__name__ if error is not None else ""
 
 
-_PERFORM: Final[dict[type[Effect], Callable[[World, Actor, Any], None]]] = {
+World.performers = {
     Connect: World._connect,
     Disconnect: World._disconnect,
     Send: World._send,

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from vaults import AUTO, consent, group_file, make_vault, pin_proof, set_policy, wallet
 
 from musignet.chain import Chain
 from musignet.errors import AuthenticationError, InvalidMessage, IoError, LocalError, NetworkError
@@ -25,7 +24,11 @@ from musignet.node.effects import News, SessionNews
 from musignet.signing.effects import End, Outcome
 from musignet.signing.verbs import Asked
 from support.ceremony import identity
+from support.vaults import AUTO, consent, group_file, make_vault, pin_proof, set_policy, wallet
 from support.wallet import psbt
+
+if sys.platform != "win32":
+    import resource
 
 pytestmark = [pytest.mark.driver, pytest.mark.skipif(sys.platform == "win32", reason="the keyholder needs POSIX")]
 
@@ -387,3 +390,102 @@ def test_the_process_has_no_sockets_and_cannot_be_dumped(tmp_path: Path) -> None
         assert stat.S_IMODE((tmp_path / "v" / "lock").stat().st_mode) == 0o600
 
     holding(make_vault(tmp_path / "v", "alice"), look)
+
+
+# --- deaths and full disks --------------------------------------------------------------------------------------------
+
+NODE = """
+import asyncio, sys
+from pathlib import Path
+from musignet.chain import Chain
+from musignet.net.holder import HolderProcess
+
+async def main():
+    holder = HolderProcess(Path(sys.argv[1]), insecure_no_passphrase=True)
+    await holder.start(bytes.fromhex(sys.argv[2]), Chain.REGTEST)
+    print(holder.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_a_node_that_is_killed_takes_its_keyholder_along(tmp_path: Path) -> None:
+    vault = make_vault(tmp_path / "v", "alice")
+    arguments = (sys.executable, "-c", NODE, str(vault), identity("alice").pubkey_hex)
+
+    async def main() -> None:
+        node = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
+        assert node.stdout is not None
+        pid = int(await node.stdout.readline())
+        assert await alive(pid)
+        node.kill()
+        await node.wait()
+        again = HolderProcess(vault, insecure_no_passphrase=True)
+        while True:  # its lock is free as soon as it has seen the end of its pipe
+            try:
+                await again.start(identity("alice").pubkey, Chain.REGTEST)
+                break
+            except IoError as error:
+                if "another node runs on" not in str(error):
+                    raise
+                again = HolderProcess(vault, insecure_no_passphrase=True)
+        await again.stop()
+
+    async def alive(pid: int) -> bool:
+        os.kill(pid, 0)
+        return True
+
+    asyncio.run(asyncio.wait_for(main(), TIMEOUT_S))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit")
+def test_a_full_disk_signs_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    """The keyholder's files cannot grow any more: it says so and ends; with room again the session goes on."""
+
+    async def main() -> None:
+        async with members(tmp_path) as (alice, bob, network):
+            (log,) = alice.vault.glob("keyholder-*.db-wal")
+            resource.prlimit(alice.holder.pid, resource.RLIMIT_FSIZE, (log.stat().st_size, resource.RLIM_INFINITY))
+            session = await alice.service.propose(TWO.group.id, coins())
+            assert "nothing acknowledged is lost" in str(await asyncio.wait_for(alice.holder.gone(), TIMEOUT_S))
+            await alice.stop()
+            again = Member("alice", network, tmp_path)
+            try:
+                await again.start()
+                await join(again, bob)
+                await again.service.connect_to_peer("bob")
+                for one in (again, bob):
+                    outcome = await one.outcome()
+                    assert (outcome.session, outcome.end) == (session, End.COMPLETED)
+            finally:
+                await again.stop()
+
+    asyncio.run(main())
+
+
+def test_a_keyholder_that_talks_nonsense_is_killed(tmp_path: Path) -> None:
+    async def main() -> None:
+        holder = HolderProcess(make_vault(tmp_path / "v", "alice"), insecure_no_passphrase=True)
+        holder._arguments = ["-c", "print('x' * 99)\nimport time\ntime.sleep(600)"]
+        with pytest.raises(NetworkError, match="too large"):
+            await holder.start(identity("alice").pubkey, Chain.REGTEST)
+        deaf = HolderProcess(tmp_path / "v", insecure_no_passphrase=True)
+        deaf._arguments = ["-c", "pass"]
+        with pytest.raises(IoError, match="keyholder is gone"):
+            await deaf.start(identity("alice").pubkey, Chain.REGTEST)
+
+    asyncio.run(asyncio.wait_for(main(), TIMEOUT_S))
+
+
+def test_nothing_is_asked_of_a_keyholder_that_is_not_there(tmp_path: Path) -> None:
+    async def main() -> None:
+        holder = HolderProcess(tmp_path / "v")
+        with pytest.raises(IoError, match="keyholder is gone"):
+            await holder.account(0)
+        for use in (lambda: holder.pid, lambda: holder.ready):
+            with pytest.raises(LocalError, match="not started"):
+                use()
+        await holder.stop()
+
+    asyncio.run(main())

@@ -202,6 +202,34 @@ def test_a_group_that_was_put_into_the_folder_is_not_believed(opened: Open, path
         Open(path)
 
 
+def test_whatever_is_damaged_is_not_signed_with(opened: Open, path: Path) -> None:
+    opened.pin()
+    opened.close()
+    name = ID.hex()
+    group, proof, policy = path / f"groups/{name}.json", path / f"groups/{name}.proof", path / f"policy/{name}.toml"
+    for file, damaged, said in (
+        (group, b"{}", "not a group file"),
+        (group, group_file(("alice", "carol")).encode(), "group file"),
+        (proof, b"00" * 64, "no proof that a person wants this group"),
+        (proof, b"xx", "damaged proof"),
+        (proof, b"\xff", "damaged proof"),
+        (policy, b'mode = "auto"', "signs anything"),
+        (path / "approver.json", b"{}", "not an approver file"),
+    ):
+        whole = file.read_bytes()
+        file.write_bytes(damaged)
+        with pytest.raises(NetworkError, match=said):
+            Open(path)
+        file.write_bytes(whole)
+    os.rename(policy, path / "away")
+    with pytest.raises(IoError, match="No such file"):
+        Open(path)
+    os.rename(path / "away", policy)
+    again = Open(path)
+    assert len(list(again.vault)) == len(again.vault.groups) == 1
+    again.close()
+
+
 @pytest.mark.parametrize("name", ["groups", "policy"])
 def test_files_of_groups_that_others_may_write_are_refused(opened: Open, path: Path, name: str) -> None:
     opened.pin()

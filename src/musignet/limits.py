@@ -229,6 +229,9 @@ PAIR_HELLO_TIMEOUT_S: Final = 10.0
 PAIR_COMPARE_TIMEOUT_S: Final = 600.0
 """What two people have to compare six words."""
 
+PAIR_LINKS_MAX: Final = 16
+"""Links of one pairing: a line that breaks more often needs a new invite. Each costs the words once."""
+
 CHECK_PHRASE_WORDS: Final = 6
 """66 bits: whoever stands between needs two handshakes whose words agree."""
 

@@ -46,6 +46,17 @@ class Peer:
         """The last measured round trip, signatures included. None until the first pong, a second after connecting."""
         return self._record.round_trip_s
 
+    @property
+    def handshake_hash(self) -> bytes:
+        """32 bytes that this node and the peer at the other end of the current link know; empty without a link."""
+        links = self._record.links
+        return links[-1].transcript if links else b""
+
+    @property
+    def provisional(self) -> bool:
+        """Whether no person has confirmed its key yet."""
+        return self._record.provisional
+
     async def send(self, message: Message, *, wait_ack: bool = False) -> None:
         """Send it a message. As `NetworkService.send_message_to`."""
         await self._network.send_message_to(self.pubkey_hex, message, wait_ack=wait_ack)

@@ -99,6 +99,12 @@ GROUP_KEYS_MAX: Final = 1000
 DESCRIPTOR_MAX_CHARS: Final = 192 * KIB
 """A descriptor as text: 1,000 extended keys of 112 characters with origin and path."""
 
+KEY_TEXT_MAX_CHARS: Final = 112
+"""One key as text: an extended key is 111 characters, a point in hex 66."""
+
+GROUP_FILE_MAX_BYTES: Final = 768 * KIB
+"""A group file: 1,000 members of at most 510 bytes each, and their descriptor, which is written out once more."""
+
 LOCKTIME_AHEAD_BLOCKS: Final = 144
 """A day of blocks: a transaction locked for longer than this needs a person's word (X8)."""
 

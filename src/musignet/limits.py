@@ -253,11 +253,17 @@ FOUNDING_TTL_S: Final = 3600.0
 FOUNDING_MAX_S: Final = 86_400.0
 """The furthest a founding may expire ahead: a day for people to look."""
 
+CLOCK_SKEW_S: Final = 600.0
+"""How far the clocks of two members may differ where a proposal's end is judged."""
+
 FOUNDINGS_OPEN_MAX: Final = 8
 """Proposed groups that wait at one node."""
 
 FOUNDINGS_PER_PROPOSER_MAX: Final = 2
 """Of those by one peer."""
+
+FOUNDINGS_ENDED_MAX: Final = 64
+"""Foundings that are over and not asked about again when a late message of theirs arrives: 32 bytes each."""
 
 FOUNDING_PAYLOAD_MAX_BYTES: Final = 16 * KIB
 """A proposal of 15 members, and around it a key with its proof: 6 KiB."""

@@ -99,6 +99,9 @@ GROUP_KEYS_MAX: Final = 1000
 DESCRIPTOR_MAX_CHARS: Final = 192 * KIB
 """A descriptor as text: 1,000 extended keys of 112 characters with origin and path."""
 
+ACCOUNT_MAX: Final = 2**31 - 1
+"""The highest account of a wallet key: a hardened step of BIP-32 has no more."""
+
 KEY_TEXT_MAX_CHARS: Final = 112
 """One key as text: an extended key is 111 characters, a point in hex 66."""
 
@@ -130,6 +133,9 @@ KDF_PASSES: Final = (2, 10)
 
 KDF_LANES: Final = (1, 16)
 """Least and most threads."""
+
+PASSPHRASE_MAX_BYTES: Final = 1024
+"""A passphrase from a file descriptor: forty words, and no file given by mistake."""
 
 # --- one signature ----------------------------------------------------------------------------------------------
 
@@ -174,6 +180,12 @@ and one to spare. Each is at most 4 MiB, and honest ones a few kilobytes."""
 POLICY_VERSION: Final = 0
 """Part of the group id: cosigners who would judge a PSBT by other rules are not one group (P10)."""
 
+APPROVER_BYTES: Final = 32
+"""The approver's public key, x-only (BIP-340)."""
+
+APPROVER_FILE_MAX_BYTES: Final = 1 * KIB
+"""The approver's file: six short fields, 250 bytes."""
+
 PROOF_MAX_BYTES: Final = 256
 """A proof of consent: a signature or a MAC, with room for its kind."""
 
@@ -203,6 +215,51 @@ JOURNAL_PAGE_RECORDS: Final = 16
 JOURNAL_CHECKPOINT_BYTES: Final = 4 * MIB
 """The log is copied into the database after about so much: SQLite's own default, 1,000 pages."""
 
+# --- the local API ---------------------------------------------------------------------------------------------
+
+API_BODY_MAX_BYTES: Final = 2 * MIB
+"""One request: a PSBT of 512 KiB in base64, or a group file of 1,000 keys, with room."""
+
+API_CLIENT_TIMEOUT_S: Final = 30.0
+"""What a command waits for an answer: reviewing 250 inputs takes a second, deriving a key from a passphrase another."""
+
+API_EVENT_LINE_MAX_BYTES: Final = 64 * KIB
+"""One event as JSON: ids, labels and a sentence, for 1,000 members waited for."""
+
+API_EVENT_CLIENTS_MAX: Final = 32
+"""Event streams at once: a screen, a wallet and a script or two have one each."""
+
+API_EVENTS_WAITING_MAX: Final = 256
+"""Events that wait for one client; then it is told that it missed some, and reads everything again."""
+
+API_KEEP_ALIVE_S: Final = 15.0
+"""How often an event stream that has nothing to say says so: a reader can tell silence from a dead node."""
+
+API_HEAD_MAX_BYTES: Final = 16 * KIB
+"""The head of one request: a line and a dozen headers."""
+
+API_IDLE_S: Final = 5.0
+"""How long a connection without a request is kept. A command uses one for each request anyway."""
+
+SESSIONS_LISTED_MAX: Final = 100
+"""Sessions in one answer, the newest; older ones are found by id."""
+
+SESSIONS_REMEMBERED_MAX: Final = 256
+"""Sessions that never came to a record, kept until the node stops: those that a rule refused at once."""
+
+# --- the log ---------------------------------------------------------------------------------------------------
+
+LOG_FILES: Final = 5
+"""Log files that are kept, the one being written included (THREATS.md Z6)."""
+
+LOG_FILE_MAX_BYTES: Final = 10 * MIB
+"""Of each of them: 50 MiB in all, some 400,000 lines."""
+
+LOG_LINE_MAX_CHARS: Final = 2000
+"""One line: a sentence, or an error with the end of its traceback."""
+
+LOG_SOURCES_MAX: Final = 4096
+"""Peers whose lines are counted: as many as the book holds."""
 # --- one pairing, one founding ----------------------------------------------------------------------------------
 
 INVITE_MAX_CHARS: Final = 1023

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from ..errors import NetworkError
 from ..node.peers import PeerInfo, PeerRecord, PeerState
 from ..wire.envelope import Message
 
@@ -56,6 +57,16 @@ class Peer:
     def provisional(self) -> bool:
         """Whether no person has confirmed its key yet."""
         return self._record.provisional
+
+    @property
+    def heard_at(self) -> float | None:
+        """When it was last heard: seconds since 1970. None before the first time."""
+        return self._record.heard_at
+
+    @property
+    def last_error(self) -> NetworkError | None:
+        """Why the last dial failed, or the last link ended."""
+        return self._record.last_error
 
     async def send(self, message: Message, *, wait_ack: bool = False) -> None:
         """Send it a message. As `NetworkService.send_message_to`."""

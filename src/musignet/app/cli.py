@@ -14,6 +14,8 @@ COMMANDS: Final = {
     "init": Place("init", "Make the data folder: configuration, identity, wallet key."),
     "run": Place("run", "Run this node until it is told to stop."),
     "status": Place("status", "Show what the running node is doing."),
+    "invite": Place("pairing", "Invite somebody: one word for them, then six words to compare."),
+    "join": Place("pairing", "Answer an invite: then six words to compare."),
     "peers": Place("peers", "List the peers of this node."),
     "rename": Place("peers", "Give a peer another label."),
     "forget": Place("peers", "Hang up on a peer and take it out of the book."),

@@ -22,6 +22,7 @@ from .config import Config
 from .events import Events
 from .groups import Groups
 from .keys import WalletKeys
+from .pairing import PairingDesk
 from .pins import Pins
 from .sessions import Entry, SessionBook
 
@@ -70,6 +71,7 @@ class Daemon:
             handler=self.handler,
         )
         self._dialling: set[asyncio.Task[None]] = set()
+        self.pairings = PairingDesk(self)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -94,6 +96,7 @@ class Daemon:
 
     async def stop(self) -> None:
         """Finish what is on the wire, say goodbye, close the journals. Doing it twice is harmless."""
+        await self.pairings.stop()
         self.events.close()
         for task in self._dialling:
             task.cancel()

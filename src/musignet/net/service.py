@@ -378,7 +378,8 @@ class NetworkService:
         info = PeerInfo(id=short_key(key), host=host, pubkey_hex=key.hex())
         if not self._accept(info):
             return False
-        self.add_peer(info)
+        if self._running.node.book.get(key) is None:  # unless the callee has put it there, provisionally for instance
+            self.add_peer(info)
         return True
 
     def _tell(self, news: News) -> None:

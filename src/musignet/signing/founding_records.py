@@ -13,7 +13,7 @@ from msgspec import Meta
 from .. import limits
 from ..bitcoin.transaction import with_size
 from ..chain import Chain
-from ..crypto.keys import Identity
+from ..crypto.keys import Identity, SigningKey
 from ..crypto.schnorr import PublicKey, TaggedHash
 from ..errors import AuthenticationError, InvalidMessage
 from ..text import name_fault, safe
@@ -36,6 +36,7 @@ __all__ = [
     "possession_digest",
     "possession_statement",
     "propose",
+    "prove_possession",
 ]
 
 _founding_id = TaggedHash("musignet/founding")
@@ -219,6 +220,11 @@ def possession_statement(founding: bytes, identity: bytes, key: str) -> bytes:
 def possession_digest(stated: bytes) -> bytes:
     """Return what the wallet key signs. The keyholder makes it itself: it is the digest of nothing else."""
     return _possession(stated)
+
+
+def prove_possession(key: SigningKey, stated: bytes) -> bytes:
+    """Return the proof that goes with our key: the keyholder's part. Raises LocalError for a wiped key."""
+    return key.prove(possession_digest(stated))
 
 
 def key_hash(key: str) -> bytes:

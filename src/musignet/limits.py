@@ -107,6 +107,8 @@ KEY_TEXT_MAX_CHARS: Final = 112
 
 GROUP_FILE_MAX_BYTES: Final = 768 * KIB
 """A group file: 1,000 members of at most 510 bytes each, and their descriptor, which is written out once more."""
+BITCOIN_ADDRESS_MAX_CHARS: Final = 90
+"""A Bitcoin address as text: BIP-173."""
 
 LOCKTIME_AHEAD_BLOCKS: Final = 144
 """A day of blocks: a transaction locked for longer than this needs a person's word (X8)."""
@@ -122,6 +124,29 @@ FEE_SHARE_MAX_PERCENT: Final = 5
 
 FEE_CAP_SAT: Final = 1_000_000
 """The same as an amount: 0.01 BTC."""
+
+# --- one chain backend ------------------------------------------------------------------------------------------
+
+CHAIN_CALL_TIMEOUT_S: Final = 20.0
+"""One question to a chain backend (a fee rate, a broadcast, a block hash): a few round trips over Tor."""
+
+CHAIN_SYNC_TIMEOUT_S: Final = 120.0
+"""A whole scan for a wallet's coins: 40 addresses of the gap take some 10 s over Tor, a busy wallet's hundreds more."""
+
+CHAIN_HUNG_MAX: Final = 4
+"""Calls past their deadline whose thread has not come back; then no more are begun. Each is a thread and a socket."""
+
+CHAIN_PARALLEL_REQUESTS: Final = 4
+"""Requests of one scan that are on their way at once: what public servers bear."""
+
+REGTEST_BODY_MAX_BYTES: Final = MIB
+"""What is posted to the regtest chain: the largest standard transaction in hex is 800,000 characters."""
+
+FEE_TARGET_BLOCKS: Final = 6
+"""An hour, on average: what a fee estimate is for when nobody says otherwise."""
+
+FEE_TARGET_MAX_BLOCKS: Final = 1008
+"""A week: no backend estimates further."""
 
 # --- one key file -------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from musignet.bitcoin.bip32 import HARDENED, Xpub, aggregate, derive, synthetic
 from musignet.bitcoin.descriptor import Descriptor, checksum
 from musignet.bitcoin.group import Group
 from musignet.bitcoin.rules import Rule, RuleBroken
+from musignet.bitcoin.taproot import output_key, output_script
 from musignet.chain import Chain
 from musignet.errors import InvalidMessage
 from support.bip import table
@@ -38,6 +39,24 @@ def test_bip328(row: int) -> None:
 
 def test_bip328_has_exactly_these_rows() -> None:
     assert len(table("bip328.json")) == 3
+
+
+@pytest.mark.parametrize("chain", Chain)
+def test_the_descriptor_for_wallets_that_do_not_know_musig(chain: Chain) -> None:
+    """libwally derives from its key what we derive from ours."""
+    wallet = group("aggregate", chain)
+    text = str(wallet.descriptor.watch_only(chain))
+    body, _, given_checksum = text.partition("#")
+    assert given_checksum == checksum(body)
+    key = body.removeprefix("tr(").removesuffix("/<0;1>/*)")
+    for at in ((0, 0), (1, 7)):
+        child = wallycore.bip32_key_from_parent_path(wallycore.bip32_key_from_base58(key), list(at), 1)
+        internal = bytes(wallycore.bip32_key_get_pub_key(child))
+        assert output_script(output_key(internal[1:])[1]) == wallet.derive(*at).script
+
+
+def test_keys_that_are_derived_first_have_no_such_descriptor() -> None:
+    assert group("participants").descriptor.watch_only(Chain.REGTEST) is None
 
 
 @given(st.lists(st.integers(0, HARDENED - 1), max_size=3))

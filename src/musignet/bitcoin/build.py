@@ -15,7 +15,7 @@ from .psbt import FieldMap, Psbt
 from .transaction import Outpoint, Transaction, TxIn, TxOut
 from .weight import weight_wu
 
-__all__ = ["build"]
+__all__ = ["build", "fee_for"]
 
 _SEQUENCE: Final = 0xFFFF_FFFD
 """No relative lock, and the fee may be raised later (BIP-125)."""
@@ -73,16 +73,17 @@ def _rest(
     """Return what goes back to us, or None where it would be dust."""
     held_sat, paid_sat = (sum(out.amount_sat for out in outs) for outs in (coins.values(), payments))
     if paid_sat <= held_sat:
-        fee_sat = _fee_sat(coins, (*payments, TxOut(0, change.script)), fee_rate_sat_vb)
+        fee_sat = fee_for(coins, (*payments, TxOut(0, change.script)), fee_rate_sat_vb)
         rest = TxOut(held_sat - paid_sat - fee_sat, change.script)
         if rest.amount_sat >= dust_sat(rest):
             return rest
-        if payments and held_sat >= paid_sat + _fee_sat(coins, payments, fee_rate_sat_vb):
+        if payments and held_sat >= paid_sat + fee_for(coins, payments, fee_rate_sat_vb):
             return None
     raise LocalError("the coins are not enough", expected=f"{paid_sat} sat and the fee", got=f"{held_sat} sat")
 
 
-def _fee_sat(coins: Mapping[Outpoint, TxOut], outputs: Sequence[TxOut], fee_rate_sat_vb: int) -> int:
+def fee_for(coins: Mapping[Outpoint, TxOut], outputs: Sequence[TxOut], fee_rate_sat_vb: int) -> int:
+    """Return what the finished transaction pays at a fee rate, in whole virtual bytes (BIP-141)."""
     vbytes = -(-weight_wu(_create(coins, outputs, 0, 0), tuple(coins.values())) // 4)
     return vbytes * fee_rate_sat_vb
 

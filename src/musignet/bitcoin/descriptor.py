@@ -241,6 +241,15 @@ class Descriptor:
                 return found
         return None
 
+    def watch_only(self, chain: Chain) -> str | None:
+        """Return the descriptor of one key that has the same addresses (BIP-328), for wallets that do not know
+        `musig()`; None where each address has an aggregate key of its own.
+        """
+        if not self.path:
+            return None
+        body = f"tr({synthetic(self.aggregated(0, 0).key, chain)}{_show(self.path)})"
+        return f"{body}#{checksum(body)}"
+
     def canonical(self) -> str:
         """Return the text that is equal for equal wallets: keys sorted, origins left out, with its checksum.
 

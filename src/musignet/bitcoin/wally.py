@@ -20,6 +20,7 @@ import wallycore  # noqa: E402
 
 __all__ = [
     "WallyError",
+    "address_script",
     "base58check_decode",
     "base58check_encode",
     "english_word",
@@ -104,6 +105,18 @@ def legacy_address(script: bytes, chain: Chain) -> str:
     network = wallycore.WALLY_NETWORK_BITCOIN_MAINNET if main else wallycore.WALLY_NETWORK_BITCOIN_TESTNET
     try:
         return wallycore.scriptpubkey_to_address(script, network)
+    except ValueError as error:
+        raise WallyError(str(error)) from None
+
+
+def address_script(text: str, chain: Chain) -> bytes:
+    """Return the script that an address of this network stands for: the other direction of the two above."""
+    main = chain is Chain.MAINNET
+    network = wallycore.WALLY_NETWORK_BITCOIN_MAINNET if main else wallycore.WALLY_NETWORK_BITCOIN_TESTNET
+    try:
+        if text.lower().startswith(f"{chain.hrp}1"):
+            return bytes(wallycore.addr_segwit_to_bytes(text, chain.hrp, 0))
+        return bytes(wallycore.address_to_scriptpubkey(text, network))
     except ValueError as error:
         raise WallyError(str(error)) from None
 

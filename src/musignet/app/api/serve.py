@@ -21,12 +21,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ...errors import IoError
 from ...limits import API_HEAD_MAX_BYTES, API_IDLE_S
 from ..daemon import Daemon
+from ..places import API_SOCKET
 from .route import Role, Unauthorised
 from .server import make_app
 
-__all__ = ["SOCKET", "Api", "make_tokens", "peer_uid", "token_file"]
+__all__ = ["Api", "make_tokens", "peer_uid", "token_file"]
 
-SOCKET: Final = "api.sock"
 _TOKEN_BYTES: Final = 32
 _TOKEN_ROLES: Final = (Role.ADMIN, Role.WALLET, Role.WATCH)
 _UCRED: Final = struct.Struct("3i")
@@ -77,7 +77,7 @@ class Api:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._path = daemon.folder.path / SOCKET
+        self._path = daemon.folder.path / API_SOCKET
         self._servers: list[_Server] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
@@ -87,9 +87,10 @@ class Api:
         """Serve. Raises IoError when a socket cannot be had."""
         self._serve(self._unix_socket(), lambda _: Role.OWNER, _OwnersOnly)
         if self._daemon.config.api_tcp_port:
+            tokens = make_tokens(self._daemon.folder.path)
             listening = tcp_socket(self._daemon.config.api_tcp_port)
             self.port = listening.getsockname()[1]
-            self._serve(listening, Gatekeeper(make_tokens(self._daemon.folder.path), self.port), H11Protocol)
+            self._serve(listening, Gatekeeper(tokens, self.port), H11Protocol)
         for server in self._servers:
             await server.ready.wait()
 

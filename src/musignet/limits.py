@@ -350,6 +350,10 @@ FOUNDINGS_ENDED_MAX: Final = 64
 FOUNDING_PAYLOAD_MAX_BYTES: Final = 16 * KIB
 """A proposal of 15 members, and around it a key with its proof: 6 KiB."""
 
+ADDRESS_INDEX_MAX: Final = 1_000_000
+"""The highest index of an address that is given out: a thousand a day for three years. A wallet that is restored has
+to look at every one."""
+
 XPUB_MAX_CHARS: Final = 256
 """An extended key as text with its origin: 111 characters, and a path of a dozen steps."""
 

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "peers": Place("peers", "List the peers of this node."),
     "rename": Place("peers", "Give a peer another label."),
     "forget": Place("peers", "Hang up on a peer and take it out of the book."),
+    "group": Place("group", "Make, list and show the wallets that this node shares."),
     "propose": Place("spend", "Ask a group to sign a PSBT."),
     "sessions": Place("sessions", "List signing sessions, the newest first."),
     "show": Place("sessions", "Show what a session would do: every output, the fee, every warning."),

@@ -20,6 +20,7 @@ from ..signing.groupfile import GroupFile
 from ..text import safe, short_key, who
 from .config import Config
 from .events import Events
+from .foundings import FoundingDesk
 from .groups import Groups
 from .keys import WalletKeys
 from .pairing import PairingDesk
@@ -72,6 +73,7 @@ class Daemon:
         )
         self._dialling: set[asyncio.Task[None]] = set()
         self.pairings = PairingDesk(self)
+        self.foundings = FoundingDesk(self)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -97,6 +99,7 @@ class Daemon:
     async def stop(self) -> None:
         """Finish what is on the wire, say goodbye, close the journals. Doing it twice is harmless."""
         await self.pairings.stop()
+        await self.foundings.stop()
         self.events.close()
         for task in self._dialling:
             task.cancel()

@@ -29,6 +29,25 @@ class WalletKeys(Protocol):
         """Make the node a cosigner of a group. Raises LocalError when the group is not pinned there, IoError."""
         ...
 
+    async def account(self, number: int) -> str:
+        """Return the public key of an account, with its origin. Raises LocalError."""
+        ...
+
+    async def prove(self, number: int, statement: bytes) -> bytes:
+        """Return the proof that this account's key is held here (`prove_possession`). Raises LocalError."""
+        ...
+
+    async def check(self, group: bytes, proof: bytes) -> None:
+        """Raise AuthenticationError unless `proof` shows that a person wants this group."""
+        ...
+
+    async def pin(self, data: bytes, proof: bytes) -> None:
+        """Cosign in the group of a group file from now on; returns when that is on disk. Twice is harmless.
+
+        Raises: AuthenticationError for a proof that does not hold, LocalError without a key of ours in it, IoError.
+        """
+        ...
+
     async def gone(self) -> None:
         """Return once the key cannot be used any more, though nobody asked for that."""
         ...
@@ -48,7 +67,23 @@ class NoKeys:
 
     def cosign(self, network: NetworkService, group: bytes) -> None:
         """Raise LocalError."""
-        raise LocalError("no wallet key in this data folder", hint="musignet init makes one")
+        raise _none()
+
+    async def account(self, number: int) -> str:
+        """Raise LocalError."""
+        raise _none()
+
+    async def prove(self, number: int, statement: bytes) -> bytes:
+        """Raise LocalError."""
+        raise _none()
+
+    async def check(self, group: bytes, proof: bytes) -> None:
+        """Raise LocalError."""
+        raise _none()
+
+    async def pin(self, data: bytes, proof: bytes) -> None:
+        """Raise LocalError."""
+        raise _none()
 
     async def gone(self) -> None:
         """Never."""
@@ -76,9 +111,29 @@ class KeysHere:
             raise LocalError("no wallet key for this group", got=f"group {group.hex()[:16]}")
         network.cosign(account)
 
+    async def account(self, number: int) -> str:
+        """Raise LocalError: these accounts have no master key."""
+        raise _none()
+
+    async def prove(self, number: int, statement: bytes) -> bytes:
+        """Raise LocalError."""
+        raise _none()
+
+    async def check(self, group: bytes, proof: bytes) -> None:
+        """Raise LocalError."""
+        raise _none()
+
+    async def pin(self, data: bytes, proof: bytes) -> None:
+        """Raise LocalError."""
+        raise _none()
+
     async def gone(self) -> None:
         """Never."""
         await asyncio.Event().wait()
 
     async def stop(self) -> None:
         """Nothing to forget."""
+
+
+def _none() -> LocalError:
+    return LocalError("no wallet key in this data folder", hint="musignet init makes one")

@@ -173,6 +173,11 @@ class Founding:
         return Step.FOUNDED if all(view.confirmed for view in self._views.values()) else Step.CONFIRMED
 
     @property
+    def has_our_key(self) -> bool:
+        """Whether our key went out for it."""
+        return self._own in self._keys
+
+    @property
     def over(self) -> bool:
         """Whether it is founded, or never will be."""
         return self.step in (Step.FOUNDED, Step.ENDED)

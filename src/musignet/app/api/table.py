@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import events, groups, pairings, peers, sessions, status
+from . import events, foundings, groups, pairings, peers, sessions, status
 from .openapi import describe
 from .route import Call, Capability, Endpoint
 
@@ -20,6 +20,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *peers.ENDPOINTS,
     *pairings.ENDPOINTS,
     *groups.ENDPOINTS,
+    *foundings.ENDPOINTS,
     *sessions.ENDPOINTS,
     *events.ENDPOINTS,
     Endpoint(

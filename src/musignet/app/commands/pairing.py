@@ -17,7 +17,7 @@ from ..client import ApiError, Client, path
 from ..qr import show_qr
 from .common import Command, Exit, Failure, address, connect, data_option, json_option, label, say, show
 
-__all__ = ["invite", "join"]
+__all__ = ["duration", "invite", "join"]
 
 _COMPARE_S = 600.0
 _Found = dict[str, Any]
@@ -37,7 +37,7 @@ def _label_option(command: Any) -> Any:
     )
 
 
-def _minutes(value: str) -> float:
+def duration(value: str) -> float:
     """Seconds, or with a unit: 90, 10m, 24h."""
     factor = {"s": 1, "m": 60, "h": 3600}.get(value[-1:].lower())
     number = value[:-1] if factor else value
@@ -50,7 +50,7 @@ def _minutes(value: str) -> float:
 @data_option
 @json_option
 @_label_option
-@click.option("--expires-in", type=_minutes, default="10m", metavar="TIME", help="Such as 90, 10m (the default), 24h.")
+@click.option("--expires-in", type=duration, default="10m", metavar="TIME", help="Such as 90, 10m (the default), 24h.")
 @click.option("--address", "addresses", multiple=True, metavar="HOST:PORT", help="Where they reach this node.")
 @click.option("--qr/--no-qr", default=True, help="A QR code of the invite too.")
 @_words_option

@@ -123,7 +123,7 @@ class RunningNode:
 def cli(data: Path, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command on a data folder."""
     command = [sys.executable, "-m", "musignet", args[0], "--data", str(data), *args[1:]]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, **options)
 
 
 def cli_json(data: Path, *args: str) -> Any:

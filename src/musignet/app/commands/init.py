@@ -26,7 +26,7 @@ _CHECKED = 2
 @click.command(cls=Command, example="musignet init --name alice --listen 0.0.0.0:8737")
 @data_option
 @json_option
-@click.option("--name", type=label, default="", help="How others see this node.")
+@click.option("--name", type=label, help="How others see this node.")
 @click.option("--network", type=click.Choice(list(_CHAINS)), default="mainnet", show_default=True)
 @click.option("--listen", type=address, metavar="HOST:PORT", help="Where others reach this node.")
 @click.option("--restore", is_flag=True, help="Take the wallet from the words of an earlier one.")
@@ -40,7 +40,7 @@ _CHECKED = 2
 def init(
     data: Path,
     as_json: bool,
-    name: str,
+    name: str | None,
     network: str,
     listen: tuple[str, int] | None,
     restore: bool,
@@ -60,7 +60,7 @@ def init(
     if restore + xprv + no_wallet > 1:
         raise click.UsageError("--restore, --xprv and --no-wallet exclude each other")
     host, port = listen or (Config().listen_host, Config().listen_port)
-    config = Config(label=name, network=_CHAINS[network], listen_host=host, listen_port=port)
+    config = Config(label=name or "", network=_CHAINS[network], listen_host=host, listen_port=port)
     folder = DataFolder.lock(data)
     try:
         check_empty(folder)

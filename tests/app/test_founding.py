@@ -23,7 +23,6 @@ from support.wallet import psbt, spend
 
 pytestmark = pytest.mark.driver
 
-HERE = Path(__file__).with_name("wallet_here.py")
 WORDS = {name: new_words(bytes((number,)) * 16) for number, name in enumerate(("alice", "bob", "carol"), 1)}
 
 
@@ -43,7 +42,7 @@ def init(path: Path, name: str, *args: str) -> Path:
 
 
 def run(path: Path) -> RunningNode:
-    return RunningNode(path, command=(sys.executable, str(HERE), str(path)))
+    return RunningNode(path, command=(sys.executable, "-m", "musignet", "run", "--data", str(path)))
 
 
 def group(node: RunningNode, command: str, *args: str) -> subprocess.CompletedProcess[str]:

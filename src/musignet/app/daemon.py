@@ -172,7 +172,7 @@ class Daemon:
     def _cosign(self, group: GroupFile) -> None:
         for identity in group.group.identities:
             self._know(identity, group.labels[identity])
-        self.keys.cosign(self.network, group.group.id)
+        self.keys.cosign(self.network, group.group)
         self.sessions.load(group.group, self.network.session_records(group.group.id))
         self.sessions.look(self.network.sessions(group.group.id))
 

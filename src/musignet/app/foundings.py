@@ -8,7 +8,7 @@ from secrets import token_bytes
 from typing import Final
 
 from ..bitcoin.bip32 import HARDENED
-from ..errors import InvalidMessage, LocalError, NetworkError, PeerNotFound
+from ..errors import InvalidMessage, LocalError, NetworkError, PeerError, PeerNotFound
 from ..limits import FOUNDING_TTL_S
 from ..net.peer import Peer
 from ..node.effects import News, PeerUp
@@ -118,10 +118,12 @@ class FoundingDesk:
             self._perform(self.machine.peer_up(news.key))
 
     def _heard(self, message: Message, peer: Peer) -> None:
-        """Raises PeerError for a message that is refused: the daemon logs it, and nothing of it was used."""
         if not isinstance(message, VerifiedMessage):
             return
-        self._perform(self.machine.heard(message, time.time()))
+        try:
+            self._perform(self.machine.heard(message, time.time()))
+        except PeerError as error:  # nothing of it was used
+            self._daemon.events.publish("fault", key=peer.pubkey_hex, label=peer.info.id, error=str(error))
         if any(one.id == message.session for one in self.machine):
             self._tell(message.session)
 

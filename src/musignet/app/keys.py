@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ..errors import LocalError
 from ..net.service import NetworkService
+from ..signing.group import SigningGroup
 from ..signing.keyholder import Account
 
 __all__ = ["KeysHere", "NoKeys", "WalletKeys"]
@@ -25,7 +26,7 @@ class WalletKeys(Protocol):
         """Open the wallet key. Raises what the key file raises."""
         ...
 
-    def cosign(self, network: NetworkService, group: bytes) -> None:
+    def cosign(self, network: NetworkService, group: SigningGroup) -> None:
         """Make the node a cosigner of a group. Raises LocalError when the group is not pinned there, IoError."""
         ...
 
@@ -65,7 +66,7 @@ class NoKeys:
     async def start(self) -> None:
         """Nothing to open."""
 
-    def cosign(self, network: NetworkService, group: bytes) -> None:
+    def cosign(self, network: NetworkService, group: SigningGroup) -> None:
         """Raise LocalError."""
         raise _none()
 
@@ -104,11 +105,11 @@ class KeysHere:
     async def start(self) -> None:
         """Nothing to open."""
 
-    def cosign(self, network: NetworkService, group: bytes) -> None:
+    def cosign(self, network: NetworkService, group: SigningGroup) -> None:
         """Cosign with the account of that group. Raises LocalError."""
-        account = self._accounts.get(group)
+        account = self._accounts.get(group.id)
         if account is None:
-            raise LocalError("no wallet key for this group", got=f"group {group.hex()[:16]}")
+            raise LocalError("no wallet key for this group", got=f"group {group.id.hex()[:16]}")
         network.cosign(account)
 
     async def account(self, number: int) -> str:

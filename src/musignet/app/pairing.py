@@ -8,7 +8,7 @@ from functools import partial
 from secrets import token_bytes
 from typing import Final
 
-from ..errors import ConnectionError, LocalError, NetworkError, PeerNotFound
+from ..errors import ConnectionError, LocalError, NetworkError, PeerNotFound, SerializationError
 from ..limits import INVITE_ADDRESSES_MAX, INVITE_TTL_S
 from ..net.peer import Peer
 from ..node.effects import News, PeerDown, PeerUp
@@ -117,8 +117,13 @@ class PairingDesk:
             self._perform(self.machine.linked(key, transcript))
 
     def _heard(self, message: Message, peer: Peer) -> None:
-        key, record = bytes.fromhex(peer.pubkey_hex), message.content
+        key = bytes.fromhex(peer.pubkey_hex)
         self._meet(key)
+        try:
+            record = message.content
+        except SerializationError:
+            self._desk.do(partial(self._drop, key))
+            return
         if isinstance(record, Record):
             self._perform(self.machine.heard(key, record, self._links.get(key, b""), time.time()))
 

@@ -6,21 +6,39 @@ from pathlib import Path
 
 from ..crypto.keys import ApproverKey
 from ..errors import AuthenticationError
-from ..net.approver import load_approver
+from ..net.approver import ApproverFile, load_approver
 from ..net.keyfile import LEAST_COST
 from ..text import safe
 from . import passphrase
 from .places import APPROVER_FILE
 
-__all__ = ["unlock"]
+__all__ = ["insecure", "unlock"]
 
 
 def unlock(data: Path, fd: int | None) -> ApproverKey:
     """Return the key that says yes. Raises AuthenticationError for a wrong passphrase: nothing was sent then."""
     file = load_approver(data / APPROVER_FILE)
-    if file.cost == LEAST_COST:  # perhaps without a passphrase; trying costs little
-        try:
-            return file.unlock(None)
-        except AuthenticationError:
-            pass
-    return file.unlock(passphrase.from_fd(fd) if fd is not None else passphrase.ask(f"the wallet in {safe(data, 200)}"))
+    key = _unprotected(file)
+    if key is None:
+        what = f"the wallet in {safe(data, 200)}"
+        key = file.unlock(passphrase.from_fd(fd) if fd is not None else passphrase.ask(what))
+    return key
+
+
+def insecure(data: Path) -> bool:
+    """Return whether the wallet of a data folder has no passphrase. Its key is not touched."""
+    key = _unprotected(load_approver(data / APPROVER_FILE))
+    if key is None:
+        return False
+    key.wipe()
+    return True
+
+
+def _unprotected(file: ApproverFile) -> ApproverKey | None:
+    """Return the key where no passphrase is needed. Trying costs little."""
+    if file.cost != LEAST_COST:
+        return None
+    try:
+        return file.unlock(None)
+    except AuthenticationError:
+        return None

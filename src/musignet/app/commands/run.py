@@ -8,11 +8,15 @@ from typing import Any
 
 import click
 
+from ...chain import Chain
 from ...net.folder import DataFolder
 from .. import config, passphrase
-from ..keys import NoKeys
+from ..keys import NoKeys, WalletKeys
+from ..keysapart import KeysApart
 from ..logs import set_up
+from ..places import WALLET_FILE
 from ..run import open_identity
+from ..unlock import insecure as wallet_is_open
 from .common import Command, Failure, data_option, run_async, say
 
 __all__ = ["run"]
@@ -21,8 +25,11 @@ __all__ = ["run"]
 @click.command(cls=Command, example="musignet run --data ~/.musignet")
 @data_option
 @click.option("--passphrase-fd", type=int, metavar="N", help="Read the identity's passphrase from file descriptor N.")
+@click.option(
+    "--wallet-passphrase-fd", type=int, metavar="N", help="The same for the wallet's: the keyholder reads it."
+)
 @click.option("--keyring", is_flag=True, help="Take the identity's passphrase from the keyring of the system.")
-def run(data: Path, passphrase_fd: int | None, keyring: bool) -> None:
+def run(data: Path, passphrase_fd: int | None, wallet_passphrase_fd: int | None, keyring: bool) -> None:
     """Run this node until it is told to stop.
 
     Ctrl-C or SIGTERM stop it: what is on the wire is finished first. Nothing is signed without your approval.
@@ -35,10 +42,18 @@ def run(data: Path, passphrase_fd: int | None, keyring: bool) -> None:
         identity, insecure = open_identity(data, lambda: _passphrase(data, passphrase_fd, keyring))
         if insecure:
             click.echo("INSECURE: the identity key is not encrypted (--insecure-no-passphrase)", err=True)
-        run_async(serve(folder, settings, identity, NoKeys(), say), logged=True)
+        keys = _keys(data, identity.pubkey, settings.network, wallet_passphrase_fd)
+        run_async(serve(folder, settings, identity, keys, say), logged=True)
     finally:
         folder.close()
         log.close()
+
+
+def _keys(data: Path, identity: bytes, chain: Chain, fd: int | None) -> WalletKeys:
+    """Return who holds the wallet key: a process of its own, which asks for the passphrase itself."""
+    if not (data / WALLET_FILE).exists():
+        return NoKeys()
+    return KeysApart(data, identity, chain, passphrase_fd=fd, insecure=wallet_is_open(data))
 
 
 def _serve() -> Any:

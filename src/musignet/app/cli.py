@@ -26,7 +26,7 @@ COMMANDS: Final = {
     "approve": Place("approve", "Approve a session, after its review."),
     "reject": Place("spend", "Say no to a session."),
     "cancel": Place("spend", "Leave a session."),
-    "export": Place("spend", "Write a session's transaction or PSBT."),
+    "export": Place("spend", "Write a session's transaction or PSBT to standard output."),
     "watch": Place("watch", "Show live how sessions go, and who is waited for."),
     "chat": Place("chat", "Talk to other nodes over encrypted links, every line signed."),
     "demo": Place("demo", "Cosign a transaction: nodes in processes of their own, on a chain of their own."),

@@ -82,9 +82,9 @@ class Daemon:
 
         Raises: IoError, AuthenticationError, LocalError; then nothing runs.
         """
-        await self.keys.start()
-        await self.network.start()
         try:
+            await self.keys.start(self.network.identity.pubkey, self.config.network)
+            await self.network.start()
             for info in self.pins:
                 self.network.add_peer(info)
             for group in self.groups:

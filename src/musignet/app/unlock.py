@@ -12,7 +12,7 @@ from ..text import safe
 from . import passphrase
 from .places import APPROVER_FILE
 
-__all__ = ["insecure", "unlock"]
+__all__ = ["unlock"]
 
 
 def unlock(data: Path, fd: int | None) -> ApproverKey:
@@ -23,15 +23,6 @@ def unlock(data: Path, fd: int | None) -> ApproverKey:
         what = f"the wallet in {safe(data, 200)}"
         key = file.unlock(passphrase.from_fd(fd) if fd is not None else passphrase.ask(what))
     return key
-
-
-def insecure(data: Path) -> bool:
-    """Return whether the wallet of a data folder has no passphrase. Its key is not touched."""
-    key = _unprotected(load_approver(data / APPROVER_FILE))
-    if key is None:
-        return False
-    key.wipe()
-    return True
 
 
 def _unprotected(file: ApproverFile) -> ApproverKey | None:

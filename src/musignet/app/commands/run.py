@@ -8,15 +8,10 @@ from typing import Any
 
 import click
 
-from ...chain import Chain
 from ...net.folder import DataFolder
 from .. import config, passphrase
-from ..keys import NoKeys, WalletKeys
-from ..keysapart import KeysApart
 from ..logs import set_up
-from ..places import WALLET_FILE
 from ..run import open_identity
-from ..unlock import insecure as wallet_is_open
 from .common import Command, Failure, data_option, run_async, say
 
 __all__ = ["run"]
@@ -25,9 +20,7 @@ __all__ = ["run"]
 @click.command(cls=Command, example="musignet run --data ~/.musignet")
 @data_option
 @click.option("--passphrase-fd", type=int, metavar="N", help="Read the identity's passphrase from file descriptor N.")
-@click.option(
-    "--wallet-passphrase-fd", type=int, metavar="N", help="The same for the wallet's: the keyholder reads it."
-)
+@click.option("--wallet-passphrase-fd", type=int, metavar="N", help="The keyholder reads the wallet's from there.")
 @click.option("--keyring", is_flag=True, help="Take the identity's passphrase from the keyring of the system.")
 def run(data: Path, passphrase_fd: int | None, wallet_passphrase_fd: int | None, keyring: bool) -> None:
     """Run this node until it is told to stop.
@@ -38,33 +31,27 @@ def run(data: Path, passphrase_fd: int | None, wallet_passphrase_fd: int | None,
     folder = DataFolder.lock(data)
     log = set_up(settings)
     try:
-        serve = _serve()
+        serve, wallet_keys = _node()
         identity, insecure = open_identity(data, lambda: _passphrase(data, passphrase_fd, keyring))
-        if insecure:
-            click.echo("INSECURE: the identity key is not encrypted (--insecure-no-passphrase)", err=True)
-        keys = _keys(data, identity.pubkey, settings.network, wallet_passphrase_fd)
+        keys = wallet_keys(data, wallet_passphrase_fd)
+        for what, exposed in (("identity", insecure), ("wallet", keys.insecure)):
+            if exposed:
+                click.echo(f"INSECURE: the {what} key is not encrypted (--insecure-no-passphrase)", err=True)
         run_async(serve(folder, settings, identity, keys, say), logged=True)
     finally:
         folder.close()
         log.close()
 
 
-def _keys(data: Path, identity: bytes, chain: Chain, fd: int | None) -> WalletKeys:
-    """Return who holds the wallet key: a process of its own, which asks for the passphrase itself."""
-    if not (data / WALLET_FILE).exists():
-        return NoKeys()
-    return KeysApart(data, identity, chain, passphrase_fd=fd, insecure=wallet_is_open(data))
-
-
-def _serve() -> Any:
+def _node() -> Any:
     """The server's libraries are an extra: programs that use MuSigNet as a library do without."""
     try:
-        from ..run import serve
+        from ..run import serve, wallet_keys
     except ModuleNotFoundError as error:
         if error.name not in ("starlette", "uvicorn"):
             raise
         raise Failure('a node needs its API: pip install "musignet[node]"') from None
-    return serve
+    return serve, wallet_keys
 
 
 def _passphrase(data: Path, fd: int | None, keyring: bool) -> str:

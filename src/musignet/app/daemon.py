@@ -20,8 +20,10 @@ from ..signing.groupfile import GroupFile
 from ..text import safe, short_key, who
 from .config import Config
 from .events import Events
+from .foundings import FoundingDesk
 from .groups import Groups
 from .keys import WalletKeys
+from .pairing import PairingDesk
 from .pins import Pins
 from .sessions import Entry, SessionBook
 
@@ -70,6 +72,8 @@ class Daemon:
             handler=self.handler,
         )
         self._dialling: set[asyncio.Task[None]] = set()
+        self.pairings = PairingDesk(self)
+        self.foundings = FoundingDesk(self)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -78,9 +82,9 @@ class Daemon:
 
         Raises: IoError, AuthenticationError, LocalError; then nothing runs.
         """
-        await self.keys.start()
-        await self.network.start()
         try:
+            await self.keys.start(self.network.identity.pubkey, self.config.network)
+            await self.network.start()
             for info in self.pins:
                 self.network.add_peer(info)
             for group in self.groups:
@@ -94,6 +98,8 @@ class Daemon:
 
     async def stop(self) -> None:
         """Finish what is on the wire, say goodbye, close the journals. Doing it twice is harmless."""
+        await self.pairings.stop()
+        await self.foundings.stop()
         self.events.close()
         for task in self._dialling:
             task.cancel()
@@ -166,7 +172,7 @@ class Daemon:
     def _cosign(self, group: GroupFile) -> None:
         for identity in group.group.identities:
             self._know(identity, group.labels[identity])
-        self.keys.cosign(self.network, group.group.id)
+        self.keys.cosign(self.network, group.group)
         self.sessions.load(group.group, self.network.session_records(group.group.id))
         self.sessions.look(self.network.sessions(group.group.id))
 

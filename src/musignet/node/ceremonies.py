@@ -134,4 +134,5 @@ class Ceremonies:
         signed = self._outbox.to_group(effect.kind, effect.session, effect.payload, group, now)
         own = self._identity.pubkey
         members = [self._book.get(one) for one in self._groups[group].group.identities if one != own]
-        self._outbox.spread(signed, [peer for peer in members if peer is not None and peer.links], out)
+        there = [peer for peer in members if peer is not None and peer.links and not peer.provisional]
+        self._outbox.spread(signed, there, out)

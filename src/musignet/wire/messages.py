@@ -20,6 +20,9 @@ __all__ = [
     "Discovery",
     "Error",
     "MessageType",
+    "PairConfirm",
+    "PairEnd",
+    "PairHello",
     "PeerAnnouncement",
     "Ping",
     "Pong",
@@ -50,6 +53,13 @@ class MessageType(IntEnum):
     ATTEMPT_GONE = 22
     NONCE_LIST = 24
     BLAME = 26
+    PAIR_HELLO = 28
+    PAIR_CONFIRM = 30
+    PAIR_END = 32
+    FOUNDING_PROPOSAL = 34
+    FOUNDING_KEY = 36
+    FOUNDING_VIEW = 38
+    FOUNDING_END = 40
 
 
 class Priority(IntEnum):
@@ -78,6 +88,13 @@ _PRIORITIES: Final[dict[int, Priority]] = {
     MessageType.ACK: Priority.CONTROL,
     MessageType.APPROVAL: Priority.CONTROL,
     MessageType.ATTEMPT_GONE: Priority.CONTROL,
+    MessageType.PAIR_HELLO: Priority.CONTROL,
+    MessageType.PAIR_CONFIRM: Priority.CONTROL,
+    MessageType.PAIR_END: Priority.CONTROL,
+    MessageType.FOUNDING_PROPOSAL: Priority.CONTROL,  # one priority for all of them keeps their order
+    MessageType.FOUNDING_KEY: Priority.CONTROL,
+    MessageType.FOUNDING_VIEW: Priority.CONTROL,
+    MessageType.FOUNDING_END: Priority.CONTROL,
 }
 
 
@@ -100,6 +117,9 @@ PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
     MessageType.DISCOVERY: limits.BEACON_MAX_BYTES,
     MessageType.CHAT: limits.CHAT_MAX_BYTES,
     MessageType.BLAME: limits.BLAME_MAX_BYTES,
+    MessageType.FOUNDING_PROPOSAL: limits.FOUNDING_PAYLOAD_MAX_BYTES,
+    MessageType.FOUNDING_KEY: limits.FOUNDING_PAYLOAD_MAX_BYTES,
+    MessageType.FOUNDING_VIEW: limits.FOUNDING_PAYLOAD_MAX_BYTES,
     **dict.fromkeys(
         (
             MessageType.PEER_ANNOUNCEMENT,
@@ -110,6 +130,10 @@ PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
             MessageType.ACK,
             MessageType.APPROVAL,
             MessageType.ATTEMPT_GONE,
+            MessageType.PAIR_HELLO,
+            MessageType.PAIR_CONFIRM,
+            MessageType.PAIR_END,
+            MessageType.FOUNDING_END,
         ),
         limits.CONTROL_PAYLOAD_MAX_BYTES,
     ),
@@ -200,6 +224,30 @@ class Ack(Record, frozen=True):
     ids: Annotated[tuple[MessageId, ...], Meta(min_length=1, max_length=limits.ACKS_PER_FRAME_MAX // 2)]
 
 
+class PairHello(Record, frozen=True):
+    """Begins a pairing on this link, from the invited side, and is answered with the same from the inviter.
+
+    `proof` shows that the sender knows the secret of the invite, on this link and in this role, without telling it.
+    """
+
+    proof: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    label: Label
+    addresses: Annotated[tuple[Address, ...], Meta(max_length=limits.ADDRESSES_MAX)]
+
+
+class PairConfirm(Record, frozen=True):
+    """A person compared the words of the handshake that `statement` stands for, and said yes."""
+
+    statement: Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
+class PairEnd(Record, frozen=True):
+    """No pairing: `code` is a `PairFault`, and the text says more."""
+
+    code: Code
+    text: Text
+
+
 _CODECS: Final[dict[int, tuple[type[Record], Codec[Record]]]] = {
     kind: (record, Codec[Record](record))
     for kind, record in (
@@ -210,6 +258,9 @@ _CODECS: Final[dict[int, tuple[type[Record], Codec[Record]]]] = {
         (MessageType.ERROR, Error),
         (MessageType.ABORT, Abort),
         (MessageType.ACK, Ack),
+        (MessageType.PAIR_HELLO, PairHello),
+        (MessageType.PAIR_CONFIRM, PairConfirm),
+        (MessageType.PAIR_END, PairEnd),
     )
 }
 """Types whose payload is a record. Every other type carries bytes that mean something one floor up."""

@@ -157,7 +157,9 @@ class _Process:
         except NetworkError as error:
             self._wire.send(pipe.failed(error))
 
-    def _do(self, request: pipe.Hello | pipe.AccountWanted | pipe.PinWanted) -> tuple[pipe.Answer, bytes]:
+    def _do(
+        self, request: pipe.Hello | pipe.AccountWanted | pipe.ProofWanted | pipe.PinWanted
+    ) -> tuple[pipe.Answer, bytes]:
         if isinstance(request, pipe.Hello):
             if request.chain not in Chain._value2member_map_:
                 raise LocalError("no such network", got=request.chain)
@@ -167,6 +169,9 @@ class _Process:
             return pipe.Ready(account, self._vault.insecure, self._vault.groups), pipe.NO_GROUP
         if isinstance(request, pipe.AccountWanted):
             return pipe.AccountIs(self._vault.account(request.number, self._chain)), pipe.NO_GROUP
+        if isinstance(request, pipe.ProofWanted):
+            proof = self._vault.prove(request.number, self._chain, request.statement)
+            return pipe.ProofIs(proof), pipe.NO_GROUP
         return pipe.Pinned(), self._vault.pin(request.file, request.proof)
 
     def _ask(self, group: bytes, verb: Verb) -> None:

@@ -88,9 +88,7 @@ def test_who_is_printable(label: str, key: bytes | str) -> None:
     assert PRINTABLE.match(who(label, key))
 
 
-@pytest.mark.parametrize(
-    "name", ["alice", "Savings 2026", "M\u00fcller", "\u9322\u5305", "a" * LABEL_MAX_CHARS, "x.y-z"]
-)
+@pytest.mark.parametrize("name", ["alice", "Savings 2026", "M\u00fcller", "\u9322\u5305", "a" * 64, "x.y-z"])
 def test_names_that_people_give(name: str) -> None:
     assert name_fault(name) is None
 

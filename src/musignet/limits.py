@@ -360,6 +360,9 @@ PAIR_HELLO_TIMEOUT_S: Final = 10.0
 PAIR_COMPARE_TIMEOUT_S: Final = 600.0
 """What two people have to compare six words."""
 
+PAIR_LINKS_MAX: Final = 16
+"""Links of one pairing: a line that breaks more often needs a new invite. Each costs the words once."""
+
 CHECK_PHRASE_WORDS: Final = 6
 """66 bits: whoever stands between needs two handshakes whose words agree."""
 
@@ -375,14 +378,24 @@ FOUNDING_TTL_S: Final = 3600.0
 FOUNDING_MAX_S: Final = 86_400.0
 """The furthest a founding may expire ahead: a day for people to look."""
 
+CLOCK_SKEW_S: Final = 600.0
+"""How far the clocks of two members may differ where a proposal's end is judged."""
+
 FOUNDINGS_OPEN_MAX: Final = 8
 """Proposed groups that wait at one node."""
 
 FOUNDINGS_PER_PROPOSER_MAX: Final = 2
 """Of those by one peer."""
 
+FOUNDINGS_ENDED_MAX: Final = 64
+"""Foundings that are over and not asked about again when a late message of theirs arrives: 32 bytes each."""
+
 FOUNDING_PAYLOAD_MAX_BYTES: Final = 16 * KIB
 """A proposal of 15 members, and around it a key with its proof: 6 KiB."""
+
+ADDRESS_INDEX_MAX: Final = 1_000_000
+"""The highest index of an address that is given out: a thousand a day for three years. A wallet that is restored has
+to look at every one."""
 
 XPUB_MAX_CHARS: Final = 256
 """An extended key as text with its origin: 111 characters, and a path of a dozen steps."""

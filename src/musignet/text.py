@@ -16,7 +16,7 @@ __all__ = ["name_fault", "safe", "short_key", "who"]
 _SHORT_KEY_CHARS = 8
 
 _UNSEEN: Final = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
-"""Unicode's control, format (bidirectional marks and joiners too), surrogate, private, unassigned, line and paragraph."""
+"""Unicode's controls, formats (bidirectional marks, joiners), surrogates, private and unassigned, line separators."""
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)}
 

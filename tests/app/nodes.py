@@ -117,7 +117,9 @@ class RunningNode:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.communicate()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self.process.wait()
 
 
 def cli(data: Path, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -124,11 +124,9 @@ def test_a_network_that_nobody_knows_is_shown_by_its_number() -> None:
 def test_what_no_invite_can_carry() -> None:
     with pytest.raises(SerializationError):
         invite(secret=b"short")
+    long = tuple(f"{n}" * limits.ADDRESS_MAX_CHARS for n in range(4))
     with pytest.raises(SerializationError, match="too long"):
-        Invite.make(
-            ALICE.pubkey, "\U0001f600" * 64, tuple(f"{n}" * limits.ADDRESS_MAX_CHARS for n in range(4)), chain=Chain.REGTEST,
-            expires_at=NOW, secret=bytes(16),
-        )  # fmt: skip
+        Invite.make(ALICE.pubkey, "\U0001f600" * 64, long, chain=Chain.REGTEST, expires_at=NOW, secret=bytes(16))
 
 
 @given(st.text(max_size=80))

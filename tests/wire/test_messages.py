@@ -16,6 +16,9 @@ from musignet.wire.messages import (
     Discovery,
     Error,
     MessageType,
+    PairConfirm,
+    PairEnd,
+    PairHello,
     PeerAnnouncement,
     Ping,
     Pong,
@@ -34,6 +37,9 @@ RECORDS: dict[MessageType, Record] = {
     MessageType.ERROR: Error(3, "no", b""),
     MessageType.ABORT: Abort(1, "changed my mind"),
     MessageType.ACK: Ack((bytes(16), b"\1" * 16)),
+    MessageType.PAIR_HELLO: PairHello(bytes(32), "bob", ("192.0.2.1:8001",)),
+    MessageType.PAIR_CONFIRM: PairConfirm(bytes(32)),
+    MessageType.PAIR_END: PairEnd(1, "no"),
 }
 OPAQUE = sorted(set(MessageType) - set(RECORDS))
 
@@ -54,6 +60,11 @@ VALID = {
     MessageType.ERROR: st.builds(Error, st.integers(0, 0xFFFF), st.text(max_size=99), st.binary(max_size=32)),
     MessageType.ABORT: st.builds(Abort, st.integers(0, 0xFFFF), st.text(max_size=99)),
     MessageType.ACK: st.builds(Ack, st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=127).map(tuple)),
+    MessageType.PAIR_HELLO: st.builds(
+        PairHello, st.binary(min_size=32, max_size=32), ANY_TEXT, st.lists(ANY_TEXT, max_size=8).map(tuple)
+    ),
+    MessageType.PAIR_CONFIRM: st.builds(PairConfirm, st.binary(min_size=32, max_size=32)),
+    MessageType.PAIR_END: st.builds(PairEnd, st.integers(0, 0xFFFF), ANY_TEXT),
 }
 
 
@@ -62,6 +73,8 @@ def test_the_types_of_the_specification_are_there_and_none_changed_its_number() 
         "DISCOVERY": 1, "PEER_ANNOUNCEMENT": 2, "TRANSACTION_PROPOSAL": 4, "PUBLIC_NONCE": 6, "PARTIAL_SIGNATURE": 8,
         "TRANSACTION_COMPLETE": 10, "PING": 12, "PONG": 14, "ERROR": 16, "CHAT": 17, "ABORT": 18, "ACK": 19,
         "APPROVAL": 20, "ATTEMPT_GONE": 22, "NONCE_LIST": 24, "BLAME": 26,
+        "PAIR_HELLO": 28, "PAIR_CONFIRM": 30, "PAIR_END": 32,
+        "FOUNDING_PROPOSAL": 34, "FOUNDING_KEY": 36, "FOUNDING_VIEW": 38, "FOUNDING_END": 40,
     }  # fmt: skip
 
 
@@ -152,6 +165,11 @@ TOO_MUCH: list[tuple[MessageType, Record]] = [
     (MessageType.ACK, Ack(())),
     (MessageType.ACK, Ack((bytes(15),))),
     (MessageType.ACK, Ack((bytes(16),) * 128)),
+    (MessageType.PAIR_HELLO, PairHello(bytes(31), "", ())),
+    (MessageType.PAIR_HELLO, PairHello(bytes(32), "x" * 65, ())),
+    (MessageType.PAIR_HELLO, PairHello(bytes(32), "", ("x",) * 9)),
+    (MessageType.PAIR_CONFIRM, PairConfirm(bytes(33))),
+    (MessageType.PAIR_END, PairEnd(0x10000, "")),
 ]
 
 

@@ -20,8 +20,10 @@ from ..signing.groupfile import GroupFile
 from ..text import safe, short_key, who
 from .config import Config
 from .events import Events
+from .foundings import FoundingDesk
 from .groups import Groups
 from .keys import WalletKeys
+from .pairing import PairingDesk
 from .pins import Pins
 from .sessions import Entry, SessionBook
 
@@ -70,6 +72,8 @@ class Daemon:
             handler=self.handler,
         )
         self._dialling: set[asyncio.Task[None]] = set()
+        self.pairings = PairingDesk(self)
+        self.foundings = FoundingDesk(self)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -94,6 +98,8 @@ class Daemon:
 
     async def stop(self) -> None:
         """Finish what is on the wire, say goodbye, close the journals. Doing it twice is harmless."""
+        await self.pairings.stop()
+        await self.foundings.stop()
         self.events.close()
         for task in self._dialling:
             task.cancel()

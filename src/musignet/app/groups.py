@@ -14,7 +14,7 @@ from ..text import safe
 from .places import GROUPS_FOLDER
 from .sessions import NotFound
 
-__all__ = ["Groups"]
+__all__ = ["Groups", "write_whole"]
 
 
 class Groups:
@@ -51,7 +51,7 @@ class Groups:
         if any(one.name == group.name and one.group.id != group.group.id for one in self):
             raise LocalError(f"another group is called {safe(group.name)}", hint="choose another name")
         try:
-            _write(self._path / f"{group.group.id.hex()}.json", group.encode())
+            write_whole(self._path / f"{group.group.id.hex()}.json", group.encode())
         except OSError as error:
             raise IoError(f"{error.strerror}: {self._path}", hint="nothing was changed") from error
         self._groups[group.group.id] = group
@@ -69,7 +69,7 @@ def _read(path: Path) -> GroupFile:
     return group
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Put a whole file in place, or leave what is there."""
     temporary = path.with_name(f".{token_hex(8)}.tmp")
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

@@ -41,6 +41,10 @@ class WalletKeys(Protocol):
         """Return the public key of an account, with its origin. Raises LocalError."""
         ...
 
+    async def prove(self, number: int, statement: bytes) -> bytes:
+        """Return the proof that this account's key is held (`founding_records.prove_possession`). Raises LocalError."""
+        ...
+
     async def check(self, group: bytes, proof: bytes) -> None:
         """Raise AuthenticationError unless `proof` shows that a person wants this group."""
         ...
@@ -93,6 +97,10 @@ class WalletProcess:
         """Ask the keyholder."""
         return await self._holder.account(number)
 
+    async def prove(self, number: int, statement: bytes) -> bytes:
+        """Ask the keyholder."""
+        return await self._holder.prove(number, statement)
+
     async def check(self, group: bytes, proof: bytes) -> None:
         """Check it with the approver's public half, before anybody else is told. The keyholder checks again."""
         if not load_approver(self._approver).approver().pinned(group, proof):
@@ -126,6 +134,10 @@ class NoKeys:
         raise LocalError(_NONE, got=f"group {group.id.hex()[:16]}", hint="musignet init makes one")
 
     async def account(self, number: int) -> str:
+        """Raise LocalError."""
+        raise LocalError(_NONE, hint="musignet init makes one")
+
+    async def prove(self, number: int, statement: bytes) -> bytes:
         """Raise LocalError."""
         raise LocalError(_NONE, hint="musignet init makes one")
 

@@ -37,13 +37,15 @@ def check_empty(folder: DataFolder) -> None:
 
 
 def make(folder: DataFolder, config: Config, wallet: WalletKey | None, passphrases: Passphrases) -> Identity:
-    """Make everything, the settings last: a folder that has them is whole. Returns the new identity.
+    """Make everything, the settings last: a folder that has them is whole. Returns the identity.
+
+    With a wallet key it comes from there, so that the words of one device restore both, and its groups know it again.
 
     Raises: LocalError when one secret would be both keys, or a passphrase both passphrases; IoError.
     """
     if wallet is not None and passphrases.identity and passphrases.identity == passphrases.wallet:
         raise LocalError("one passphrase for both keys", hint="choose another one for the wallet: it says yes")
-    identity = Identity.generate()
+    identity = Identity.generate() if wallet is None else wallet.identity(config.network)
     _save_identity(folder.path / IDENTITY_FILE, identity, passphrases.identity)
     if wallet is not None:
         wallet.require_other_than(identity.pubkey)

@@ -80,6 +80,11 @@ class KeyExpression:
     origin: KeyOrigin | None
     path: tuple[PathStep, ...]
 
+    @classmethod
+    def parse_untrusted(cls, text: str) -> KeyExpression:
+        """Return the key in `text`, as it stands in a descriptor. Raises InvalidMessage."""
+        return _key_expression(text)
+
     def at(self, branch: int, index: int) -> tuple[bytes, tuple[int, ...]]:
         """Return the point at (branch, index), and the path to it from the key that is written in the descriptor."""
         path = _resolve(self.path, branch, index)

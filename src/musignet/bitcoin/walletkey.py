@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 
 from .. import limits
 from ..chain import Chain
-from ..crypto.keys import SigningKey
+from ..crypto.keys import Identity, SigningKey
 from ..crypto.secret import SecretBuffer
 from ..errors import AuthenticationError, InvalidMessage, LocalError
 from . import wallykeys
@@ -27,6 +27,7 @@ __all__ = ["MASTER_BYTES", "WalletAccount", "WalletKey", "new_words"]
 MASTER_BYTES: Final = 64
 """32 bytes of key, 32 of chain code."""
 _PURPOSE: Final = 87
+_IDENTITY_PURPOSE: Final = 0x6D757367
 _ENTROPY_BYTES: Final = (16, 20, 24, 28, 32)
 _WIPED_HINT: Final = "it was wiped, or inherited by fork: load it again in this process"
 
@@ -146,6 +147,25 @@ class WalletKey:
         finally:
             child.secret[:] = bytes(len(child.secret))
         return WalletAccount(key, Xpub.parse_untrusted(child.xpub), KeyOrigin(child.fingerprint, path))
+
+    def identity(self, chain: Chain) -> Identity:
+        """Return the key by which this device is known on the network: the same again after a restore.
+
+        It is at m/1836413799'/coin'/0', hardened throughout, and that purpose (0x6d757367, "musg") is no wallet's: it
+        is another key than any that signs a transaction, and neither leads to the other.
+        """
+        coin = 0 if chain is Chain.MAINNET else 1
+        master = self.secret_for_storage()
+        try:
+            child = wallykeys.derive(master, (_IDENTITY_PURPOSE + HARDENED, coin + HARDENED, HARDENED), chain)
+        except WallyError as error:  # 1 in 2^127
+            raise LocalError(f"this seed has no identity: {error}", hint="make another wallet") from None
+        finally:
+            master[:] = bytes(MASTER_BYTES)
+        try:
+            return Identity.from_secret(child.secret)
+        finally:
+            child.secret[:] = bytes(len(child.secret))
 
     def require_other_than(self, identity: bytes) -> None:
         """Raise InvalidMessage when this is the key by which the node is known on the network (THREATS.md A4)."""

@@ -23,6 +23,7 @@ __all__ = [
     "address_script",
     "base58check_decode",
     "base58check_encode",
+    "english_word",
     "finish",
     "hash160",
     "key_path_sighashes",
@@ -136,3 +137,8 @@ def base58check_encode(data: bytes) -> str:
 def hash160(data: bytes) -> bytes:
     """Return RIPEMD160(SHA256(data)), 20 bytes: OpenSSL builds may lack RIPEMD160."""
     return bytes(wallycore.hash160(data))
+
+
+def english_word(number: int) -> str:
+    """Return word 0 to 2047 of BIP-39's English list."""
+    return wallycore.bip39_get_word(wallycore.bip39_get_wordlist("en"), number)

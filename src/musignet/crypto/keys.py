@@ -155,6 +155,17 @@ class SigningKey(_KeyPair):
 
     __slots__ = ()
 
+    def prove(self, digest: bytes) -> bytes:
+        """Return a BIP-340 signature as a proof of possession (64 bytes), and for nothing else.
+
+        `signing.founding_records.prove_possession` makes the digest, under a tag of its own: it is no sighash.
+        Raises: LocalError when the key was wiped.
+        """
+        try:
+            return backend.schnorr_sign(self.pair, digest, None)
+        except backend.BackendError as error:
+            raise LocalError(f"cannot sign with {self!r}: {error}", hint=_WIPED_HINT) from None
+
     def child(self, tweaks: Iterable[bytes]) -> SigningKey:
         """Return the key below this one, by the 32-byte tweaks of its steps (BIP-32 I_L; none of them hardened).
 

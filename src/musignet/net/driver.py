@@ -349,7 +349,7 @@ class Driver:
         own, chain, groups = node.identity.pubkey, node.config.chain, node.ceremonies.ids
         gate = Gate(connection.peer, own, chain, label=label, groups=groups)
         self._connections[connection.number] = (connection, gate)
-        self.feed(PeerConnected(connection.number, key, connection.outbound))
+        self.feed(PeerConnected(connection.number, key, connection.outbound, connection.transcript))
 
     def received(self, connection: Connection, envelopes: list[bytes]) -> None:
         """Verify what one read brought, then give it to the node as one batch."""

@@ -96,6 +96,11 @@ class HolderProcess:
         answer = await self._want(pipe.AccountWanted(number), pipe.AccountIs)
         return answer.account
 
+    async def prove(self, number: int, statement: bytes) -> bytes:
+        """Return the proof that account `number`'s key is held, for a founding (`possession_statement`). 64 bytes."""
+        answer = await self._want(pipe.ProofWanted(number, statement), pipe.ProofIs)
+        return answer.proof
+
     async def pin_group(self, file: GroupFile | bytes, proof: bytes) -> None:
         """Have it cosign in a group from now on. `proof` is `approver.prove_group`. Twice is harmless.
 
@@ -173,7 +178,7 @@ class HolderProcess:
         self._wanted.clear()
 
     def _answered(self, group: bytes, answer: pipe.Answer) -> None:
-        if isinstance(answer, pipe.Failed | pipe.Ready | pipe.AccountIs | pipe.Pinned):
+        if isinstance(answer, pipe.Failed | pipe.Ready | pipe.AccountIs | pipe.Pinned | pipe.ProofIs):
             self._settle(answer)
             return
         seat = self._seats.get(group)

@@ -48,6 +48,17 @@ class Peer:
         return self._record.round_trip_s
 
     @property
+    def handshake_hash(self) -> bytes:
+        """32 bytes that this node and the peer at the other end of the current link know; empty without a link."""
+        links = self._record.links
+        return links[-1].transcript if links else b""
+
+    @property
+    def provisional(self) -> bool:
+        """Whether no person has confirmed its key yet."""
+        return self._record.provisional
+
+    @property
     def heard_at(self) -> float | None:
         """When it was last heard: seconds since 1970. None before the first time."""
         return self._record.heard_at

@@ -216,15 +216,17 @@ class NetworkService:
 
     # --- the book -----------------------------------------------------------------------------------------------------
 
-    def add_peer(self, info: PeerInfo) -> None:
+    def add_peer(self, info: PeerInfo, *, provisional: bool = False) -> None:
         """Put a peer into the book: it may connect from now on, and can be dialled where it has an address.
+
+        A `provisional` one may do nothing but be paired, until it is put there again without it.
 
         Raises: AuthenticationError when the key is none, is our own, or its label belongs to another key.
         """
         if self._driver is None:
             self._early.append(info)
         else:
-            self._driver.submit(AddPeer, info)
+            self._driver.submit(AddPeer, info, provisional)
 
     async def remove_peer(self, peer: str) -> None:
         """Hang up on a peer and take it out of the book. Raises PeerNotFound."""
@@ -414,7 +416,8 @@ class NetworkService:
         info = PeerInfo(id=short_key(key), host=host, pubkey_hex=key.hex())
         if not self._accept(info):
             return False
-        self.add_peer(info)
+        if self._running.node.book.get(key) is None:  # unless the callee has put it there, provisionally for instance
+            self.add_peer(info)
         return True
 
     def _tell(self, news: News) -> None:

@@ -48,8 +48,8 @@ class Book:
             )
         return record
 
-    def put(self, info: PeerInfo) -> PeerRecord:
-        """Add a peer, or renew the name and address of one that is there.
+    def put(self, info: PeerInfo, *, provisional: bool = False) -> PeerRecord:
+        """Add a peer, or renew the name and address of one that is there. A confirmed one stays confirmed.
 
         Raises: AuthenticationError for a key that is none, is our own, or whose label belongs to another key;
         TransportError for a port that is none, or when the book is full.
@@ -62,6 +62,7 @@ class Book:
             raise AuthenticationError(f"{who(info.id, key)} is this node itself", hint="a peer needs a key of its own")
         self.refuse_squatter(info.id, key)
         record = self._by_key.get(key)
+        fresh = record is None
         if record is None:
             if len(self._by_key) >= self._max:
                 raise TransportError(
@@ -72,10 +73,17 @@ class Book:
         self._by_label.pop(record.info.id, None)
         self._by_label[info.id] = key
         record.info = info
+        record.provisional = provisional and (fresh or record.provisional)
         return record
 
     def refuse_squatter(self, label: str, key: bytes) -> None:
-        """Raise AuthenticationError when this label belongs to another key in the book (THREATS.md T10)."""
+        """Raise AuthenticationError when this label belongs to another key in the book (THREATS.md T10).
+
+        A name that a person confirmed for this key is no squatter's, and a provisional key has none yet.
+        """
+        record = self._by_key.get(key)
+        if record is not None and (record.provisional or record.info.name == label):
+            return
         owner = self._by_label.get(label)
         if owner is not None and owner != key:
             raise AuthenticationError(

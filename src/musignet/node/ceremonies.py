@@ -65,9 +65,9 @@ class Ceremonies:
         return Present(frozenset(one for one in group.identities if self._linked(one) is not None))
 
     def _linked(self, key: bytes) -> PeerRecord | None:
-        """Return the peer with this key if it is connected."""
+        """Return the peer with this key if it is connected, and pinned by people."""
         peer = self._book.get(key)
-        return peer if peer is not None and peer.links else None
+        return peer if peer is not None and peer.links and not peer.provisional else None
 
     def wants(self, message: VerifiedMessage) -> bool:
         """Return whether a message is a ceremony's: addressed to one of our groups."""

@@ -72,7 +72,7 @@ from .inputs import (
 )
 from .outbox import NODES_OWN, Outbox
 from .peers import Link, PeerRecord
-from .reasons import cloned, goodbye_error, not_let_in
+from .reasons import cloned, goodbye_error, not_let_in, unpaired
 from .timers import Timers
 from .window import Verdict, Window
 
@@ -132,7 +132,7 @@ class Node:
                 peer.dialling = peer.abandoned = False
             self._out.append(Disconnect(event.link, None))
             return
-        link = self._links[event.link] = Link(event.link, peer, event.outbound, self._now)
+        link = self._links[event.link] = Link(event.link, peer, event.outbound, self._now, event.transcript)
         self._timers.set(self._now + self.limits.handshake_timeout_s, link.number)
         seen_epoch, seen_seq = next(
             ((e, w.highest) for e, w in reversed(peer.windows.items()) if w.highest >= 0), (b"", 0)
@@ -285,6 +285,9 @@ class Node:
         if not link.epoch:
             self._announced(link, message)
             return
+        if (stray := unpaired(link.peer, message)) is not None:
+            self._fault(link, stray)
+            return
         verdict = self._judge(link.peer, message)
         if verdict is Verdict.CONFLICT:
             self._fault(
@@ -401,7 +404,7 @@ class Node:
 
     def _add_peer(self, event: AddPeer) -> None:
         try:
-            peer = self.book.put(event.info)
+            peer = self.book.put(event.info, provisional=event.provisional)
         except NetworkError as error:
             self._out.append(Reply(event.request, error))
         else:
@@ -427,12 +430,6 @@ class Node:
         (peer.patient if event.persist else peer.dials).append(event.request)
         if not peer.dialling:
             self._connect(peer)
-
-    def _send_message(self, event: SendMessage) -> None:
-        self._outbox.submit(event, self.book, self._now, self._out)
-
-    def _propose(self, event: Propose) -> None:
-        self.ceremonies.propose(event, self._draw(32), self._now, self._out)
 
     def _hang_up(self, event: HangUp) -> None:
         self._leave(event.key, CloseCode.DONE)
@@ -487,10 +484,10 @@ _HANDLERS: Final[dict[type[Any], Callable[[Node, Any], None]]] = {
     ForgetPeer: Node._forget_peer,
     Dial: Node._dial,
     HangUp: Node._hang_up,
-    SendMessage: Node._send_message,
+    SendMessage: lambda node, event: node._outbox.submit(event, node.book, node._now, node._out),
     Drain: Node._drain,
     JoinGroup: lambda node, event: node.ceremonies.join(event, node._now, node._out),
-    Propose: Node._propose,
+    Propose: lambda node, event: node.ceremonies.propose(event, node._draw(32), node._now, node._out),
     ConsentToSession: lambda node, event: node.ceremonies.consent(event, node._now, node._out),
     CancelSession: lambda node, event: node.ceremonies.cancel(event, node._now, node._out),
     KeyholderReplied: lambda node, event: node.ceremonies.replied(event, node._now, node._out),

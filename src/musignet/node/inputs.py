@@ -46,6 +46,8 @@ class PeerConnected(Struct, frozen=True):
     link: int
     key: bytes
     outbound: bool
+    transcript: bytes = b""
+    """32 bytes of the handshake that both sides know: what the words of a pairing are made from."""
 
 
 class PeerLost(Struct, frozen=True):
@@ -89,10 +91,14 @@ class Woken(Struct, frozen=True):
 
 
 class AddPeer(Struct, frozen=True):
-    """Put a peer into the book, or renew its name and address."""
+    """Put a peer into the book, or renew its name and address.
+
+    `provisional`: a key that no person has confirmed yet. It gets nothing but a pairing.
+    """
 
     request: int
     info: PeerInfo
+    provisional: bool = False
 
 
 class ForgetPeer(Struct, frozen=True):

@@ -18,6 +18,7 @@ from .config import NodeConfig
 from .effects import Effect, Reply, Send
 from .inputs import SendMessage
 from .peers import Delivery, Link, Outgoing, PeerRecord
+from .reasons import UNPAIRED_MAY
 from .window import Verdict, Window
 
 __all__ = ["NODES_OWN", "Outbox"]
@@ -56,6 +57,7 @@ class Outbox:
         try:
             peers = _recipients(book, event.keys)
             to = peers[0].key if event.keys is not None and len(peers) == 1 else b""
+            _refuse_unpaired(peers, event.message)
             signed = self._signed(event.message, to, peers, now)
         except NetworkError as error:
             out.append(Reply(event.request, error))
@@ -174,7 +176,7 @@ class Outbox:
 def _recipients(book: Book, keys: tuple[bytes, ...] | None) -> list[PeerRecord]:
     """Return who a message goes to. Raises SendError when one of them is not connected."""
     if keys is None:
-        return [peer for peer in book if peer.links]
+        return [peer for peer in book if peer.links and not peer.provisional]
     peers = [peer for key in keys if (peer := book.get(key)) is not None]
     for peer in peers:
         if not peer.links:
@@ -183,6 +185,12 @@ def _recipients(book: Book, keys: tuple[bytes, ...] | None) -> list[PeerRecord]:
                 f"{peer.name} is {peer.state.value}{why}", hint="send when it is connected; nothing was kept"
             )
     return peers
+
+
+def _refuse_unpaired(peers: list[PeerRecord], message: Message) -> None:
+    unpaired = next((peer for peer in peers if peer.provisional), None)
+    if unpaired is not None and message.type not in UNPAIRED_MAY:
+        raise SendError(f"{unpaired.name} is not paired yet", hint="compare the six words and confirm them first")
 
 
 def _on_its_way(peer: PeerRecord, message_id: bytes) -> bool:

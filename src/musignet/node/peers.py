@@ -70,9 +70,21 @@ class Outgoing:
 class Link:
     """One open channel to a peer. It counts as connected once the peer's announcement is here."""
 
-    __slots__ = ("epoch", "heard_at", "number", "outbound", "peer", "ping", "ping_at", "pinged_at", "since")
+    __slots__ = (
+        "epoch",
+        "heard_at",
+        "number",
+        "outbound",
+        "peer",
+        "ping",
+        "ping_at",
+        "pinged_at",
+        "since",
+        "transcript",
+    )
 
-    def __init__(self, number: int, peer: PeerRecord, outbound: bool, now: float) -> None:
+    def __init__(self, number: int, peer: PeerRecord, outbound: bool, now: float, transcript: bytes = b"") -> None:
+        self.transcript = transcript
         self.number = number
         self.peer = peer
         self.outbound = outbound
@@ -101,6 +113,7 @@ class PeerRecord:
         "links",
         "parked",
         "patient",
+        "provisional",
         "public",
         "redial_at",
         "round_trip_s",
@@ -116,6 +129,8 @@ class PeerRecord:
         self.key = public.compressed
         self.links: list[Link] = []
         """Announced links, the one to send on last. More than one only while a simultaneous dial is being settled."""
+        self.provisional = False
+        """No person has confirmed this key yet: it may speak of a pairing, and of nothing else."""
         self.wanted = False
         """Whether the node dials again by itself."""
         self.dialling = False

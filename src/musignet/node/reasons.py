@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from ..errors import Action, AuthenticationError, ConnectionError, NetworkError, Timeout
+from typing import Final
+
+from ..errors import Action, AuthenticationError, ConnectionError, InvalidMessage, NetworkError, Timeout
 from ..text import safe
 from ..wire.channel import CloseReceived
-from ..wire.messages import CloseCode
+from ..wire.envelope import VerifiedMessage
+from ..wire.messages import CloseCode, MessageType
 from .peers import PeerRecord
 
-__all__ = ["cloned", "goodbye_error", "not_let_in"]
+__all__ = ["UNPAIRED_MAY", "cloned", "goodbye_error", "not_let_in", "unpaired"]
+
+UNPAIRED_MAY: Final = frozenset(
+    (
+        MessageType.PING,
+        MessageType.PONG,
+        MessageType.ACK,
+        MessageType.PAIR_HELLO,
+        MessageType.PAIR_CONFIRM,
+        MessageType.PAIR_END,
+    )
+)
+"""All that a key may say, and be told, before people have confirmed it."""
 
 
 def not_let_in(peer: PeerRecord, error: NetworkError | None) -> NetworkError:
@@ -39,3 +54,13 @@ def cloned(peer: PeerRecord) -> AuthenticationError:
         hint="a copy of this node is running, or it was resumed from a snapshot: stop one of them",
         action=Action.WARN,
     )
+
+
+def unpaired(peer: PeerRecord, message: VerifiedMessage) -> InvalidMessage | None:
+    """Return the fault of a key that nobody has confirmed and that speaks of more than its pairing; None for others."""
+    if not peer.provisional or message.type in UNPAIRED_MAY:
+        return None
+    return InvalidMessage(
+        "a message before the pairing is confirmed", peer=peer.name, got=f"type {int(message.type)}",
+        hint="the link is closed; nothing of it was used",
+    )  # fmt: skip

@@ -54,7 +54,7 @@ class BlameFile:
         Raises: SerializationError when it has another form. InvalidMessage, RuleBroken or AuthenticationError when its
                 group cannot be.
         """
-        file = strictjson.read_untrusted(data, _File, "blame file", limits.BLAME_FILE_MAX_BYTES, _EXPECTED)
+        file = strictjson.read_untrusted(data, _File, "a blame file", limits.BLAME_FILE_MAX_BYTES, _EXPECTED)
         try:
             record = base64.b64decode(file.record, validate=True)
         except (ValueError, binascii.Error):

@@ -14,7 +14,7 @@ from ..bitcoin.group import Known
 from ..crypto.keys import Identity
 from ..errors import InvalidMessage, LocalError, NetworkError
 from ..limits import EARLY_MESSAGES_MAX, SESSIONS_PER_GROUP_MAX, SESSIONS_PER_PROPOSER_MAX, Limits
-from ..wire.envelope import Message, VerifiedMessage
+from ..wire.envelope import Message, SignedMessage, VerifiedMessage
 from ..wire.messages import Abort, MessageType, payload_encode
 from .base import ABORT_CODES
 from .effects import End, News, Outcome, Publish, Save, Saved, SendToGroup, SessionEffect
@@ -22,7 +22,7 @@ from .group import SigningGroup
 from .keyholder import Keyholder
 from .mesh import MeshSession
 from .proposal import Proposal, require_member
-from .records import Topology, TransactionProposal, encode, session_id
+from .records import Topology, TransactionProposal, decode_untrusted, encode, session_id
 from .session import Cancel, Consent, Present, Session, Start
 from .star import StarSession
 from .verbs import KeyholderInput, Reply, Store, Stored, Woken
@@ -61,12 +61,15 @@ class Sessions:
         return iter(self._sessions.values())
 
     def resume(self, records: Iterable[bytes], now: float) -> list[SessionEffect]:
-        """Go on after a restart, from the node's journal. Call it once, before anything else."""
-        proposals: dict[bytes, VerifiedMessage] = {}
+        """Go on after a restart, from the node's journal. Call it once, before anything else.
+
+        What has ended is told again, with its end alone; of a completion that has expired, too.
+        """
+        proposals: dict[bytes, SignedMessage] = {}
         ended: dict[bytes, tuple[int, bytes]] = {}
         for record in records:
             if record[0] == 0:
-                message = Message.from_bytes(record[1:]).verify()
+                message = Message.from_bytes(record[1:])
                 proposals[message.session] = message
             else:
                 ended[record[1:33]] = (record[0], record[33:])
@@ -75,8 +78,10 @@ class Sessions:
             kind, rest = ended.get(session, (0, b""))
             if kind == 1:
                 out.append(Publish(Outcome(session, End(rest.decode()))))
+            elif _expired(message, now):
+                out.append(Publish(Outcome(session, End.COMPLETED if kind == 2 else End.EXPIRED)))
             else:
-                out += self._open(message, now, restarted=True, completion=rest)
+                out += self._open(message.verify(), now, restarted=True, completion=rest)
         return out
 
     def handle(self, event: SessionsInput, now: float) -> list[SessionEffect]:
@@ -170,6 +175,12 @@ class ToSend(bytes):
         made = super().__new__(cls, raw)
         made.to = to
         return made
+
+
+def _expired(message: SignedMessage, now: float) -> bool:
+    record = decode_untrusted(MessageType.TRANSACTION_PROPOSAL, message.payload)
+    assert isinstance(record, TransactionProposal)
+    return now >= record.expires_at_ms / 1000
 
 
 class SigningCoordinator:

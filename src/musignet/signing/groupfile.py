@@ -98,7 +98,7 @@ class GroupFile:
                 no key) when it has the form and says what cannot be.
         """
         return cls.of_untrusted(
-            strictjson.read_untrusted(data, GroupRecord, "group file", limits.GROUP_FILE_MAX_BYTES, _EXPECTED)
+            strictjson.read_untrusted(data, GroupRecord, "a group file", limits.GROUP_FILE_MAX_BYTES, _EXPECTED)
         )
 
     @classmethod

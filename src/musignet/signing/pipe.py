@@ -42,6 +42,8 @@ __all__ = [
     "PersonAsked",
     "PinWanted",
     "Pinned",
+    "ProofIs",
+    "ProofWanted",
     "Ready",
     "Request",
     "VerbRefused",
@@ -74,6 +76,13 @@ class AccountWanted(Struct, frozen=True):
     number: int
 
 
+class ProofWanted(Struct, frozen=True):
+    """Prove that the key of an account is held here: `founding_records.prove_possession` over 32 bytes."""
+
+    number: int
+    statement: Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
 class PinWanted(Struct, frozen=True):
     """Cosign in this group from now on, as a person wants by this proof."""
 
@@ -93,6 +102,12 @@ class AccountIs(Struct, frozen=True):
     """The public key of an account, with its origin, as it goes into a descriptor."""
 
     account: _Account
+
+
+class ProofIs(Struct, frozen=True):
+    """The proof of possession, 64 bytes."""
+
+    proof: bytes
 
 
 class Pinned(Struct, frozen=True):
@@ -122,11 +137,12 @@ class VerbRefused(Struct, frozen=True):
     text: _Text
 
 
-Request: TypeAlias = Hello | AccountWanted | PinWanted | Verb
+Request: TypeAlias = Hello | AccountWanted | PinWanted | ProofWanted | Verb
 Answer: TypeAlias = (
     Ready
     | AccountIs
     | Pinned
+    | ProofIs
     | Failed
     | PersonAsked
     | VerbRefused
@@ -139,11 +155,11 @@ Answer: TypeAlias = (
 )
 
 REQUESTS: Final[tuple[type[Any], ...]] = (
-    Hello, AccountWanted, PinWanted, Approve, MakeNonces, MakePartials, Wipe, Status
+    Hello, AccountWanted, PinWanted, Approve, MakeNonces, MakePartials, Wipe, Status, ProofWanted
 )  # fmt: skip
 ANSWERS: Final[tuple[type[Any], ...]] = (
     Ready, AccountIs, Pinned, Failed, PersonAsked, VerbRefused, Approved, NoncesMade, PartialsMade, Wiped, StatusIs,
-    AttemptLost,
+    AttemptLost, ProofIs,
 )  # fmt: skip
 
 

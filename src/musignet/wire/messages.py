@@ -20,6 +20,9 @@ __all__ = [
     "Discovery",
     "Error",
     "MessageType",
+    "PairConfirm",
+    "PairEnd",
+    "PairHello",
     "PeerAnnouncement",
     "Ping",
     "Pong",
@@ -55,6 +58,13 @@ class MessageType(IntEnum):
     AGGREGATE_NONCE = 32
     AGGREGATE_SHOWN = 34
     LIST_WANTED = 36
+    PAIR_HELLO = 40
+    PAIR_CONFIRM = 42
+    PAIR_END = 44
+    FOUNDING_PROPOSAL = 46
+    FOUNDING_KEY = 48
+    FOUNDING_VIEW = 50
+    FOUNDING_END = 52
 
 
 class Priority(IntEnum):
@@ -86,6 +96,13 @@ _PRIORITIES: Final[dict[int, Priority]] = {
     MessageType.ATTEMPT_FAILED: Priority.CONTROL,
     MessageType.ATTEMPT_BEGIN: Priority.ROUND_1,
     MessageType.AGGREGATE_NONCE: Priority.ROUND_1,
+    MessageType.PAIR_HELLO: Priority.CONTROL,
+    MessageType.PAIR_CONFIRM: Priority.CONTROL,
+    MessageType.PAIR_END: Priority.CONTROL,
+    MessageType.FOUNDING_PROPOSAL: Priority.CONTROL,  # one priority for all of them keeps their order
+    MessageType.FOUNDING_KEY: Priority.CONTROL,
+    MessageType.FOUNDING_VIEW: Priority.CONTROL,
+    MessageType.FOUNDING_END: Priority.CONTROL,
 }
 
 
@@ -108,6 +125,9 @@ PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
     MessageType.DISCOVERY: limits.BEACON_MAX_BYTES,
     MessageType.CHAT: limits.CHAT_MAX_BYTES,
     MessageType.BLAME: limits.BLAME_MAX_BYTES,
+    MessageType.FOUNDING_PROPOSAL: limits.FOUNDING_PAYLOAD_MAX_BYTES,
+    MessageType.FOUNDING_KEY: limits.FOUNDING_PAYLOAD_MAX_BYTES,
+    MessageType.FOUNDING_VIEW: limits.FOUNDING_PAYLOAD_MAX_BYTES,
     **dict.fromkeys(
         (
             MessageType.PEER_ANNOUNCEMENT,
@@ -121,6 +141,10 @@ PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
             MessageType.ATTEMPT_FAILED,
             MessageType.ATTEMPT_BEGIN,
             MessageType.LIST_WANTED,
+            MessageType.PAIR_HELLO,
+            MessageType.PAIR_CONFIRM,
+            MessageType.PAIR_END,
+            MessageType.FOUNDING_END,
         ),
         limits.CONTROL_PAYLOAD_MAX_BYTES,
     ),
@@ -211,6 +235,30 @@ class Ack(Record, frozen=True):
     ids: Annotated[tuple[MessageId, ...], Meta(min_length=1, max_length=limits.ACKS_PER_FRAME_MAX // 2)]
 
 
+class PairHello(Record, frozen=True):
+    """Begins a pairing on this link, from the invited side, and is answered with the same from the inviter.
+
+    `proof` shows that the sender knows the secret of the invite, on this link and in this role, without telling it.
+    """
+
+    proof: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    label: Label
+    addresses: Annotated[tuple[Address, ...], Meta(max_length=limits.ADDRESSES_MAX)]
+
+
+class PairConfirm(Record, frozen=True):
+    """A person compared the words of the handshake that `statement` stands for, and said yes."""
+
+    statement: Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
+class PairEnd(Record, frozen=True):
+    """No pairing: `code` is a `PairFault`, and the text says more."""
+
+    code: Code
+    text: Text
+
+
 _CODECS: Final[dict[int, tuple[type[Record], Codec[Record]]]] = {
     kind: (record, Codec[Record](record))
     for kind, record in (
@@ -221,6 +269,9 @@ _CODECS: Final[dict[int, tuple[type[Record], Codec[Record]]]] = {
         (MessageType.ERROR, Error),
         (MessageType.ABORT, Abort),
         (MessageType.ACK, Ack),
+        (MessageType.PAIR_HELLO, PairHello),
+        (MessageType.PAIR_CONFIRM, PairConfirm),
+        (MessageType.PAIR_END, PairEnd),
     )
 }
 """Types whose payload is a record. Every other type carries bytes that mean something one floor up."""

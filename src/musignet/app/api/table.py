@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import events, groups, peers, sessions, status
+from . import events, foundings, groups, pairings, peers, sessions, status
 from .openapi import describe
 from .route import Call, Capability, Endpoint
 
@@ -18,7 +18,9 @@ async def _openapi(_daemon: object, _call: Call) -> object:
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *status.ENDPOINTS,
     *peers.ENDPOINTS,
+    *pairings.ENDPOINTS,
     *groups.ENDPOINTS,
+    *foundings.ENDPOINTS,
     *sessions.ENDPOINTS,
     *events.ENDPOINTS,
     Endpoint(

@@ -8,17 +8,11 @@ import click
 
 from ...bitcoin.checks import Confirm
 from ...bitcoin.review import Review
-from ...crypto.keys import ApproverKey
-from ...errors import AuthenticationError
-from ...net.approver import load_approver
-from ...net.keyfile import LEAST_COST
 from ...signing.approver import prove_consent
 from ...signing.records import consent_digest
-from ...text import safe
-from .. import passphrase
 from ..client import path
 from ..judged import judge
-from ..places import APPROVER_FILE
+from ..unlock import unlock
 from .common import Command, Failure, connect, data_option, json_option, say, show
 from .sessions import describe, told
 
@@ -47,7 +41,7 @@ def approve(data: Path, as_json: bool, session: str, yes: bool, fee_sat: int | N
     if not one["asked"]:
         raise Failure("this session does not wait for you", hint=describe(one))
     _confirm(judged.review, yes, fee_sat, as_json)
-    key = _unlock(data, passphrase_fd)
+    key = unlock(data, passphrase_fd)
     try:
         proof = prove_consent(key, judged.proposal.session, consent_digest(judged.digest, ()))
     finally:
@@ -71,14 +65,3 @@ def _confirm(review: Review, yes: bool, fee_sat: int | None, as_json: bool) -> N
         raise Failure("not approved: nobody was asked", hint="with --json add --yes, after show --json")
     if not click.confirm("Approve this transaction?", err=True):
         raise Failure("not approved", hint="to end it for everybody: musignet reject")
-
-
-def _unlock(data: Path, fd: int | None) -> ApproverKey:
-    """Return the key that says yes. Raises AuthenticationError for a wrong passphrase: nothing was sent then."""
-    file = load_approver(data / APPROVER_FILE)
-    if file.cost == LEAST_COST:  # perhaps without a passphrase; trying costs little
-        try:
-            return file.unlock(None)
-        except AuthenticationError:
-            pass
-    return file.unlock(passphrase.from_fd(fd) if fd is not None else passphrase.ask(f"the wallet in {safe(data, 200)}"))

@@ -79,8 +79,8 @@ def _passphrase(options: argparse.Namespace) -> str | None:
     if options.passphrase_fd is not None:
         return from_fd(options.passphrase_fd)
     try:
-        with open("/dev/tty", "rb"):
-            return getpass.getpass("Passphrase of the wallet: ")
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))  # without it getpass would read the node's pipe
+        return getpass.getpass("Passphrase of the wallet: ")
     except (OSError, EOFError, KeyboardInterrupt):
         raise LocalError("no passphrase for the wallet", hint="type it, or give it with --passphrase-fd") from None
 
@@ -157,7 +157,9 @@ class _Process:
         except NetworkError as error:
             self._wire.send(pipe.failed(error))
 
-    def _do(self, request: pipe.Hello | pipe.AccountWanted | pipe.PinWanted) -> tuple[pipe.Answer, bytes]:
+    def _do(
+        self, request: pipe.Hello | pipe.AccountWanted | pipe.ProofWanted | pipe.PinWanted
+    ) -> tuple[pipe.Answer, bytes]:
         if isinstance(request, pipe.Hello):
             if request.chain not in Chain._value2member_map_:
                 raise LocalError("no such network", got=request.chain)
@@ -167,6 +169,9 @@ class _Process:
             return pipe.Ready(account, self._vault.insecure, self._vault.groups), pipe.NO_GROUP
         if isinstance(request, pipe.AccountWanted):
             return pipe.AccountIs(self._vault.account(request.number, self._chain)), pipe.NO_GROUP
+        if isinstance(request, pipe.ProofWanted):
+            proof = self._vault.prove(request.number, self._chain, request.statement)
+            return pipe.ProofIs(proof), pipe.NO_GROUP
         return pipe.Pinned(), self._vault.pin(request.file, request.proof)
 
     def _ask(self, group: bytes, verb: Verb) -> None:

@@ -26,6 +26,7 @@ from ...net.folder import DataFolder
 from ...net.keyfile import Passphrase
 from ...net.keystore import load_wallet_key
 from ...net.privatefile import opened
+from ...signing.founding_records import prove_possession
 from ...signing.group import SigningGroup
 from ...signing.groupfile import GroupFile
 from ...signing.keyholder import Account
@@ -104,6 +105,14 @@ class Vault:
         account = self._wallet.account(number, chain)
         account.key.wipe()
         return str(account)
+
+    def prove(self, number: int, chain: Chain, statement: bytes) -> bytes:
+        """Return the proof that this account's key is held here, for a founding. Raises LocalError."""
+        account = self._wallet.account(number, chain)
+        try:
+            return prove_possession(account.key, statement)
+        finally:
+            account.key.wipe()
 
     def pin(self, data: bytes, proof: bytes) -> bytes:
         """Cosign in a group from now on. Returns its id when all is on disk; a second time changes nothing.

@@ -1,0 +1,218 @@
+"""The command line as a whole: what is listed is there, is quick, has an example, and fails in a sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import click
+import pytest
+
+from musignet.app.cli import COMMANDS, main
+from musignet.app.client import ApiError, Client, NotRunning, path
+from musignet.app.commands.common import Command, Exit, Failure
+from musignet.app.commands.group import COMMANDS as GROUP_COMMANDS
+from musignet.app.sessions import NotFound
+from musignet.errors import IoError, Timeout
+from musignet.net.folder import DataFolder
+from musignet.signing.groupfile import GroupFile
+from support.ceremony import identity, signing_group
+from support.wallet import MEMBERS
+
+ROOT = Path(__file__).resolve().parents[2]
+SAVINGS = GroupFile("savings", signing_group(), {identity(name).pubkey: name for name in MEMBERS})
+OTHER = GroupFile("savings", signing_group("participants"), {identity(name).pubkey: name for name in MEMBERS})
+
+
+PLACES = COMMANDS | {f"group {name}": place for name, place in GROUP_COMMANDS.items()}
+"""Every command, also those of groups of commands."""
+
+
+def command(name: str) -> click.Command:
+    found: click.Command | None = main
+    for part in name.split():
+        assert isinstance(found, click.Group)
+        found = found.get_command(click.Context(found), part)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_each_command_is_what_the_list_says_and_has_an_example(name: str) -> None:
+    found = command(name)
+    assert found.name == name.split()[-1]
+    assert (found.help or "").splitlines()[0] == PLACES[name].help
+    with click.Context(found, info_name=f"musignet {name}") as context:
+        text = found.get_help(context)
+    assert f"Example: musignet {name}" in text
+    assert all(line.isascii() for line in text.splitlines())
+
+
+@pytest.mark.parametrize("name", [name for name in PLACES if name not in ("chat", "run", "group")])
+def test_each_command_speaks_json(name: str) -> None:
+    assert "--json" in [option for one in command(name).params for option in one.opts]
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_the_page_has_each_command(name: str) -> None:
+    if name not in ("chat", "demo"):
+        assert f"`musignet {name}" in (ROOT / "docs" / "cli.md").read_text("utf-8")
+
+
+def test_the_list_needs_none_of_our_modules_but_the_list() -> None:
+    script = (
+        "import sys; sys.argv = ['musignet', '--help']\n"
+        "from musignet.app.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted(name for name in sys.modules if name.startswith('musignet')), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert "Exit codes: 0 done" in done.stdout
+    assert "_MUSIGNET_COMPLETE=bash_source" in done.stdout
+    assert eval(done.stderr) == ["musignet", "musignet.app", "musignet.app.cli", "musignet.app.lazy"]
+
+
+def test_completion_knows_the_commands() -> None:
+    environment = {"_MUSIGNET_COMPLETE": "bash_complete", "COMP_WORDS": "musignet sho", "COMP_CWORD": "1", "PATH": ""}
+    code = "from musignet.app.cli import main; main(prog_name='musignet')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.stdout == "plain,show\n"
+
+
+NODE_COMMANDS = [
+    ("status",), ("peers",), ("rename", "a", "b"), ("forget", "a"), ("sessions",), ("show", "ff"), ("approve", "ff"),
+    ("reject", "ff"), ("cancel", "ff"), ("export", "ff"), ("watch",), ("watch", "ff"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("args", NODE_COMMANDS, ids=" ".join)
+def test_without_a_node_each_says_how_to_start_one(args: tuple[str, ...], tmp_path: Path) -> None:
+    line = ["--data", str(tmp_path), *args[1:]]
+    with pytest.raises(Failure, match=f"no node is running on .*start it: musignet run --data {tmp_path}") as caught:
+        command(args[0]).main(line, standalone_mode=False)
+    assert caught.value.exit_code == Exit.NOT_RUNNING
+
+
+def test_with_json_an_error_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command("status").main(["--data", str(tmp_path), "--json"], standalone_mode=False)
+    assert caught.value.code == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert json.loads(err).keys() == {"error", "kind", "hint"}
+    assert json.loads(err)["kind"] == "NotRunning"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "kind"),
+    [
+        (Timeout("too slow"), Exit.TIMEOUT, "Timeout"),
+        (ApiError("too slow", "Timeout", 504), Exit.TIMEOUT, "Timeout"),
+        (ApiError("no", "NotFound", 404), Exit.REFUSED, "NotFound"),
+        (NotRunning("gone"), Exit.NOT_RUNNING, "NotRunning"),
+        (Failure("no", hint="do that"), Exit.REFUSED, "Refused"),
+    ],
+)
+def test_each_error_has_its_code(error: Exception, code: Exit, kind: str) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(Failure) as caught:
+        Command("x", example="x", callback=fail).main([], standalone_mode=False)
+    assert (caught.value.exit_code, caught.value.facts["kind"]) == (code, kind)
+
+
+def test_ctrl_c_is_130() -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        Command("x", example="x", callback=interrupt).main([], standalone_mode=False)
+    assert caught.value.code == Exit.INTERRUPTED
+
+
+def test_what_is_shown_of_an_error_is_safe() -> None:
+    assert re.fullmatch(r"[\x20-\x7e]*", Failure("a\x1b[2J\u202eb\n", hint="\u2028c").format_message())
+
+
+# --- the client ---------------------------------------------------------------------------------------------------
+
+
+def answering(folder: Path, answer: bytes) -> Path:
+    """A socket at which one request gets these bytes, and then the end."""
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(folder / "s"))
+    listening.listen(1)
+
+    def serve() -> None:
+        with listening, listening.accept()[0] as one:
+            one.recv(65_536)
+            one.sendall(answer)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return folder / "s"
+
+
+@pytest.mark.driver
+@pytest.mark.parametrize(
+    ("answer", "kind", "sentence"),
+    [
+        (b"", NotRunning, "the node hung up"),
+        (b"nonsense\r\n\r\n", NotRunning, "the node hung up"),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops", ApiError, "answered with code 500"),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n[]", ApiError, "answered with code 500"),
+    ],
+)
+def test_an_answer_that_is_none_is_an_error(tmp_path: Path, answer: bytes, kind: type, sentence: str) -> None:
+    with pytest.raises(kind, match=sentence):
+        Client(answering(tmp_path, answer)).get("/v1/status")
+
+
+@pytest.mark.driver
+def test_a_node_that_is_silent_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen(1)
+        with pytest.raises(Timeout, match="did not answer in time"):
+            Client(tmp_path / "s", 0.05).get("/v1/status")
+
+
+def test_a_socket_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    for place in (tmp_path / "s", tmp_path / ("x" * 200)):
+        with pytest.raises((IoError, NotRunning)):
+            Client(place).get("/v1/status")
+
+
+def test_names_in_routes_are_quoted() -> None:
+    assert path("v1", "peers", "a b/../c?d") == "/v1/peers/a%20b%2F..%2Fc%3Fd"
+
+
+# --- groups -------------------------------------------------------------------------------------------------------
+
+
+def test_groups_are_found_by_name_or_the_digits_of_their_id(tmp_path: Path) -> None:
+    from musignet.app.groups import Groups
+
+    folder = DataFolder.lock(tmp_path / "a")
+    groups = Groups(folder)
+    with pytest.raises(NotFound, match="there is none"):
+        groups.find("savings")
+    groups.add(SAVINGS)
+    groups.add(SAVINGS)
+    with pytest.raises(Exception, match="another group is called savings"):
+        groups.add(OTHER)
+    renamed = GroupFile("other", OTHER.group, OTHER.labels)
+    groups.add(renamed)
+    again = Groups(folder)
+    assert sorted(one.name for one in again) == ["other", "savings"]
+    assert again.find("savings").group.id == again.find(SAVINGS.group.id.hex()[:8]).group.id == SAVINGS.group.id
+    assert again.get(OTHER.group.id).name == "other"
+    (tmp_path / "a" / "groups").chmod(0o500)
+    folder.close()

@@ -13,6 +13,8 @@ from musignet.wire.envelope import Message
 from musignet.wire.messages import MessageType, PairConfirm, PairHello
 from support.keys import CAROL
 
+HELLO, CONFIRM = MessageType.PAIR_HELLO, MessageType.PAIR_CONFIRM
+
 
 def met(*, host_pins: bool = False) -> tuple[World, Side, Side]:
     """Return a host that has let a key in provisionally, and its guest, linked."""
@@ -29,10 +31,10 @@ def test_it_is_linked_and_speaks_of_its_pairing() -> None:
     _, host, guest = met()
     assert host.news(PeerUp)
     assert host.peer(guest.key).provisional
-    for record, kind in ((PairHello(bytes(32), "x", ()), 28), (PairConfirm(bytes(32)), 30)):
+    for record, kind in ((PairHello(bytes(32), "x", ()), HELLO), (PairConfirm(bytes(32)), CONFIRM)):
         assert guest.answer_after_run(guest.send(Message(kind, "guest", record), host.key)) is None
-    assert [news.message.type for news in host.news(MessageArrived)] == [28, 30]
-    assert host.answer_after_run(host.send(Message(28, "host", PairHello(bytes(32), "x", ())), guest.key)) is None
+    assert [news.message.type for news in host.news(MessageArrived)] == [HELLO, CONFIRM]
+    assert host.answer_after_run(host.send(Message(HELLO, "host", PairHello(bytes(32), "x", ())), guest.key)) is None
 
 
 @pytest.mark.parametrize("kind", [MessageType.CHAT, MessageType.TRANSACTION_PROPOSAL, MessageType.BLAME, 99])

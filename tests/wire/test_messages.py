@@ -73,8 +73,9 @@ def test_the_types_of_the_specification_are_there_and_none_changed_its_number() 
         "DISCOVERY": 1, "PEER_ANNOUNCEMENT": 2, "TRANSACTION_PROPOSAL": 4, "PUBLIC_NONCE": 6, "PARTIAL_SIGNATURE": 8,
         "TRANSACTION_COMPLETE": 10, "PING": 12, "PONG": 14, "ERROR": 16, "CHAT": 17, "ABORT": 18, "ACK": 19,
         "APPROVAL": 20, "ATTEMPT_GONE": 22, "NONCE_LIST": 24, "BLAME": 26,
-        "PAIR_HELLO": 28, "PAIR_CONFIRM": 30, "PAIR_END": 32,
-        "FOUNDING_PROPOSAL": 34, "FOUNDING_KEY": 36, "FOUNDING_VIEW": 38, "FOUNDING_END": 40,
+        "ATTEMPT_FAILED": 28, "ATTEMPT_BEGIN": 30, "AGGREGATE_NONCE": 32, "AGGREGATE_SHOWN": 34, "LIST_WANTED": 36,
+        "PAIR_HELLO": 40, "PAIR_CONFIRM": 42, "PAIR_END": 44,
+        "FOUNDING_PROPOSAL": 46, "FOUNDING_KEY": 48, "FOUNDING_VIEW": 50, "FOUNDING_END": 52,
     }  # fmt: skip
 
 
@@ -85,12 +86,18 @@ def test_what_signing_waits_for_goes_first() -> None:
         MessageType.PARTIAL_SIGNATURE,
         MessageType.TRANSACTION_COMPLETE,
     }
-    assert by_priority[Priority.ROUND_1] == {MessageType.PUBLIC_NONCE}
+    assert by_priority[Priority.ROUND_1] == {
+        MessageType.PUBLIC_NONCE,
+        MessageType.ATTEMPT_BEGIN,
+        MessageType.AGGREGATE_NONCE,
+    }
     assert by_priority[Priority.BULK] == {
         MessageType.DISCOVERY,
         MessageType.TRANSACTION_PROPOSAL,
         MessageType.CHAT,
         MessageType.NONCE_LIST,
+        MessageType.AGGREGATE_SHOWN,
+        MessageType.LIST_WANTED,
         MessageType.BLAME,
     }
     assert Priority.of(999) is Priority.BULK

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from ..crypto import backend
 from ..errors import AuthenticationError, LocalError
 from . import wally
-from .fields import In
+from .fields import In, Out
 from .psbt import Psbt
 from .review import Review
 from .rules import Rule, RuleBroken
@@ -16,7 +17,15 @@ from .slots import SigningSlot, transaction_digest
 from .taproot import SIGHASH_DEFAULT
 from .transaction import with_size
 
-__all__ = ["FinalTransaction", "finalise", "verify_signature"]
+__all__ = ["FinalTransaction", "Verified", "finalise", "verified", "verify_signature"]
+
+_HINTS_IN: Final = (
+    In.BIP32_DERIVATION, In.TAP_BIP32_DERIVATION, In.TAP_INTERNAL_KEY,
+    In.MUSIG2_PARTICIPANTS, In.MUSIG2_PUB_NONCE, In.MUSIG2_PARTIAL_SIG,
+)  # fmt: skip
+_HINTS_OUT: Final = (
+    Out.BIP32_DERIVATION, Out.TAP_BIP32_DERIVATION, Out.TAP_INTERNAL_KEY, Out.MUSIG2_PARTICIPANTS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +47,48 @@ def verify_signature(slot: SigningSlot, signature: bytes) -> bool:
     return backend.schnorr_verify(backend.xonly_parse(slot.signing_key[1:]), slot.message, signature)
 
 
+class Verified(bytes):
+    """64 bytes that were found to hold for `slot`. Made by `verified` alone."""
+
+    slot: SigningSlot
+
+
+def verified(slot: SigningSlot, signature: bytes) -> Verified | None:
+    """Return the signature as one that `finalise` need not verify again, or None when it does not hold."""
+    if not verify_signature(slot, signature):
+        return None
+    made = Verified(signature)
+    made.slot = slot
+    return made
+
+
+def _holds(slot: SigningSlot, signature: bytes) -> bool:
+    return (isinstance(signature, Verified) and signature.slot is slot) or verify_signature(slot, signature)
+
+
 def finalise(psbt: Psbt, review: Review, signatures: Mapping[int, bytes]) -> FinalTransaction:
     """Return the finished transaction. What others signed on their own inputs is taken as it is.
 
     Args:   review     - of this PSBT, by ourselves.
-            signatures - position of each input of ours to its 64-byte aggregate signature.
+            signatures - position of each input of ours to its 64-byte aggregate signature, `Verified` or not.
     Raises: LocalError when a signature is missing, or an input of somebody else is not final;
             AuthenticationError when a signature does not hold: it says nothing about whose part is wrong;
             RuleBroken (X15) when the review is of another transaction, (X12) when libwally finishes it otherwise.
     """
     _check_same(psbt, review)
+    inputs = list(psbt.inputs)
     for slot in review.slots:
         signature = signatures.get(slot.input_index)
         if signature is None:
             raise LocalError(f"no signature for input {slot.input_index + 1}")
-        if not verify_signature(slot, signature):
+        if not _holds(slot, signature):
             raise AuthenticationError(f"the signature of input {slot.input_index + 1} does not hold")
         suffix = b"" if slot.sighash_type == SIGHASH_DEFAULT else bytes((slot.sighash_type,))
-        fields = psbt.inputs[slot.input_index].with_field(In.TAP_KEY_SIG, b"", signature + suffix)
-        psbt = psbt.with_input(slot.input_index, fields)
+        inputs[slot.input_index] = inputs[slot.input_index].with_field(In.TAP_KEY_SIG, b"", signature + suffix)
+    psbt = replace(psbt, inputs=tuple(inputs))
     raw, txid = _finish(psbt)
     try:
-        second = wally.finish(psbt.understood().serialize())
+        second = wally.finish(_without_hints(psbt.understood()).serialize())
     except wally.WallyError:
         second = b""
     if raw != second:
@@ -72,6 +101,15 @@ def _check_same(psbt: Psbt, review: Review) -> None:
     if len(spent) != len(psbt.inputs):
         raise RuleBroken(Rule.X1, "an input does not say what it spends", expected="a witness UTXO", got="none")
     review.require(transaction_digest(review.chain, psbt.tx, spent))
+
+
+def _without_hints(psbt: Psbt) -> Psbt:
+    """Return the PSBT without what only says whose keys are whose: checking those points again takes a while."""
+    return replace(
+        psbt,
+        inputs=tuple(one.without(*_HINTS_IN) for one in psbt.inputs),
+        outputs=tuple(one.without(*_HINTS_OUT) for one in psbt.outputs),
+    )
 
 
 def _finish(psbt: Psbt) -> tuple[bytes, bytes]:

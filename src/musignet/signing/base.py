@@ -8,7 +8,6 @@ from typing import Final
 
 from ..bitcoin.finalise import FinalTransaction, finalise
 from ..bitcoin.group import Known
-from ..crypto.keyagg import KeyAggCache
 from ..errors import NetworkError, PeerError, SerializationError
 from ..limits import Limits
 from ..wire.codec import Record
@@ -21,7 +20,7 @@ from .effects import End, Outcome, Progress, Publish, Save, Saved, SendToGroup, 
 from .group import SigningGroup
 from .proposal import Proposal
 from .records import TransactionComplete, encode
-from .rounds import SlotContext
+from .rounds import Slots
 from .states import Event, Role, State, step
 from .verbs import Wipe
 
@@ -58,7 +57,7 @@ class SessionBase:
         self.group, self.identity, self.proposal = group, identity, proposal
         self.id: Final = proposal.session
         self.review = proposal.review(group, known or Known(), now)
-        self.slots: tuple[SlotContext, ...] = rounds.contexts(group, self.review.slots, KeyAggCache())
+        self.slots: Slots = rounds.contexts(group, self.review.slots, group.keyaggs)
         self.digest = proposal.digest(group, self.review)
         self.state = State.REVIEWING
         self.attempt = 0

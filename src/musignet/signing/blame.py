@@ -15,7 +15,6 @@ from msgspec import Meta
 from .. import limits
 from ..bitcoin.finalise import verify_signature
 from ..bitcoin.group import Known
-from ..crypto.keyagg import KeyAggCache
 from ..errors import InvalidMessage, PeerError, SerializationError
 from ..text import short_key
 from ..wire.codec import Codec, Record
@@ -112,7 +111,7 @@ class _Case:
     ) -> None:
         reviewed = proposal.review(group, Known(), 0.0)
         self.group, self.proposal, self.messages, self.nonces = group, proposal, messages, nonces
-        self.slots = rounds.contexts(group, reviewed.slots, KeyAggCache())
+        self.slots = rounds.contexts(group, reviewed.slots, group.keyaggs)
         self.digest = proposal.digest(group, reviewed)
 
     @classmethod
@@ -254,7 +253,7 @@ def list_messages(message: VerifiedMessage, group: SigningGroup) -> list[Verifie
     return messages
 
 
-def read_contribution(message: VerifiedMessage, slots: Sequence[rounds.SlotContext]) -> Record:
+def read_contribution(message: VerifiedMessage, slots: rounds.Slots) -> Record:
     """Return what a nonce, a partial signature or a completion says, in its full length; nonces as points too.
 
     Raises: PeerError for a message that no honest node makes.

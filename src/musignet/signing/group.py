@@ -10,6 +10,7 @@ from ..bitcoin.bip32 import Xpub
 from ..bitcoin.descriptor import KeyExpression
 from ..bitcoin.group import Group
 from ..bitcoin.transaction import with_size
+from ..crypto.keyagg import KeyAggCache
 from ..crypto.schnorr import PublicKey, TaggedHash
 from ..errors import AuthenticationError, InvalidMessage
 from ..text import short_key
@@ -36,12 +37,13 @@ class SigningGroup:
         wallet:    the descriptor with its network and bounds.
         members:   in the order of their identity keys.
         positions: identity key to the position of its wallet key in the descriptor.
+        keyaggs:   key aggregations of this wallet that were made already, for everybody who has this object.
 
     Raises: InvalidMessage unless each key of the descriptor belongs to exactly one member, each with an identity of
             their own that is no wallet key (THREATS.md A4).
     """
 
-    __slots__ = ("_points", "id", "members", "positions", "wallet")
+    __slots__ = ("_points", "id", "keyaggs", "members", "positions", "wallet")
 
     def __init__(self, wallet: Group, members: Iterable[Member]) -> None:
         self.wallet: Final = wallet
@@ -58,6 +60,7 @@ class SigningGroup:
         self.positions: Final = {member.identity: keys.index(member.key) for member in self.members}
         self._points = {member.identity: points[keys.index(member.key)] for member in self.members}
         self.id: Final = self._hash()
+        self.keyaggs: Final = KeyAggCache()
 
     def _hash(self) -> bytes:
         return _group_hash(

@@ -9,7 +9,7 @@ from ..bitcoin.transaction import Outpoint
 from ..crypto.keys import SigningKey
 from ..crypto.secret_nonces import SecretNonces
 from .proposal import Proposal
-from .rounds import SlotContext
+from .rounds import Slots
 from .states import TRANSITIONS, Event, Role, State, step
 
 __all__ = ["Attempt", "Holding"]
@@ -43,7 +43,7 @@ class Holding:
 
     proposal: Proposal
     review: Review
-    slots: tuple[SlotContext, ...]
+    slots: Slots
     digest: bytes
     state: State = State.STORING
     attempt: int = 0

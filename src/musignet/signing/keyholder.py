@@ -19,8 +19,8 @@ from .. import limits
 from ..bitcoin.bip32 import Xpub, derive
 from ..bitcoin.group import Known
 from ..bitcoin.rules import Rule, RuleBroken
-from ..crypto.keyagg import KeyAggCache
 from ..crypto.keys import SigningKey
+from ..crypto.musig2 import PublicNonce as Points
 from ..crypto.musig2 import SigningSession
 from ..crypto.schnorr import TaggedHash
 from ..crypto.secret_nonces import SecretNonces
@@ -112,7 +112,6 @@ class Keyholder:
         self._group = group
         self._draw = draw
         self._last_draw = b""
-        self._cache = KeyAggCache()
         self._held: dict[bytes, Holding] = {}
         self._after: dict[int, Callable[[], None]] = {}
         self._number = 0
@@ -212,7 +211,7 @@ class Keyholder:
         reviewed = proposal.review(self._group, self.account.known, self._now)
         if not 1 <= len(reviewed.slots) <= limits.SLOTS_MAX:
             raise LocalError("nothing here is ours to sign", got=f"{len(reviewed.slots)} slots")
-        slots = rounds.contexts(self._group, reviewed.slots, self._cache)
+        slots = rounds.contexts(self._group, reviewed.slots, self._group.keyaggs)
         return Holding(proposal, reviewed, slots, proposal.digest(self._group, reviewed))
 
     def _require_free(self, holding: Holding, replaces: frozenset[bytes]) -> None:
@@ -256,10 +255,12 @@ class Keyholder:
         attempt = Attempt(verb.attempt, self.epoch, self._now, SecretNonces(len(holding.slots)))
         holding.live, holding.attempt = attempt, verb.attempt
         try:
-            nonces = b"".join(self._nonce(holding, attempt, at) for at in range(len(holding.slots)))
+            made = tuple(self._nonce(holding, attempt, at) for at in range(len(holding.slots)))
         except NetworkError:
             self._lose(holding)
             raise
+        nonces = b"".join([one.encoded for one in made])
+        holding.slots.parsed[self.account.identity] = (nonces, made)
         attempt.payload = encode(PublicNonce(verb.attempt, self.epoch, nonces))
         self._store(
             journal.NoncesOut(verb.session, verb.attempt, self.epoch, payload_hash(attempt.payload)),
@@ -290,7 +291,7 @@ class Keyholder:
             raise LocalError(f"not one {kind.name} of each other cosigner", got=f"{len(missing)} missing")
         return found
 
-    def _nonce(self, holding: Holding, attempt: Attempt, at: int) -> bytes:
+    def _nonce(self, holding: Holding, attempt: Attempt, at: int) -> Points:
         """Make one secret nonce: fresh randomness, and an extra input that never repeats (THREATS.md K8)."""
         self._counter += 1
         extra = _extra(
@@ -302,7 +303,7 @@ class Keyholder:
             at.to_bytes(4, "little"),
         )
         context = holding.slots[at]
-        made = attempt.secrets.generate(
+        return attempt.secrets.generate(
             at,
             self._random(),
             key=self._key(holding, at),
@@ -310,7 +311,6 @@ class Keyholder:
             message=context.slot.message,
             extra=extra,
         )
-        return made.encoded
 
     def _random(self) -> bytes:
         drawn = self._draw(32)

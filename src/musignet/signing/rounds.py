@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import limits
+from ..bitcoin.finalise import verified
 from ..bitcoin.slots import SigningSlot
 from ..crypto.keyagg import InvalidContributionError, KeyAgg, KeyAggCache
 from ..crypto.musig2 import PublicNonce, SigningSession, nonce_agg
-from ..crypto.schnorr import PublicKey
 from ..errors import LocalError
 from .group import SigningGroup
 from .records import split
@@ -18,6 +18,7 @@ __all__ = [
     "Contribution",
     "Nonces",
     "SlotContext",
+    "Slots",
     "complete",
     "contexts",
     "own_key",
@@ -48,16 +49,22 @@ class Contribution:
     error: InvalidContributionError
 
 
-def contexts(group: SigningGroup, slots: Iterable[SigningSlot], cache: KeyAggCache) -> tuple[SlotContext, ...]:
+class Slots(tuple[SlotContext, ...]):
+    """All slots of a review, and the last nonces of each member, so that nobody's are parsed twice."""
+
+    def __init__(self, _: Iterable[SlotContext]) -> None:
+        self.parsed: dict[bytes, tuple[bytes, tuple[PublicNonce, ...]]] = {}
+        """Identity key to the bytes that were parsed last, and what they are."""
+
+
+def contexts(group: SigningGroup, slots: Iterable[SigningSlot], cache: KeyAggCache) -> Slots:
     """Prepare all slots of a review. Raises LocalError when a key does not aggregate to what the review derived."""
     by_position = {position: identity for identity, position in group.positions.items()}
-    return tuple(_context(slot, by_position, cache) for slot in slots)
+    return Slots(_context(slot, by_position, cache) for slot in slots)
 
 
 def _context(slot: SigningSlot, by_position: Mapping[int, bytes], cache: KeyAggCache) -> SlotContext:
-    keyagg = cache.aggregate([PublicKey(key) for key in slot.keys])
-    for tweak in slot.tweaks:
-        keyagg = keyagg.tweak(tweak.value, xonly=tweak.xonly)
+    keyagg = cache.tweaked(slot.keys, slot.tweaks)
     if keyagg.output.compressed != slot.signing_key:
         raise LocalError("two derivations of one signing key differ", hint="report this wallet's descriptor")
     return SlotContext(slot, keyagg, tuple(by_position[one.member] for one in slot.participants))
@@ -69,14 +76,23 @@ def own_key(context: SlotContext, identity: bytes) -> tuple[bytes, tuple[int, ..
     return one.pubkey, one.path
 
 
-def parse_nonces(slots: Sequence[SlotContext], identity: bytes, data: bytes) -> tuple[PublicNonce, ...]:
-    """Parse the nonces of one member. Raises SerializationError or InvalidContributionError: theirs alone."""
+def parse_nonces(slots: Slots, identity: bytes, data: bytes) -> tuple[PublicNonce, ...]:
+    """Parse the nonces of one member, or take what the last call made of the same bytes.
+
+    Raises: SerializationError or InvalidContributionError: theirs alone.
+    """
+    known, points = slots.parsed.get(identity, (b"", ()))
+    if known != data or not points:
+        points = tuple(_parse_nonces(slots, identity, data))
+        slots.parsed[identity] = (data, points)
+    return points
+
+
+def _parse_nonces(slots: Slots, identity: bytes, data: bytes) -> Iterator[PublicNonce]:
     parts = split(data, limits.PUBLIC_NONCE_BYTES, len(slots))
-    parsed = []
     for context, part in zip(slots, parts, strict=True):
         signer = context.order.index(identity)
-        parsed.append(PublicNonce.parse_untrusted(part, signer, context.keyagg.keys[signer]))
-    return tuple(parsed)
+        yield PublicNonce.parse_untrusted(part, signer, context.keyagg.keys[signer])
 
 
 def signing_sessions(slots: Sequence[SlotContext], nonces: Nonces) -> tuple[SigningSession, ...]:
@@ -85,6 +101,13 @@ def signing_sessions(slots: Sequence[SlotContext], nonces: Nonces) -> tuple[Sign
         SigningSession(nonce_agg([nonces[one][at] for one in context.order]), context.slot.message, context.keyagg)
         for at, context in enumerate(slots)
     )
+
+
+def _signature(
+    context: SlotContext, session: SigningSession, nonces: Sequence[PublicNonce], partials: Sequence[bytes]
+) -> bytes:
+    """Return the sum when it holds for our own sighash. Raises InvalidContributionError: it says why it does not."""
+    return verified(context.slot, session.partial_agg(partials)) or session.complete(nonces, partials)
 
 
 def complete(
@@ -98,7 +121,7 @@ def complete(
     for at, (context, session) in enumerate(zip(slots, sessions, strict=True)):
         ordered = [nonces[one][at] for one in context.order]
         try:
-            signatures.append(session.complete(ordered, [partials[one][at] for one in context.order]))
+            signatures.append(_signature(context, session, ordered, [partials[one][at] for one in context.order]))
         except InvalidContributionError as error:
             return Contribution(context.order[error.signer or 0], at, error)
     return tuple(signatures)

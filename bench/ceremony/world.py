@@ -114,7 +114,6 @@ class _Member:
 
 def _forget_derivations() -> None:
     bip32._child.cache_clear()
-    bip32.aggregate.cache_clear()
 
 
 class World:

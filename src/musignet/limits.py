@@ -90,9 +90,6 @@ DERIVATION_CACHE_MAX: Final = 8192
 ADDRESS_CACHE_MAX: Final = 512
 """Derived addresses that one wallet remembers: 250 inputs, their change and the windows of the gap fit at once."""
 
-AGGREGATE_CACHE_MAX: Final = 256
-"""Key aggregations that are remembered: 0.5 ms for 15 keys, 33 ms for 1,000, and the same few lists again and again."""
-
 GROUP_KEYS_MAX: Final = 1000
 """Cosigners of one wallet: the largest star that was measured."""
 
@@ -165,6 +162,9 @@ SESSIONS_PER_GROUP_MAX: Final = 8
 EARLY_MESSAGES_MAX: Final = 4
 """Messages of one member that are kept for sessions whose proposal has not arrived: an approval, a nonce, a partial
 and one to spare. Each is at most 4 MiB, and honest ones a few kilobytes."""
+
+PROGRESS_NAMES_MAX: Final = 16
+"""Members named where a session says whom it waits for: more is a number to a person, and 1,000 names a cost."""
 
 POLICY_VERSION: Final = 0
 """Part of the group id: cosigners who would judge a PSBT by other rules are not one group (P10)."""

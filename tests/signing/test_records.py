@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from musignet import limits
 from musignet.bitcoin.group import Known
-from musignet.crypto.keyagg import InvalidContributionError, KeyAggCache
+from musignet.crypto.keyagg import InvalidContributionError
 from musignet.crypto.keys import Identity
 from musignet.errors import AuthenticationError, InvalidMessage, LocalError, SerializationError
 from musignet.signing import rounds
@@ -18,6 +18,7 @@ from musignet.signing.group import Member, SigningGroup
 from musignet.signing.proposal import Proposal
 from musignet.signing.records import (
     Approval,
+    AttemptFailed,
     AttemptGone,
     NonceList,
     PartialSignature,
@@ -48,6 +49,7 @@ VALID: Mapping[MessageType, Record] = {
     MessageType.TRANSACTION_COMPLETE: TransactionComplete(bytes(64)),
     MessageType.ATTEMPT_GONE: AttemptGone(0, E),
     MessageType.NONCE_LIST: NonceList(1, b"own", (b"one", b"two")),
+    MessageType.ATTEMPT_FAILED: AttemptFailed(1, (bytes(33),), (bytes(33), bytes(33))),
 }
 
 
@@ -77,6 +79,8 @@ OUT_OF_BOUNDS: list[Record] = [
     PartialSignature(1, E, H, bytes(31)),
     TransactionComplete(bytes(63)),
     AttemptGone(-1, E),
+    AttemptFailed(1, (bytes(32),), ()),
+    AttemptFailed(1, (), (bytes(33),) * (limits.PROGRESS_NAMES_MAX + 1)),
     NonceList(1, b"", (b"",) * (limits.GROUP_KEYS_MAX + 1)),
 ]
 
@@ -213,14 +217,14 @@ def test_a_stranger_is_no_member() -> None:
 def test_slots_are_aggregated_to_what_the_review_derived() -> None:
     signing = signing_group()
     slots = Proposal.open_untrusted(proposal(), signing).review(signing, Known(), NOW).slots
-    contexts = rounds.contexts(signing, slots, KeyAggCache())
+    contexts = rounds.contexts(signing, slots)
     assert [one.keyagg.output.compressed for one in contexts] == [slot.signing_key for slot in slots]
 
 
 def test_the_same_nonces_are_parsed_once_and_others_again() -> None:
     signing = signing_group()
     reviewed = Proposal.open_untrusted(proposal(), signing).review(signing, Known(), NOW)
-    slots = rounds.contexts(signing, reviewed.slots, signing.keyaggs)
+    slots = rounds.contexts(signing, reviewed.slots)
     points = [identity(name).pubkey + identity(name).pubkey for name in ("alice", "bob", "carol")]
     whose, other = identity("alice").pubkey, identity("bob").pubkey
     first = rounds.parse_nonces(slots, whose, points[0] + points[1])

@@ -33,6 +33,7 @@ from musignet.signing.records import (
     encode,
     payload_hash,
 )
+from musignet.signing.session import Present
 from musignet.signing.verbs import NoncesMade, PartialsMade, Resumed, Store, Stored, Woken
 from musignet.wire.envelope import Message, VerifiedMessage
 from musignet.wire.messages import MessageType
@@ -180,7 +181,10 @@ class World:
         crashes: int = 0,
         loss: float = 0.0,
         liar: tuple[str, str] | None = None,
+        cuts: int = 0,
+        away: Sequence[tuple[str, float, float]] = (),
     ) -> None:
+        """`away` are (who, from, until) in seconds from the start; `cuts` lose one link each for a while."""
         self.rng = random.Random(seed)
         _signed.clear()  # one seed draws the same entropy in every run
         self.seed, self.names, self.inputs, self.loss = seed, tuple(names), inputs, loss
@@ -195,12 +199,20 @@ class World:
         self._number = 0
         self._sequence = 0
         self._heard: list[VerifiedMessage] = []
+        self._lost: Counter[frozenset[str]] = Counter()
         self.parties = {name: Party(name, identity(name)) for name in self.names}
         if liar is not None:
             self.parties[liar[0]].lie = liar[1]
         for party in self.parties.values():
             self._boot(party)
             self._tick(party)
+        for who, first, last in away:
+            for other in self.names:
+                if other != who:
+                    self._cut(who, other, first, last)
+        for _ in range(cuts):
+            first = self.rng.random() * self.rng.choice((0.3, 10.0))
+            self._cut(*self.rng.sample(self.names, 2), first, first + self.rng.random() * 30)
         self._quiet_at = NOW + (20.0 if crashes or loss else 0.0)
         for _ in range(crashes):
             party = self.parties[self.rng.choice(self.names)]
@@ -257,6 +269,7 @@ class World:
         self._boot(party)
         if not party.disk and party.name == self.names[0]:
             self._perform(party, self._open())  # its owner proposes again what was never stored
+        self._perform(party, self._tell_present(party.name))
         self._perform(party, self.sessions[party.name].resume(tuple(party.disk), self.now))
 
     def _tick(self, party: Party) -> None:
@@ -320,16 +333,38 @@ class World:
     def _feed(self, party: Party, event: object) -> None:
         self._perform(party, self.sessions[party.name].handle(event, self.now))
 
+    # --- links --------------------------------------------------------------------------------------------------------
+
+    def _cut(self, one: str, other: str, first: float, last: float) -> None:
+        """Take the link between two away for a while. Messages on it are lost."""
+
+        def change(by: int) -> None:
+            self._lost[frozenset((one, other))] += by
+            for name in (one, other):
+                if self.parties[name].up:
+                    self._perform(self.parties[name], self._tell_present(name))
+
+        self._at(first, lambda: change(1))
+        self._at(last, lambda: change(-1))
+
+    def _linked(self, one: str, other: str) -> bool:
+        return not self._lost[frozenset((one, other))]
+
+    def _tell_present(self, name: str) -> list[object]:
+        here = frozenset(self.parties[other].key.pubkey for other in self.names if self._linked(name, other))
+        return self.sessions[name].handle(Present(here), self.now)
+
     # --- network ------------------------------------------------------------------------------------------------------
 
     def _send(self, party: Party, effect: SendToGroup) -> None:
         if effect.kind == MessageType.TRANSACTION_COMPLETE:
             require(any(record[:1] == b"\x02" for record in party.disk), "a completion leaves before it is on disk")
         for other in self.parties.values():
-            if other is party:
+            if other is party or effect.to not in (None, other.key.pubkey):
                 continue
             for kind, payload in LIARS.get(party.lie, _truth)(self, effect.kind, effect.payload, other.name):
-                self._deliver(other, self._sign(party, kind, effect.session, payload))
+                if self._linked(party.name, other.name):
+                    self._deliver(other, self._sign(party, kind, effect.session, payload))
 
     def _sign(self, party: Party, kind: MessageType, session: bytes, payload: bytes) -> VerifiedMessage:
         self._sequence += 1

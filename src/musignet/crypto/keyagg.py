@@ -148,16 +148,18 @@ class KeyAggCache:
 
     def aggregate(self, keys: Sequence[PublicKey]) -> KeyAgg:
         """Return the aggregate of `keys` in that order. Raises what `KeyAgg` raises."""
-        return self.tweaked(tuple([key.compressed for key in keys]), ())
+        return self.tweaked([key.compressed for key in keys], ())
 
-    def tweaked(self, keys: tuple[bytes, ...], tweaks: tuple[tuple[bytes, bool], ...]) -> KeyAgg:
-        """Return the aggregate of keys of 33 bytes each, in that order, with these tweaks applied in theirs.
+    def tweaked(self, points: Sequence[bytes], tweaks: tuple[tuple[bytes, bool], ...]) -> KeyAgg:
+        """Return the aggregate of encoded keys in that order, with these tweaks applied in theirs.
+
+        The keys are parsed only when their aggregate is not here.
 
         Args:   tweaks, each 32 bytes and whether it is x-only, as `Tweak` is.
-        Raises: AuthenticationError when one is not a point, LocalError as `KeyAgg` and `KeyAgg.tweak` do.
+        Raises: AuthenticationError when one is no 33-byte point, LocalError as `KeyAgg` and `KeyAgg.tweak` do.
         """
-        name = (keys, tweaks)
-        found = self._held.pop(name, None) or self._make(keys, tweaks)
+        name = (tuple(points), tweaks)
+        found = self._held.pop(name, None) or self._make(*name)
         self._held[name] = found  # a dict keeps its order: the last one used is the last one
         if len(self._held) > self._max_entries:
             del self._held[next(iter(self._held))]

@@ -325,9 +325,13 @@ class NetworkService:
         session: bytes = await self._do(Propose, group, psbt, expires_at, memo)
         return session
 
-    async def consent(self, session: bytes, proof: bytes) -> None:
-        """Tell the keyholder that a person approved a session. Raises InvalidMessage when there is none such."""
-        await self._do(ConsentToSession, session, proof)
+    async def consent(self, session: bytes, proof: bytes, *, replaces: frozenset[bytes] = frozenset()) -> None:
+        """Tell the keyholder that a person approved a session. Raises InvalidMessage when there is none such.
+
+        `replaces` are ids of earlier sessions for the same coins that are given up for this one; the person's proof is
+        then over all of them (`signing.records.consent_digest`).
+        """
+        await self._do(ConsentToSession, session, proof, replaces)
 
     async def cancel_session(self, session: bytes) -> None:
         """Leave a session. What has been signed stays signed. Raises InvalidMessage when there is none such."""

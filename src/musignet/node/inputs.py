@@ -156,6 +156,8 @@ class ConsentToSession(Struct, frozen=True):
     request: int
     session: bytes
     proof: bytes
+    replaces: frozenset[bytes] = frozenset()
+    """Earlier sessions that spend the same coins and are left for this one; the proof covers them."""
 
 
 class CancelSession(Struct, frozen=True):

@@ -57,8 +57,7 @@ class Collected:
 
     def take(self, message: VerifiedMessage, epoch: bytes) -> Arrival:
         """Keep a nonce or partial message unless one of this sender is here."""
-        kept = self.nonces if message.type == MessageType.PUBLIC_NONCE else self.partials
-        first = kept.setdefault(message.sender_key, message)
+        first = self.kept(message.type).setdefault(message.sender_key, message)
         if first is message:
             return Arrival.FIRST
         if first.payload == message.payload:
@@ -66,6 +65,10 @@ class Collected:
         same = decode_untrusted(first.type, first.payload)
         assert isinstance(same, NonceRecord | PartialSignature)
         return Arrival.EQUIVOCATION if same.epoch == epoch else Arrival.OTHER_EPOCH
+
+    def kept(self, kind: int) -> dict[bytes, VerifiedMessage]:
+        """Return what is here of a kind: nonces or partial signatures."""
+        return self.nonces if kind == MessageType.PUBLIC_NONCE else self.partials
 
     def payloads(self, identity: bytes) -> dict[bytes, bytes]:
         """Return every nonce payload here, our own under `identity`."""

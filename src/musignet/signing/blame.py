@@ -111,7 +111,7 @@ class _Case:
     ) -> None:
         reviewed = proposal.review(group, Known(), 0.0)
         self.group, self.proposal, self.messages, self.nonces = group, proposal, messages, nonces
-        self.slots = rounds.contexts(group, reviewed.slots, group.keyaggs)
+        self.slots = rounds.contexts(group, reviewed.slots)
         self.digest = proposal.digest(group, reviewed)
 
     @classmethod
@@ -154,7 +154,7 @@ def _bad_partial(case: _Case) -> int:
     accused = case.messages[0].sender_key
     partials = split(signed.partials, limits.PARTIAL_BYTES, len(case.slots))
     for at, session in enumerate(rounds.signing_sessions(case.slots, points)):
-        signer = case.slots[at].order.index(accused)
+        signer = case.slots[at].places[accused]
         if not session.partial_verify(signer, points[accused][at], partials[at]):
             return at
     raise InvalidMessage("this blame record proves nothing", expected="a partial signature that does not verify")

@@ -20,14 +20,15 @@ from .base import ABORT_CODES
 from .effects import End, News, Outcome, Publish, Save, Saved, SendToGroup, SessionEffect
 from .group import SigningGroup
 from .keyholder import Keyholder
+from .mesh import MeshSession
 from .proposal import Proposal, require_member
 from .records import TransactionProposal, encode, session_id
-from .session import Cancel, Consent, Session, Start
+from .session import Cancel, Consent, Present, Session, Start
 from .verbs import KeyholderInput, Reply, Store, Stored, Woken
 
 __all__ = ["Sessions", "SigningCoordinator"]
 
-SessionsInput: TypeAlias = VerifiedMessage | Consent | Cancel | Saved | Reply | Woken
+SessionsInput: TypeAlias = VerifiedMessage | Consent | Cancel | Present | Saved | Reply | Woken
 
 
 class Sessions:
@@ -45,6 +46,7 @@ class Sessions:
         self._known, self._bounds = known, bounds
         self._sessions: dict[bytes, Session] = {}
         self._early: dict[bytes, deque[VerifiedMessage]] = {}
+        self._present = Present(frozenset(group.identities))
 
     def __contains__(self, session: bytes) -> bool:
         return session in self._sessions
@@ -81,6 +83,10 @@ class Sessions:
             for session in list(self._sessions.values()):
                 out += session.handle(event, now)
             self._forget(now)
+        elif isinstance(event, Present):
+            self._present = event
+            for session in list(self._sessions.values()):
+                out += session.handle(event, now)
         elif isinstance(event, VerifiedMessage) and event.type == MessageType.TRANSACTION_PROPOSAL:
             out += self._open(event, now, restarted=False)
         else:
@@ -119,11 +125,12 @@ class Sessions:
             proposal = Proposal.open_untrusted(message, self.group)
             proposal.require_time(now)
             self._require_room(proposal.proposer, now)
-            session = Session(self.group, self.identity, proposal, now, known=self._known, bounds=self._bounds)
+            session = MeshSession(self.group, self.identity, proposal, now, known=self._known, bounds=self._bounds)
         except NetworkError as error:
             return self._refuse(message, error)
         self._sessions[proposal.session] = session
-        out = session.handle(Start(message, restarted, completion), now)
+        out = session.handle(self._present, now)
+        out += session.handle(Start(message, restarted, completion), now)
         for early in self._take_early(session.id):
             out += session.handle(early, now)
         return out

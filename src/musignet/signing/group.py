@@ -10,7 +10,6 @@ from ..bitcoin.bip32 import Xpub
 from ..bitcoin.descriptor import KeyExpression
 from ..bitcoin.group import Group
 from ..bitcoin.transaction import with_size
-from ..crypto.keyagg import KeyAggCache
 from ..crypto.schnorr import PublicKey, TaggedHash
 from ..errors import AuthenticationError, InvalidMessage
 from ..text import short_key
@@ -36,14 +35,14 @@ class SigningGroup:
         id:        32 bytes that stand for descriptor, network, policy version and who is who.
         wallet:    the descriptor with its network and bounds.
         members:   in the order of their identity keys.
-        positions: identity key to the position of its wallet key in the descriptor.
-        keyaggs:   key aggregations of this wallet that were made already, for everybody who has this object.
+        identities: those keys, in the order of `members`, which is the order of transcripts.
+        positions: identity key to the position of its wallet key in the descriptor; `by_position` is the other way.
 
     Raises: InvalidMessage unless each key of the descriptor belongs to exactly one member, each with an identity of
             their own that is no wallet key (THREATS.md A4).
     """
 
-    __slots__ = ("_points", "id", "keyaggs", "members", "positions", "wallet")
+    __slots__ = ("_points", "by_position", "id", "identities", "members", "positions", "wallet")
 
     def __init__(self, wallet: Group, members: Iterable[Member]) -> None:
         self.wallet: Final = wallet
@@ -58,9 +57,10 @@ class SigningGroup:
                 "not the cosigners of this wallet", expected="an identity each, none of them a key of the wallet"
             )
         self.positions: Final = {member.identity: keys.index(member.key) for member in self.members}
+        self.by_position: Final = {position: identity for identity, position in self.positions.items()}
         self._points = {member.identity: points[keys.index(member.key)] for member in self.members}
+        self.identities: Final = tuple(member.identity for member in self.members)
         self.id: Final = self._hash()
-        self.keyaggs: Final = KeyAggCache()
 
     def _hash(self) -> bytes:
         return _group_hash(
@@ -69,10 +69,9 @@ class SigningGroup:
             *(member.identity + with_size(member.key.encode()) for member in self.members),
         )
 
-    @property
-    def identities(self) -> tuple[bytes, ...]:
-        """The identity keys in the order of `members`, which is the order of transcripts."""
-        return tuple(member.identity for member in self.members)
+    def others(self, identity: bytes) -> tuple[bytes, ...]:
+        """Return the identity keys of everybody else, in the order of `members`."""
+        return tuple(one for one in self.identities if one != identity)
 
     def wallet_key(self, identity: bytes) -> bytes:
         """Return the 33-byte key that a member has in the descriptor."""

@@ -211,7 +211,7 @@ class Keyholder:
         reviewed = proposal.review(self._group, self.account.known, self._now)
         if not 1 <= len(reviewed.slots) <= limits.SLOTS_MAX:
             raise LocalError("nothing here is ours to sign", got=f"{len(reviewed.slots)} slots")
-        slots = rounds.contexts(self._group, reviewed.slots, self._group.keyaggs)
+        slots = rounds.contexts(self._group, reviewed.slots)
         return Holding(proposal, reviewed, slots, proposal.digest(self._group, reviewed))
 
     def _require_free(self, holding: Holding, replaces: frozenset[bytes]) -> None:

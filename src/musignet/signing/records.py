@@ -21,6 +21,7 @@ from .group import SigningGroup
 
 __all__ = [
     "Approval",
+    "AttemptFailed",
     "AttemptGone",
     "NonceList",
     "PartialSignature",
@@ -31,6 +32,7 @@ __all__ = [
     "consent_digest",
     "decode_untrusted",
     "encode",
+    "named",
     "payload_hash",
     "session_id",
     "split",
@@ -39,6 +41,8 @@ __all__ = [
 
 Hash32: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Attempt: TypeAlias = Annotated[int, Meta(ge=1, le=limits.ATTEMPTS_MAX)]
+Key33: TypeAlias = Annotated[bytes, Meta(min_length=33, max_length=33)]
+Names: TypeAlias = Annotated[tuple[Key33, ...], Meta(max_length=limits.PROGRESS_NAMES_MAX)]
 LastAttempt: TypeAlias = Annotated[int, Meta(ge=0, le=limits.ATTEMPTS_MAX)]
 
 
@@ -97,6 +101,16 @@ class AttemptGone(Record, frozen=True):
     epoch: BootEpoch
 
 
+class AttemptFailed(Record, frozen=True):
+    """I do not go on with this attempt. It says whom its sender waited for, and proves nothing about them."""
+
+    attempt: Attempt
+    silent: Names
+    """Identity keys of members who are here and did not answer."""
+    away: Names
+    """Of members who are not connected to me: the next attempt waits until they are."""
+
+
 class NonceList(Record, frozen=True):
     """The signed nonce messages of one attempt as I have them, in the order of members, my own one left out.
 
@@ -117,6 +131,7 @@ _CODECS: Final[Mapping[int, Codec[Record]]] = {
     MessageType.TRANSACTION_COMPLETE: Codec[Record](TransactionComplete),
     MessageType.ATTEMPT_GONE: Codec[Record](AttemptGone),
     MessageType.NONCE_LIST: Codec[Record](NonceList),
+    MessageType.ATTEMPT_FAILED: Codec[Record](AttemptFailed),
 }
 _KINDS: Final[Mapping[type[Record], int]] = {
     TransactionProposal: MessageType.TRANSACTION_PROPOSAL,
@@ -126,6 +141,7 @@ _KINDS: Final[Mapping[type[Record], int]] = {
     TransactionComplete: MessageType.TRANSACTION_COMPLETE,
     AttemptGone: MessageType.ATTEMPT_GONE,
     NonceList: MessageType.NONCE_LIST,
+    AttemptFailed: MessageType.ATTEMPT_FAILED,
 }
 
 
@@ -150,6 +166,11 @@ def split(data: bytes, size: int, slots: int) -> tuple[bytes, ...]:
     if len(data) != size * slots:
         raise SerializationError("not one part for each slot", expected=f"{slots} x {size} bytes", got=len(data))
     return tuple(data[at : at + size] for at in range(0, len(data), size))
+
+
+def named(members: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return the members that a message names: as many as there is room for."""
+    return tuple(sorted(members)[: limits.PROGRESS_NAMES_MAX])
 
 
 # --- hashes -----------------------------------------------------------------------------------------------------------

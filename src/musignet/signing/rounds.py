@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .. import limits
 from ..bitcoin.finalise import verified
 from ..bitcoin.slots import SigningSlot
-from ..crypto.keyagg import InvalidContributionError, KeyAgg, KeyAggCache
+from ..crypto.keyagg import InvalidContributionError, KeyAgg
 from ..crypto.musig2 import PublicNonce, SigningSession, nonce_agg
 from ..errors import LocalError
 from .group import SigningGroup
@@ -38,6 +38,8 @@ class SlotContext:
     keyagg: KeyAgg
     order: tuple[bytes, ...]
     """Identity keys in aggregation order."""
+    places: Mapping[bytes, int]
+    """Identity key to its place in `order`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +59,28 @@ class Slots(tuple[SlotContext, ...]):
         """Identity key to the bytes that were parsed last, and what they are."""
 
 
-def contexts(group: SigningGroup, slots: Iterable[SigningSlot], cache: KeyAggCache) -> Slots:
+def contexts(group: SigningGroup, slots: Iterable[SigningSlot]) -> Slots:
     """Prepare all slots of a review. Raises LocalError when a key does not aggregate to what the review derived."""
-    by_position = {position: identity for identity, position in group.positions.items()}
-    return Slots(_context(slot, by_position, cache) for slot in slots)
+    orders: dict[tuple[int, ...], tuple[tuple[bytes, ...], Mapping[bytes, int]]] = {}
+    return Slots(_context(group, slot, orders) for slot in slots)
 
 
-def _context(slot: SigningSlot, by_position: Mapping[int, bytes], cache: KeyAggCache) -> SlotContext:
-    keyagg = cache.tweaked(slot.keys, slot.tweaks)
+def _context(
+    group: SigningGroup, slot: SigningSlot, orders: dict[tuple[int, ...], tuple[tuple[bytes, ...], Mapping[bytes, int]]]
+) -> SlotContext:
+    keyagg = group.wallet.cache.tweaked(slot.keys, slot.tweaks)
     if keyagg.output.compressed != slot.signing_key:
         raise LocalError("two derivations of one signing key differ", hint="report this wallet's descriptor")
-    return SlotContext(slot, keyagg, tuple(by_position[one.member] for one in slot.participants))
+    members = tuple(one.member for one in slot.participants)
+    if members not in orders:  # the same in every slot, where it is the aggregate that is derived
+        order = tuple(group.by_position[one] for one in members)
+        orders[members] = order, {identity: place for place, identity in enumerate(order)}
+    return SlotContext(slot, keyagg, *orders[members])
 
 
 def own_key(context: SlotContext, identity: bytes) -> tuple[bytes, tuple[int, ...]]:
     """Return a member's public key in a slot, and the path to it from their key in the descriptor."""
-    one = context.slot.participants[context.order.index(identity)]
+    one = context.slot.participants[context.places[identity]]
     return one.pubkey, one.path
 
 
@@ -91,7 +99,7 @@ def parse_nonces(slots: Slots, identity: bytes, data: bytes) -> tuple[PublicNonc
 def _parse_nonces(slots: Slots, identity: bytes, data: bytes) -> Iterator[PublicNonce]:
     parts = split(data, limits.PUBLIC_NONCE_BYTES, len(slots))
     for context, part in zip(slots, parts, strict=True):
-        signer = context.order.index(identity)
+        signer = context.places[identity]
         yield PublicNonce.parse_untrusted(part, signer, context.keyagg.keys[signer])
 
 

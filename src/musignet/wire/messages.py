@@ -50,6 +50,7 @@ class MessageType(IntEnum):
     ATTEMPT_GONE = 22
     NONCE_LIST = 24
     BLAME = 26
+    ATTEMPT_FAILED = 28
 
 
 class Priority(IntEnum):
@@ -78,6 +79,7 @@ _PRIORITIES: Final[dict[int, Priority]] = {
     MessageType.ACK: Priority.CONTROL,
     MessageType.APPROVAL: Priority.CONTROL,
     MessageType.ATTEMPT_GONE: Priority.CONTROL,
+    MessageType.ATTEMPT_FAILED: Priority.CONTROL,
 }
 
 
@@ -110,6 +112,7 @@ PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
             MessageType.ACK,
             MessageType.APPROVAL,
             MessageType.ATTEMPT_GONE,
+            MessageType.ATTEMPT_FAILED,
         ),
         limits.CONTROL_PAYLOAD_MAX_BYTES,
     ),

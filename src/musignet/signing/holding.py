@@ -52,14 +52,15 @@ class Holding:
     partials: dict[int, bytes] = field(default_factory=dict)
     """Attempt to the round-2 payload that is on disk."""
     keys: dict[bytes, SigningKey] = field(default_factory=dict)
+    outpoints: frozenset[Outpoint] = field(init=False)
+    """What it spends."""
+
+    def __post_init__(self) -> None:
+        self.outpoints = frozenset(txin.outpoint for txin in self.proposal.psbt.tx.inputs)
 
     @property
     def session(self) -> bytes:
         return self.proposal.session
-
-    @property
-    def outpoints(self) -> frozenset[Outpoint]:
-        return frozenset(txin.outpoint for txin in self.proposal.psbt.tx.inputs)
 
     @property
     def released(self) -> bool:

@@ -11,8 +11,9 @@ partial signature does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import TypeAlias
 
 from .. import limits
@@ -117,6 +118,7 @@ class Keyholder:
         self._number = 0
         self._counter = 0
         self._now = 0.0
+        self._forget_at = 0.0
         self._out: list[KeyholderEffect] = []
         self.epoch = draw(limits.BOOT_EPOCH_BYTES)
         for record in records:
@@ -189,6 +191,7 @@ class Keyholder:
         for session in verb.replaces & self._held.keys():
             self._wipe(Wipe(session))
         self._held[proposal.session] = holding
+        self._remember(holding)
         self._store(
             journal.ApprovalGiven(proposal.session, holding.digest, proposal.envelope),
             lambda: self._approval_stored(holding),
@@ -218,7 +221,7 @@ class Keyholder:
         """Refuse a coin that another approval spends (THREATS.md P5). Locks end with it, unless a partial has left."""
         open_ = [one for one in self._held.values() if one.locks(self._now) and one.session not in replaces]
         for one in open_:
-            if one.outpoints & holding.outpoints:
+            if not one.outpoints.isdisjoint(holding.outpoints):
                 raise LocalError(
                     "another approval spends the same coin",
                     got=f"session {one.session.hex()[:8]}",
@@ -254,6 +257,7 @@ class Keyholder:
         self._lose(holding)
         attempt = Attempt(verb.attempt, self.epoch, self._now, SecretNonces(len(holding.slots)))
         holding.live, holding.attempt = attempt, verb.attempt
+        self._remember(holding)
         try:
             made = tuple(self._nonce(holding, attempt, at) for at in range(len(holding.slots)))
         except NetworkError:
@@ -433,11 +437,25 @@ class Keyholder:
 
     def _forget_old(self) -> None:
         """Nonces beyond their time to live die before anything else happens (THREATS.md K5)."""
+        if self._now < self._forget_at:
+            return
         for holding in list(self._held.values()):
             if holding.live and self._now >= holding.live.born + limits.NONCE_TTL_S:
                 self._tell_lost(holding)
             if self._now >= holding.proposal.expires_at and not holding.released and not holding.live:
                 del self._held[holding.session]
+        self._forget_at = min((at for one in self._held.values() for at in self._ages(one)), default=inf)
+
+    def _ages(self, holding: Holding) -> Iterator[float]:
+        """Yield when something about a session may have to be forgotten."""
+        if holding.live:
+            yield holding.live.born + limits.NONCE_TTL_S
+        if self._now < holding.proposal.expires_at:
+            yield holding.proposal.expires_at
+
+    def _remember(self, holding: Holding) -> None:
+        """Have `_forget_old` look at this session in time."""
+        self._forget_at = min((self._forget_at, *self._ages(holding)))
 
     def _resume(self) -> None:
         """Everything in memory dies, and a new boot epoch begins, as after a restart."""

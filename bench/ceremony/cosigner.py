@@ -77,8 +77,10 @@ class Cosigner:
         async with asyncio.timeout(_PATIENCE_S):
             await self._ready.wait()
 
-    async def consent(self, session: str) -> None:
+    async def consent(self, session: str) -> dict[str, float | str]:
+        """Say yes, and return as `ended`."""
         await self._service.consent(bytes.fromhex(session), b"yes")
+        return await self.ended()
 
     async def ended(self) -> dict[str, float | str]:
         """Return how it ended, when our person said yes, and when it was over: one clock for all processes."""

@@ -55,8 +55,11 @@ def _ceremony(sides: list[Side]) -> float:
     session = sides[0].call("propose", psbt_hex=psbt.hex())
     _all(sides, "ready")
     time.sleep(_QUIET_S)  # every approval has arrived everywhere
-    sides[-1].call("consent", session=session)
-    ends = _all(sides, "ended")
+    for side in sides[:-1]:  # whatever is told to them is told before the clock starts
+        side.post("ended")
+    time.sleep(_QUIET_S)
+    sides[-1].post("consent", session=session)
+    ends = [side.result() for side in sides]
     time.sleep(_QUIET_S)  # what is still said belongs to this ceremony
     if any(one["end"] != COMPLETED for one in ends):
         raise BenchError(f"a ceremony over TCP did not complete: {ends}")

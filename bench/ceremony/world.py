@@ -18,7 +18,7 @@ from musignet.signing.effects import End, Outcome, Publish, Save, Saved, SendToG
 from musignet.signing.group import SigningGroup
 from musignet.signing.keyholder import Account, Keyholder
 from musignet.signing.policy import Answer, Yes
-from musignet.signing.records import TransactionProposal, encode, session_id
+from musignet.signing.records import Topology, TransactionProposal, encode, session_id
 from musignet.signing.verbs import Store, Stored
 from musignet.wire.envelope import Gate, Message, VerifiedMessage
 from musignet.wire.messages import MessageType
@@ -29,7 +29,7 @@ from .wallet import Spend, identity, signing_group, signing_key
 __all__ = ["Times", "World", "account", "yes"]
 
 _NOW = 1_800_000_000.0
-_ROUNDS = (MessageType.PUBLIC_NONCE, MessageType.PARTIAL_SIGNATURE)
+_ROUNDS = (MessageType.PUBLIC_NONCE, MessageType.AGGREGATE_NONCE, MessageType.PARTIAL_SIGNATURE)
 
 
 def yes(_: Review) -> Answer:
@@ -95,7 +95,8 @@ class _Member:
     def _perform(self, effects: list[Any]) -> None:
         for effect in effects:
             if isinstance(effect, SendToGroup):
-                self._world.send(self, effect.kind, self.say(effect.kind, effect.session, effect.payload))
+                raw = self.say(effect.kind, effect.session, effect.payload)
+                self._world.send(self, effect.kind, raw, effect.to)
             elif isinstance(effect, Save):
                 self.take(Saved(effect.session, effect.number))
             elif isinstance(effect, Publish):
@@ -123,20 +124,19 @@ class World:
         self._spend = made
         shared = signing_group(signers) if star else None
         self.members = [_Member(self, number, shared or signing_group(signers), made) for number in range(signers)]
-        for member in self.members:
-            for other in self.members:
-                if other is not member:
-                    member.gate(other.number)
+        self._by_key = {member.identity.pubkey: member for member in self.members}
         self._links: deque[tuple[_Member, int, bytes]] = deque()
         self._held: list[tuple[_Member, VerifiedMessage]] = []
-        self._holding, self._star = True, star
+        self._holding, self._topology = True, Topology.STAR if star else Topology.MESH
         self._bytes = {"rounds": 0, "all": 0}
 
     def run(self) -> Times:
         """Run it. Raises BenchError when somebody does not end with the transaction."""
         proposer = self.members[0]
         group = proposer.group.id
-        record = TransactionProposal(group, token_bytes(32), int((_NOW + 3600) * 1000), self._spend.psbt, "")
+        record = TransactionProposal(
+            group, token_bytes(32), int((_NOW + 3600) * 1000), self._spend.psbt, "", self._topology
+        )
         session = session_id(proposer.identity.pubkey, record)
         proposal = proposer.say(MessageType.TRANSACTION_PROPOSAL, session, encode(record))
         _forget_derivations()
@@ -154,20 +154,21 @@ class World:
             raise BenchError(f"the ceremony did not complete: {ends}")
         return Times(approved - begun, done - approved, self._bytes["rounds"], self._bytes["all"])
 
-    def send(self, sender: _Member, kind: MessageType, raw: bytes) -> None:
-        """Put a message on its way to every other signer."""
+    def send(self, sender: _Member, kind: MessageType, raw: bytes, to: bytes | None) -> None:
+        """Put a message on its way to every other signer, or to one of them."""
         if kind in _ROUNDS:
             self._bytes["rounds"] += len(raw)
         if not self._holding:
             self._bytes["all"] += len(raw)
-        self._links.extend((member, sender.number, raw) for member in self.members if member is not sender)
+        receivers = self.members if to is None else (self._by_key[to],)
+        self._links.extend((member, sender.number, raw) for member in receivers if member is not sender)
 
     def _carry(self) -> None:
         """Deliver until nothing is on its way. Approvals are opened at once, and given to the node by `run`."""
         while self._links:
             member, sender, raw = self._links.popleft()
             message = member.gate(sender).open_untrusted(raw)
-            if message.type == MessageType.TRANSACTION_PROPOSAL and not self._star:
+            if message.type == MessageType.TRANSACTION_PROPOSAL and self._topology is Topology.MESH:
                 _forget_derivations()  # in a process of its own, nobody else derived anything for this signer
             if self._holding and message.type == MessageType.APPROVAL:
                 self._held.append((member, message))

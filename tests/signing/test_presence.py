@@ -126,7 +126,8 @@ def test_links_come_and_go(first: int) -> None:
 
 
 def _counts_the_absent(self: MeshSession, away: frozenset[bytes]) -> None:
-    if not self._count_silent(self.waiting_for):
+    self._count(self.waiting_for)
+    if not self._end_if_silent():
         self._begin(self.attempt + 1)
 
 

@@ -28,6 +28,7 @@ from musignet.signing.proposal import Proposal
 from musignet.signing.records import (
     PartialSignature,
     PublicNonce,
+    Topology,
     TransactionComplete,
     decode_untrusted,
     encode,
@@ -182,6 +183,7 @@ class World:
         loss: float = 0.0,
         liar: tuple[str, str] | None = None,
         cuts: int = 0,
+        topology: Topology = Topology.MESH,
         away: Sequence[tuple[str, float, float]] = (),
     ) -> None:
         """`away` are (who, from, until) in seconds from the start; `cuts` lose one link each for a while."""
@@ -189,7 +191,7 @@ class World:
         _signed.clear()  # one seed draws the same entropy in every run
         self.seed, self.names, self.inputs, self.loss = seed, tuple(names), inputs, loss
         self.group = signing_group(shape, self.names)
-        self.proposal = proposal(names[0], self.group, inputs=inputs, expires_at=NOW + LASTS_S)
+        self.proposal = proposal(names[0], self.group, inputs=inputs, expires_at=NOW + LASTS_S, topology=topology)
         read = Proposal.open_untrusted(self.proposal, self.group)
         reviewed = read.review(self.group, Known(), NOW)
         self.slots, self.digest = reviewed.slots, read.digest(self.group, reviewed)

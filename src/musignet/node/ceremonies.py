@@ -84,7 +84,8 @@ class Ceremonies:
             out.append(Reply(event.request, LocalError("this node is not in that group", hint="join it first")))
             return
         try:
-            record = TransactionProposal(event.group, random, int(event.expires_at * 1000), event.psbt, event.memo)
+            expires_at_ms = int(event.expires_at * 1000)
+            record = TransactionProposal(event.group, random, expires_at_ms, event.psbt, event.memo, event.topology)
             session = session_id(self._identity.pubkey, record)
             kind = MessageType.TRANSACTION_PROPOSAL
             signed = self._outbox.to_group(kind, session, encode(record), event.group, now).verify()

@@ -9,6 +9,7 @@ from msgspec import Struct
 from ..errors import NetworkError, PeerError
 from ..signing.coordinator import Sessions
 from ..signing.effects import Saved as RecordSaved
+from ..signing.records import Topology
 from ..signing.verbs import Reply as KeyholderReply
 from ..wire.channel import CloseReceived
 from ..wire.envelope import Message, VerifiedMessage
@@ -148,6 +149,7 @@ class Propose(Struct, frozen=True):
     psbt: bytes
     expires_at: float
     memo: str = ""
+    topology: Topology = Topology.MESH
 
 
 class ConsentToSession(Struct, frozen=True):

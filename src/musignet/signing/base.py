@@ -154,7 +154,7 @@ class SessionBase:
             self._save(b"\x02" + self.id + payload, saved)
 
     def _spreads(self, heard: bool) -> bool:
-        """Return whether we tell everybody that it is done; `heard`: somebody told us."""
+        """Return whether we tell everybody how it ended; `heard`: somebody told us."""
         return True
 
     def _blame(self, proof: Proved) -> None:
@@ -179,6 +179,7 @@ class SessionBase:
         verdict: Verdict | None = None,
         blame: bytes = b"",
         error: NetworkError | None = None,
+        heard: bool = False,
     ) -> None:
         """End it, revoke our approval, and tell the others unless they have said so themselves."""
         if self.outcome is not None:
@@ -187,7 +188,7 @@ class SessionBase:
         self._advance(Event.FAILED)
         self._out.append(Wipe(self.id))
         self._save(b"\x01" + self.id + end.value.encode(), lambda: self._out.append(Publish(outcome)))
-        if blame:
+        if blame and self._spreads(heard):
             self._send(MessageType.BLAME, blame)
         elif end in ABORT_CODES:
             self._say_abort(end, error)

@@ -73,6 +73,10 @@ class SigningGroup:
         """Return the identity keys of everybody else, in the order of `members`."""
         return tuple(one for one in self.identities if one != identity)
 
+    def collector(self, attempt: int) -> bytes:
+        """Return whose turn it is to collect, in star: everybody's, one after the other. `attempt` counts from 1."""
+        return self.identities[(attempt - 1) % len(self.identities)]
+
     def wallet_key(self, identity: bytes) -> bytes:
         """Return the 33-byte key that a member has in the descriptor."""
         return self._points[identity]

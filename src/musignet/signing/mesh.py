@@ -16,6 +16,7 @@ from .effects import End
 from .records import (
     Approval,
     AttemptFailed,
+    AttemptGone,
     NonceList,
     PartialSignature,
     PublicNonce,
@@ -74,6 +75,13 @@ class MeshSession(Session):
         if self._current.own_partial:
             self._send(MessageType.PARTIAL_SIGNATURE, self._current.own_partial, member)
 
+    def _waited(self) -> None:
+        self._repeat_approval()
+
+    def _lost(self, gone: AttemptGone) -> None:
+        self._say(MessageType.ATTEMPT_GONE, gone)
+        self._begin(self.attempt + 1)
+
     def _gone(self, sender: bytes, attempt: int) -> None:
         if attempt >= self.attempt and sender not in self._current.partials:
             self._begin(attempt + 1)
@@ -87,7 +95,9 @@ class MeshSession(Session):
         missing = frozenset(self.waiting_for)
         if missing & (self._away | self._excused):
             self._wait(missing & self._away)
-        elif not self._count_silent(self.waiting_for):
+            return
+        self._count(self.waiting_for)
+        if not self._end_if_silent():
             self._begin(self.attempt + 1)
 
     def _wait(self, away: frozenset[bytes]) -> None:
@@ -122,7 +132,7 @@ class MeshSession(Session):
         """A member has begun a later attempt: begin it, too, or say who is away from us."""
         if self.state in IN_ATTEMPT:
             if self._now - self._began >= self._bounds.phase_timeout_s / 2:
-                self._count(tuple(one for one in self.waiting_for if one not in self._away))
+                self._count(one for one in self.waiting_for if one not in self._away)
             self._begin(attempt)
         elif self._ready():
             self._begin(attempt)

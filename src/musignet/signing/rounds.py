@@ -9,7 +9,7 @@ from .. import limits
 from ..bitcoin.finalise import verified
 from ..bitcoin.slots import SigningSlot
 from ..crypto.keyagg import InvalidContributionError, KeyAgg
-from ..crypto.musig2 import PublicNonce, SigningSession, nonce_agg
+from ..crypto.musig2 import AggregateNonce, PublicNonce, SigningSession, nonce_agg
 from ..errors import LocalError
 from .group import SigningGroup
 from .records import split
@@ -19,8 +19,10 @@ __all__ = [
     "Nonces",
     "SlotContext",
     "Slots",
+    "aggregate_sessions",
     "complete",
     "contexts",
+    "encoded_aggregates",
     "own_key",
     "parse_nonces",
     "signing_sessions",
@@ -109,6 +111,23 @@ def signing_sessions(slots: Sequence[SlotContext], nonces: Nonces) -> tuple[Sign
         SigningSession(nonce_agg([nonces[one][at] for one in context.order]), context.slot.message, context.keyagg)
         for at, context in enumerate(slots)
     )
+
+
+def aggregate_sessions(slots: Sequence[SlotContext], aggregates: bytes) -> tuple[SigningSession, ...]:
+    """Return what each slot signs under the sums that a collector sent.
+
+    Raises: SerializationError or InvalidContributionError: the collector's fault alone.
+    """
+    parts = split(aggregates, limits.PUBLIC_NONCE_BYTES, len(slots))
+    return tuple(
+        SigningSession(AggregateNonce.parse_untrusted(part), context.slot.message, context.keyagg)
+        for part, context in zip(parts, slots, strict=True)
+    )
+
+
+def encoded_aggregates(sessions: Iterable[SigningSession]) -> bytes:
+    """Return the sums that a collector sends."""
+    return b"".join(one.aggregate_nonce.encoded for one in sessions)
 
 
 def _signature(

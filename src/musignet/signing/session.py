@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final, TypeAlias
 
 from msgspec import Struct
@@ -124,6 +124,14 @@ class Session(SessionBase, ABC):
         """The time of a phase is over."""
 
     @abstractmethod
+    def _waited(self) -> None:
+        """The time between attempts is over."""
+
+    @abstractmethod
+    def _lost(self, gone: AttemptGone) -> None:
+        """Our nonces of this attempt are gone: say so, and go on."""
+
+    @abstractmethod
     def _gave_up(self, sender: bytes) -> tuple[bytes, ...]:
         """Return whom we wait for, too, now that a member ends the session because somebody is silent."""
 
@@ -194,17 +202,19 @@ class Session(SessionBase, ABC):
             self._end(End.CANCELLED, error=LocalError("the approval was revoked"))
             return
         self.attempt = event.attempt
-        gone = event.attempt - 1 if event.partials else event.attempt
+        resends = bool(event.partials) and self._partials_go_to() != self.identity
+        gone = event.attempt - 1 if resends else event.attempt
         self._say(MessageType.ATTEMPT_GONE, AttemptGone(gone, event.epoch))
-        if event.partials:
-            self._resend_partials(event.partials)
+        if resends:
+            self._send(MessageType.PARTIAL_SIGNATURE, event.partials, self._partials_go_to())
         if event.digest:
             self._approved(Approved(self.id, event.digest))
         else:
             self._approve(b"", frozenset())
 
-    def _resend_partials(self, payload: bytes) -> None:
-        self._send(MessageType.PARTIAL_SIGNATURE, payload)
+    def _partials_go_to(self) -> bytes | None:
+        """Return who collects the partial signatures of this attempt; None: everybody."""
+        return None
 
     def _repeat_proposal(self, to: bytes | None = None) -> None:
         if self._on_disk and self.proposal.proposer == self.identity:
@@ -273,16 +283,24 @@ class Session(SessionBase, ABC):
         if message.sender_key not in self._approvals:
             self._approvals[message.sender_key] = message
             self._begin_if_ready()
+        self._compare_turns(message.sender_key, read.turn)
+
+    def _compare_turns(self, sender: bytes, turn: int) -> None:
+        """Star: agree with a member on whose turn it is."""
 
     def _contribution(self, message: VerifiedMessage) -> Record:
         """Read a contribution. Raises Proved when no honest node makes it and its sender approved these slots."""
         try:
             return read_contribution(message, self.slots)
         except PeerError:
-            approval = self._approvals.get(message.sender_key)
+            approval = self._approval_of(message.sender_key)
             if approval is None:
                 raise
             raise Proved(Kind.MALFORMED, (message, approval)) from None
+
+    def _approval_of(self, member: bytes) -> VerifiedMessage | None:
+        """Return the message in which a member agreed to the digest, if it is here."""
+        return self._approvals.get(member)
 
     def _take(self, message: VerifiedMessage, attempt: int, epoch: bytes) -> bool:
         """Return whether this is the first contribution. Raises Proved for a second, different one."""
@@ -309,8 +327,8 @@ class Session(SessionBase, ABC):
         signatures = split(read.signatures, SIGNATURE_BYTES, len(self.slots))
         if all(verify_signature(one.slot, mine) for one, mine in zip(self.slots, signatures, strict=True)):
             self._complete(signatures, heard=True)
-        elif message.sender_key in self._approvals:
-            raise Proved(Kind.WRONG_COMPLETION, (message, self._approvals[message.sender_key]))
+        elif (approval := self._approval_of(message.sender_key)) is not None:
+            raise Proved(Kind.WRONG_COMPLETION, (message, approval))
 
     def _abort(self, message: VerifiedMessage) -> None:
         read = payload_decode_untrusted(MessageType.ABORT, message.payload)
@@ -327,7 +345,7 @@ class Session(SessionBase, ABC):
             return  # each costs us a review
         verdict = verify_blame(message.payload, self.group)
         if verdict.session == self.id and verdict.accused != self.identity:
-            self._end(End.BLAMED, verdict=verdict, blame=message.payload)
+            self._end(End.BLAMED, verdict=verdict, blame=message.payload, heard=True)
 
     # --- an attempt ---------------------------------------------------------------------------------------------------
 
@@ -335,7 +353,7 @@ class Session(SessionBase, ABC):
         """Make this the current attempt. Returns False when none is left, and ends the session then."""
         if attempt > ATTEMPTS_MAX:
             error = Timeout("no attempt is left", expected=f"at most {ATTEMPTS_MAX}")
-            self._end(End.SILENT, suspects=self.waiting_for, error=error)
+            self._end(End.SILENT, suspects=self._gave_up(b""), error=error)
             return False
         self.attempt = attempt
         self._restart_clock()
@@ -346,8 +364,7 @@ class Session(SessionBase, ABC):
 
     def _attempt_lost(self, event: AttemptLost) -> None:
         if self.state in IN_ATTEMPT and event.attempt == self.attempt:
-            self._say(MessageType.ATTEMPT_GONE, AttemptGone(event.attempt, event.epoch))
-            self._begin(self.attempt + 1)
+            self._lost(AttemptGone(event.attempt, event.epoch))
 
     def _refused(self, event: Refused) -> None:
         """An approval that is refused ends the session; a refused attempt is left to the next one."""
@@ -372,18 +389,18 @@ class Session(SessionBase, ABC):
             self._timed_out()
         else:
             self._deadline = self._now + self._bounds.reapprove_s
-            self._repeat_approval()
+            self._waited()
 
-    def _count_silent(self, missing: tuple[bytes, ...]) -> bool:
-        """Count who did not answer in this attempt; others start again at 0. Returns whether that ends the session."""
-        self._count(missing)
+    def _end_if_silent(self) -> bool:
+        """End the session when somebody was counted too often. Returns whether it has."""
         silent = tuple(one for one, count in self._silent.items() if count >= self._bounds.silent_attempts_max)
         if silent:
             error = Timeout(self._silence(silent), hint="this proves nothing about them: networks fail")
             self._end(End.SILENT, suspects=silent, error=error)
         return bool(silent)
 
-    def _count(self, missing: tuple[bytes, ...]) -> None:
+    def _count(self, missing: Iterable[bytes]) -> None:
+        """Count who did not answer in this attempt; others start again at 0."""
         self._silent = Counter({one: self._silent[one] + 1 for one in missing})
 
     def _silence(self, silent: tuple[bytes, ...]) -> str:
@@ -419,9 +436,14 @@ class Session(SessionBase, ABC):
         PartialsMade: lambda self, event: self._partials_made(event),
         AttemptLost: _attempt_lost,
         Refused: _refused,
-        StatusIs: _status_is,
+        StatusIs: lambda self, event: self._status_is(event),
         Wiped: _wiped,
     }
 
 
-_STILL_WORKING: Final = (MessageType.APPROVAL, MessageType.PUBLIC_NONCE, MessageType.ATTEMPT_GONE)
+_STILL_WORKING: Final = (
+    MessageType.APPROVAL,
+    MessageType.PUBLIC_NONCE,
+    MessageType.ATTEMPT_GONE,
+    MessageType.ATTEMPT_BEGIN,
+)

@@ -51,6 +51,10 @@ class MessageType(IntEnum):
     NONCE_LIST = 24
     BLAME = 26
     ATTEMPT_FAILED = 28
+    ATTEMPT_BEGIN = 30
+    AGGREGATE_NONCE = 32
+    AGGREGATE_SHOWN = 34
+    LIST_WANTED = 36
 
 
 class Priority(IntEnum):
@@ -80,6 +84,8 @@ _PRIORITIES: Final[dict[int, Priority]] = {
     MessageType.APPROVAL: Priority.CONTROL,
     MessageType.ATTEMPT_GONE: Priority.CONTROL,
     MessageType.ATTEMPT_FAILED: Priority.CONTROL,
+    MessageType.ATTEMPT_BEGIN: Priority.ROUND_1,
+    MessageType.AGGREGATE_NONCE: Priority.ROUND_1,
 }
 
 
@@ -113,6 +119,8 @@ PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
             MessageType.APPROVAL,
             MessageType.ATTEMPT_GONE,
             MessageType.ATTEMPT_FAILED,
+            MessageType.ATTEMPT_BEGIN,
+            MessageType.LIST_WANTED,
         ),
         limits.CONTROL_PAYLOAD_MAX_BYTES,
     ),

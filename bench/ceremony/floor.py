@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from time import perf_counter
+from time import process_time
 from typing import Any, NamedTuple
 
 from musignet.crypto import backend
@@ -105,10 +105,10 @@ def mesh(count: int, inputs: int, *, each: bool) -> Cost:
     """Everybody collects. `each`: everybody verifies every partial signature, not only the sum."""
     signers, messages, memories = _begin(count, inputs)
     points = [signer.key.public.point for signer in signers]
-    begun = perf_counter()
+    begun = process_time()
     for signer in signers:
         signer.keyaggs, signer.xonlys = _tweaked(points, inputs)
-    prepared = perf_counter()
+    prepared = process_time()
     for signer, memory in zip(signers, memories, strict=True):
         _make_nonces(signer, messages, memory)
     others = [[one for one in signers if one is not signer] for signer in signers]
@@ -119,7 +119,7 @@ def mesh(count: int, inputs: int, *, each: bool) -> Cost:
     _exchange(signers, others)
     for signer in signers:
         _collect_partials(signer, signers, messages, each)
-    return Cost(prepared - begun, perf_counter() - prepared)
+    return Cost(prepared - begun, process_time() - prepared)
 
 
 def _collect_nonces(signer: _Signer, signers: Sequence[_Signer], messages: Sequence[bytes]) -> None:
@@ -148,11 +148,11 @@ def star(count: int, inputs: int, *, each: bool) -> Cost:
     """The first signer collects for all; one key aggregation for everybody."""
     signers, messages, memories = _begin(count, inputs)
     collector = signers[0]
-    begun = perf_counter()
+    begun = process_time()
     keyaggs, xonlys = _tweaked([signer.key.public.point for signer in signers], inputs)
     for signer in signers:
         signer.keyaggs, signer.xonlys = keyaggs, xonlys
-    prepared = perf_counter()
+    prepared = process_time()
     for signer, memory in zip(signers, memories, strict=True):
         _make_nonces(signer, messages, memory)
     audience = [signers[1:], *([collector] for _ in signers[1:])]
@@ -176,7 +176,7 @@ def star(count: int, inputs: int, *, each: bool) -> Cost:
         for xonly, message, signature in zip(xonlys, messages, signatures, strict=True):
             if not backend.schnorr_verify(xonly, message, signature):
                 raise ValueError("the signature does not verify")
-    return Cost(prepared - begun, perf_counter() - prepared)
+    return Cost(prepared - begun, process_time() - prepared)
 
 
 def verify_us() -> float:
@@ -185,8 +185,8 @@ def verify_us() -> float:
     signed = [(digest, signer.identity.sign(digest)) for digest in (bytes((at,)) * 32 for at in range(calls))]
     best = float("inf")
     for _ in range(10):
-        begun = perf_counter()
+        begun = process_time()
         for digest, signature in signed:
             signer.sender.verify(digest, signature)
-        best = min(best, (perf_counter() - begun) * 1e6 / calls)
+        best = min(best, (process_time() - begun) * 1e6 / calls)
     return best

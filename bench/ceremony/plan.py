@@ -55,7 +55,7 @@ def _ceremony(signers: int, inputs: int, star: bool, _: Path, quick: bool) -> Sa
     """Run floor and ours in turn, several times where one is short; each figure is the median."""
     if quick:
         signers, inputs = min(signers, 5), min(inputs, 3)
-    raw, made = (floor.star if star else floor.mesh), spend(signing_group(signers), inputs)
+    raw, made = (floor.star if star else floor.mesh), spend(signing_group(signers), inputs, described=not star)
     floors = ("sum",) if star else ("floor", "sum")
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in (*floors, "ours")}
     parts = signers * inputs

@@ -276,10 +276,11 @@ def x11_aggregates(draft: Draft) -> Iterator[Notice]:
         *((one, Out.MUSIG2_PARTICIPANTS, ours) for one, ours in zip(draft.psbt.outputs, draft.change, strict=True)),
     )
     for one, kind, ours in maps:
-        if ours is None:
+        lists = [] if ours is None else list(one.of_type(kind))
+        if ours is None or not lists:
             continue
-        group = ours.aggregate, b"".join(participant.pubkey for participant in ours.participants)
-        for listed in one.of_type(kind):
+        group = ours.aggregate, b"".join([participant.pubkey for participant in ours.participants])
+        for listed in lists:
             if listed != group:
                 raise RuleBroken(
                     Rule.X11,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
 from ..crypto import backend
 from ..errors import AuthenticationError, LocalError
 from . import wally
-from .fields import In, Out
+from .fields import In
 from .psbt import Psbt
 from .review import Review
 from .rules import Rule, RuleBroken
@@ -18,14 +17,6 @@ from .taproot import SIGHASH_DEFAULT
 from .transaction import with_size
 
 __all__ = ["FinalTransaction", "Verified", "finalise", "verified", "verify_signature"]
-
-_HINTS_IN: Final = (
-    In.BIP32_DERIVATION, In.TAP_BIP32_DERIVATION, In.TAP_INTERNAL_KEY,
-    In.MUSIG2_PARTICIPANTS, In.MUSIG2_PUB_NONCE, In.MUSIG2_PARTIAL_SIG,
-)  # fmt: skip
-_HINTS_OUT: Final = (
-    Out.BIP32_DERIVATION, Out.TAP_BIP32_DERIVATION, Out.TAP_INTERNAL_KEY, Out.MUSIG2_PARTICIPANTS,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +79,7 @@ def finalise(psbt: Psbt, review: Review, signatures: Mapping[int, bytes]) -> Fin
     psbt = replace(psbt, inputs=tuple(inputs))
     raw, txid = _finish(psbt)
     try:
-        second = wally.finish(_without_hints(psbt.understood()).serialize())
+        second = wally.finish(psbt.undescribed().serialize())
     except wally.WallyError:
         second = b""
     if raw != second:
@@ -101,15 +92,6 @@ def _check_same(psbt: Psbt, review: Review) -> None:
     if len(spent) != len(psbt.inputs):
         raise RuleBroken(Rule.X1, "an input does not say what it spends", expected="a witness UTXO", got="none")
     review.require(transaction_digest(review.chain, psbt.tx, spent))
-
-
-def _without_hints(psbt: Psbt) -> Psbt:
-    """Return the PSBT without what only says whose keys are whose: checking those points again takes a while."""
-    return replace(
-        psbt,
-        inputs=tuple(one.without(*_HINTS_IN) for one in psbt.inputs),
-        outputs=tuple(one.without(*_HINTS_OUT) for one in psbt.outputs),
-    )
 
 
 def _finish(psbt: Psbt) -> tuple[bytes, bytes]:

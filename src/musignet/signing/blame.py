@@ -312,7 +312,7 @@ def read_contribution(message: VerifiedMessage, slots: rounds.Slots) -> Record:
     if isinstance(read, PublicNonce):
         rounds.parse_nonces(slots, message.sender_key, read.nonces)
     elif isinstance(read, AggregateNonces):
-        rounds.aggregate_sessions(slots, read.aggregates)
+        rounds.parse_aggregates(slots, read.aggregates)
     elif isinstance(read, PartialSignature):
         split(read.partials, limits.PARTIAL_BYTES, len(slots))
     elif isinstance(read, TransactionComplete):

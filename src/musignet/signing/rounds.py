@@ -24,6 +24,7 @@ __all__ = [
     "contexts",
     "encoded_aggregates",
     "own_key",
+    "parse_aggregates",
     "parse_nonces",
     "signing_sessions",
 ]
@@ -63,21 +64,14 @@ class Slots(tuple[SlotContext, ...]):
 
 def contexts(group: SigningGroup, slots: Iterable[SigningSlot]) -> Slots:
     """Prepare all slots of a review. Raises LocalError when a key does not aggregate to what the review derived."""
-    orders: dict[tuple[int, ...], tuple[tuple[bytes, ...], Mapping[bytes, int]]] = {}
-    return Slots(_context(group, slot, orders) for slot in slots)
+    return Slots(_context(group, slot) for slot in slots)
 
 
-def _context(
-    group: SigningGroup, slot: SigningSlot, orders: dict[tuple[int, ...], tuple[tuple[bytes, ...], Mapping[bytes, int]]]
-) -> SlotContext:
+def _context(group: SigningGroup, slot: SigningSlot) -> SlotContext:
     keyagg = group.wallet.cache.tweaked(slot.keys, slot.tweaks)
     if keyagg.output.compressed != slot.signing_key:
         raise LocalError("two derivations of one signing key differ", hint="report this wallet's descriptor")
-    members = tuple(one.member for one in slot.participants)
-    if members not in orders:  # the same in every slot, where it is the aggregate that is derived
-        order = tuple(group.by_position[one] for one in members)
-        orders[members] = order, {identity: place for place, identity in enumerate(order)}
-    return SlotContext(slot, keyagg, *orders[members])
+    return SlotContext(slot, keyagg, *group.order(slot.participants))
 
 
 def own_key(context: SlotContext, identity: bytes) -> tuple[bytes, tuple[int, ...]]:
@@ -113,15 +107,20 @@ def signing_sessions(slots: Sequence[SlotContext], nonces: Nonces) -> tuple[Sign
     )
 
 
+def parse_aggregates(slots: Sequence[SlotContext], aggregates: bytes) -> tuple[AggregateNonce, ...]:
+    """Parse the sums that a collector sent. Raises as `aggregate_sessions` does."""
+    parts = split(aggregates, limits.PUBLIC_NONCE_BYTES, len(slots))
+    return tuple(AggregateNonce.parse_untrusted(part) for part in parts)
+
+
 def aggregate_sessions(slots: Sequence[SlotContext], aggregates: bytes) -> tuple[SigningSession, ...]:
     """Return what each slot signs under the sums that a collector sent.
 
     Raises: SerializationError or InvalidContributionError: the collector's fault alone.
     """
-    parts = split(aggregates, limits.PUBLIC_NONCE_BYTES, len(slots))
     return tuple(
-        SigningSession(AggregateNonce.parse_untrusted(part), context.slot.message, context.keyagg)
-        for part, context in zip(parts, slots, strict=True)
+        SigningSession(nonce, context.slot.message, context.keyagg)
+        for nonce, context in zip(parse_aggregates(slots, aggregates), slots, strict=True)
     )
 
 

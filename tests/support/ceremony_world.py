@@ -20,12 +20,16 @@ from musignet.bitcoin.group import Known
 from musignet.crypto import backend, musig_backend
 from musignet.crypto.keys import Identity
 from musignet.signing import journal
-from musignet.signing.blame import verify_blame
+from musignet.signing.blame import Kind as BlameKind
+from musignet.signing.blame import accuse, verify_blame
 from musignet.signing.coordinator import Sessions
 from musignet.signing.effects import End, Outcome, Publish, Save, Saved, SendToGroup
 from musignet.signing.keyholder import Keyholder
 from musignet.signing.proposal import Proposal
 from musignet.signing.records import (
+    AggregateNonces,
+    AttemptBegin,
+    AttemptFailed,
     PartialSignature,
     PublicNonce,
     Topology,
@@ -42,7 +46,7 @@ from musignet.wire.messages import MessageType
 from .ceremony import NOW, account, drawer, identity, proposal, signing_group
 from .wallet import MEMBERS
 
-__all__ = ["LIARS", "Broken", "Party", "World", "watch_signatures"]
+__all__ = ["LIARS", "STAR_LIARS", "Broken", "Party", "World", "watch_signatures"]
 
 BOUNDS = limits.Limits(phase_timeout_s=2.0, reapprove_s=2.0, silent_attempts_max=8)
 LASTS_S = 110.0
@@ -154,6 +158,106 @@ LIARS: dict[str, Lie] = {
 }
 
 
+# --- liars of a star: most of what they do, they do when it is their turn to collect ----------------------------------
+
+
+def _two_to_the_collector(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    read = decode_untrusted(kind, payload) if kind == MessageType.PUBLIC_NONCE else None
+    if isinstance(read, PublicNonce):
+        other = encode(PublicNonce(read.attempt, read.epoch, identity("x").pubkey * 2 + read.nonces[66:]))
+        return [(kind, payload), (kind, other)]
+    return _silent_collector(world, kind, payload, to)
+
+
+def _silent_collector(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    hidden = (MessageType.ATTEMPT_BEGIN, MessageType.ATTEMPT_FAILED, MessageType.TRANSACTION_COMPLETE)
+    return [] if kind in hidden else [(kind, payload)]
+
+
+def _withholds_completion(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    return _unfinished(kind, payload)
+
+
+def _aggregate(payload: bytes, **changes: bytes) -> bytes:
+    read = decode_untrusted(MessageType.AGGREGATE_NONCE, payload)
+    assert isinstance(read, AggregateNonces)
+    fields = {"attempt": read.attempt, "epoch": read.epoch, "root": read.root, "aggregates": read.aggregates}
+    return encode(AggregateNonces(**(fields | changes)))
+
+
+def _wrong_sum(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    if kind == MessageType.AGGREGATE_NONCE:
+        payload = _aggregate(payload, aggregates=identity("x").pubkey * 2 * world.inputs)
+    return _unfinished(kind, payload)
+
+
+def _wrong_root(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    if kind == MessageType.AGGREGATE_NONCE:
+        payload = _aggregate(payload, root=bytes(32))
+    return _unfinished(kind, payload)
+
+
+def _two_aggregates(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    """Each signer is sent another one: whoever compares them has the proof. The list is kept back."""
+    if kind == MessageType.AGGREGATE_NONCE:
+        payload = _aggregate(payload, root=bytes((world.names.index(to),)) * 32)
+    return [] if kind == MessageType.NONCE_LIST else _unfinished(kind, payload)
+
+
+def _no_points(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    if kind == MessageType.AGGREGATE_NONCE:
+        payload = _aggregate(payload, aggregates=b"\x05" * 66 * world.inputs)
+    return _unfinished(kind, payload)
+
+
+def _false_silence(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    """When it is its turn: an honest signer is said to be silent."""
+    if kind == MessageType.ATTEMPT_BEGIN:
+        read = decode_untrusted(kind, payload)
+        assert isinstance(read, AttemptBegin)
+        named = world.parties[world.names[-1]].key.pubkey
+        return [(MessageType.ATTEMPT_FAILED, encode(AttemptFailed(read.attempt, (named,), ())))]
+    hidden = (MessageType.AGGREGATE_NONCE, MessageType.ATTEMPT_FAILED, MessageType.TRANSACTION_COMPLETE)
+    return [] if kind in hidden else [(kind, payload)]
+
+
+def _false_blame(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    """Says of each honest signer's partial signature that it is bad, by an aggregate they did not sign for."""
+    partials = [one for one in world._heard if one.type == MessageType.PARTIAL_SIGNATURE]
+    if kind != MessageType.AGGREGATE_NONCE or not partials:
+        return _unfinished(kind, payload)
+    nonces = {one.sender_key: one for one in world._heard if one.type == MessageType.PUBLIC_NONCE}
+    read = Proposal.open_untrusted(world.proposal, world.group)
+    records = [
+        accuse(blamed, read, (one, nonces[one.sender_key]), (payload,))
+        for one in partials
+        for blamed in (BlameKind.BAD_PARTIAL, BlameKind.EQUIVOCATION)
+    ]
+    return [(kind, payload), *((MessageType.BLAME, record) for record in records)]
+
+
+def _other_digest(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    if kind == MessageType.ATTEMPT_BEGIN:
+        read = decode_untrusted(kind, payload)
+        assert isinstance(read, AttemptBegin)
+        payload = encode(AttemptBegin(read.attempt, bytes(32)))
+    return _unfinished(kind, payload)
+
+
+STAR_LIARS: dict[str, Lie] = {
+    "two nonces to the collector": _two_to_the_collector,
+    "silent collector": _silent_collector,
+    "withholds the completion": _withholds_completion,
+    "wrong sum": _wrong_sum,
+    "wrong root": _wrong_root,
+    "two aggregates": _two_aggregates,
+    "no points": _no_points,
+    "false silence": _false_silence,
+    "false blame": _false_blame,
+    "other digest": _other_digest,
+}
+
+
 @dataclass
 class Party:
     """One cosigner: two machines, two disks, and how often it was started."""
@@ -184,11 +288,13 @@ class World:
         liar: tuple[str, str] | None = None,
         cuts: int = 0,
         topology: Topology = Topology.MESH,
+        bounds: limits.Limits = BOUNDS,
         away: Sequence[tuple[str, float, float]] = (),
     ) -> None:
         """`away` are (who, from, until) in seconds from the start; `cuts` lose one link each for a while."""
         self.rng = random.Random(seed)
         _signed.clear()  # one seed draws the same entropy in every run
+        self._bounds = bounds
         self.seed, self.names, self.inputs, self.loss = seed, tuple(names), inputs, loss
         self.group = signing_group(shape, self.names)
         self.proposal = proposal(names[0], self.group, inputs=inputs, expires_at=NOW + LASTS_S, topology=topology)
@@ -253,7 +359,7 @@ class World:
         self.__dict__.setdefault("holders", {})[party.name] = Keyholder(
             account(party.name, self.group), draw, party.holder_disk
         )
-        sessions = Sessions(self.group, party.key.pubkey, bounds=BOUNDS)
+        sessions = Sessions(self.group, party.key.pubkey, bounds=self._bounds)
         self.__dict__.setdefault("sessions", {})[party.name] = sessions
 
     def _crash(self, party: Party) -> None:
@@ -364,7 +470,9 @@ class World:
         for other in self.parties.values():
             if other is party or effect.to not in (None, other.key.pubkey):
                 continue
-            for kind, payload in LIARS.get(party.lie, _truth)(self, effect.kind, effect.payload, other.name):
+            for kind, payload in (LIARS | STAR_LIARS).get(party.lie, _truth)(
+                self, effect.kind, effect.payload, other.name
+            ):
                 if self._linked(party.name, other.name):
                     self._deliver(other, self._sign(party, kind, effect.session, payload))
 

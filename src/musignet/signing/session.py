@@ -402,7 +402,7 @@ class Session(SessionBase, ABC):
 
     def _count(self, missing: Iterable[bytes]) -> None:
         """Count who did not answer in this attempt; others start again at 0."""
-        self._silent = Counter({one: self._silent[one] + 1 for one in missing})
+        self._silent = Counter({one: self._silent[one] + 1 for one in sorted(missing)})
 
     def _silence(self, silent: tuple[bytes, ...]) -> str:
         return "no answer from " + ", ".join(short_key(one) for one in silent)

@@ -57,6 +57,8 @@ class StarSession(Session):
     """An attempt failed and nobody is away: the next one is awaited with a clock. Else people may take hours."""
     _stands_by = False
     """We are next in line, everything is here, and a clock runs for the collector whose turn it is."""
+    _stepped = 0
+    """The turn that we await because another member does."""
     _begun: VerifiedMessage | None = None
     """What the collector of this attempt signed when it began."""
 
@@ -102,12 +104,13 @@ class StarSession(Session):
     def _compare_turns(self, sender: bytes, turn: int) -> None:
         """Between attempts, whoever is behind follows: after restarts members may await different collectors.
 
-        One step for each message: nobody uses up all attempts with a word.
+        One step for each message: nobody uses up all attempts with a word. After a failed attempt the clock decides.
         """
-        if self.state is not State.APPROVING or turn == self._turn:
+        if self.state is not State.APPROVING or self._hurry or turn == self._turn:
             return
         if turn > self._turn:
             self.attempt += 1
+            self._stepped = self._turn
             self._stands_by = False
             self._repeat_approval()
             self._begin_if_ready()
@@ -159,12 +162,17 @@ class StarSession(Session):
             self._answer(message.sender_key)
         if read.attempt <= self._made or self.state not in (State.APPROVING, *IN_ATTEMPT):
             return
-        for turn in range(self._turn, read.attempt):  # passed over by the one who stood by
-            self._silent[self.group.collector(turn)] += self.group.collector(turn) != self.identity
+        self._count_passed_over(read.attempt)
         if self._go_to(read.attempt):
             self._begun = message
             self._patiently()
             self._out.append(MakeNonces(self.id, read.attempt, (message,)))
+
+    def _count_passed_over(self, attempt: int) -> None:
+        """The one who stood by has begun: whose turn it was before did not. Only that one: it is nothing but a word."""
+        before = self.group.collector(attempt - 1) if attempt > 1 else self.identity
+        if attempt in (self._turn + 1, self._stepped) and before != self.identity:
+            self._silent[before] += 1
 
     def _patiently(self) -> None:
         self._deadline = self._now + self._bounds.phase_timeout_s * _PATIENCE
@@ -356,10 +364,12 @@ class StarSession(Session):
         return tuple(one for one, count in self._silent.items() if count == most and one != sender)
 
     def _say_abort(self, end: End, error: NetworkError | None, to: bytes | None = None) -> None:
-        """Everybody finds silence by themselves, at about the same time: only the collector tells everybody."""
-        if end is End.SILENT and to is None and not self._collects:
-            to = self._collector
-        super()._say_abort(end, error, to)
+        """Everybody finds silence by themselves, at about the same time: only a collector tells everybody."""
+        if end is not End.SILENT or to is not None or self._collects:
+            super()._say_abort(end, error, to)
+            return
+        for member in sorted({self._collector, self.group.collector(self._turn + 1)} - {self.identity}):
+            super()._say_abort(end, error, member)
 
     def _silence(self, silent: tuple[bytes, ...]) -> str:
         return super()._silence(silent) + ": silent as a signer or as the collector"

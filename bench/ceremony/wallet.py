@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from typing import NamedTuple
@@ -9,7 +10,9 @@ from typing import NamedTuple
 from musignet.bitcoin.bip32 import Xpub
 from musignet.bitcoin.build import build
 from musignet.bitcoin.descriptor import Descriptor
+from musignet.bitcoin.fields import In, Out
 from musignet.bitcoin.group import RECEIVE, Bounds, Group, Known
+from musignet.bitcoin.psbt import Psbt
 from musignet.bitcoin.transaction import Outpoint, TxOut
 from musignet.chain import Chain
 from musignet.crypto.keys import Identity, SigningKey
@@ -69,4 +72,12 @@ def spend(group: SigningGroup, inputs: int, number: int = 0, *, described: bool 
     }
     known = Known(utxos=coins, last_index=(inputs, 0))
     psbt = build(wallet, coins, [TxOut(inputs * _COIN_SAT // 2, _PAID_TO)], fee_rate_sat_vb=2, known=known)
-    return Spend((psbt if described else psbt.undescribed()).serialize(), known)
+    return Spend((psbt if described else _undescribed(psbt)).serialize(), known)
+
+
+def _undescribed(psbt: Psbt) -> Psbt:
+    return replace(
+        psbt,
+        inputs=tuple(one.without(In.TAP_BIP32_DERIVATION, In.MUSIG2_PARTICIPANTS) for one in psbt.inputs),
+        outputs=tuple(one.without(Out.TAP_BIP32_DERIVATION, Out.MUSIG2_PARTICIPANTS) for one in psbt.outputs),
+    )

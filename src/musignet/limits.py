@@ -63,6 +63,9 @@ SENT_AT_MAX_MS: Final = 2**53 - 1
 PSBT_MAX_BYTES: Final = 512 * KIB
 """A whole PSBT (THREATS.md X17). 250 inputs of three signers with all their nonces and signatures take 280 KiB."""
 
+PARSED_PSBTS_MAX: Final = 4
+"""Parsed proposals that a process remembers, for its node, keyholder and blame: at most 1.2 MiB of Python each."""
+
 PSBT_FIELDS_MAX: Final = 16_384
 """Key-value pairs in one PSBT: the shortest take 1.2 MiB of Python, where 512 KiB of them would be 130,000 pairs."""
 

@@ -16,6 +16,7 @@ from musignet.node.inputs import (
     CancelSession,
     ConsentToSession,
     JoinGroup,
+    KeyholderReplied,
     MessageReceived,
     PeerConnected,
     PeerLost,
@@ -26,6 +27,8 @@ from musignet.node.peers import PeerInfo
 from musignet.signing.coordinator import Sessions
 from musignet.signing.effects import Progress
 from musignet.signing.effects import Saved as RecordSaved
+from musignet.signing.records import Topology
+from musignet.signing.verbs import Approved
 from musignet.wire.envelope import Message
 from musignet.wire.messages import Chain, MessageType
 from support.ceremony import NOW, drawer, identity, signing_group
@@ -152,3 +155,18 @@ def test_consent_in_place_of_another_session_reaches_the_keyholder() -> None:
     effects = alice.handle(ConsentToSession(3, reply.session, b"proof", frozenset((bytes(32),))), NOW)
     (asked,) = [one.verb for one in effects if isinstance(one, AskKeyholder)]
     assert (asked.proof, asked.replaces) == (b"proof", {bytes(32)})
+
+
+def test_a_proposal_says_its_topology_and_a_message_for_one_member_goes_to_them_alone() -> None:
+    alice = joined()
+    for link, name in enumerate(("bob", "carol"), 6):
+        meet(alice, name, link)
+    effects = alice.handle(Propose(2, GROUP.id, psbt().serialize(), NOW + 60, "", Topology.STAR), NOW)
+    (save,) = [one for one in effects if isinstance(one, Save)]
+    alice.handle(Saved(GROUP.id, RecordSaved(save.save.session, save.save.number)), NOW)
+    session = alice.ceremonies._groups[GROUP.id][save.save.session]
+    assert session.proposal.record.topology is Topology.STAR
+    approved = Approved(session.id, session.digest)
+    sent = [one for one in alice.handle(KeyholderReplied(GROUP.id, approved), NOW) if isinstance(one, Send)]
+    turns = {GROUP.collector(1), GROUP.collector(2)} - {identity("alice").pubkey}
+    assert len(sent) == len(turns)

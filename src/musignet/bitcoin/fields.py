@@ -203,11 +203,6 @@ OUTPUT: Final[Table] = {
 }
 
 
-def once(table: Table) -> tuple[int, ...]:
-    """Return the types of a table that have no key data: a map has at most one field of each."""
-    return tuple(kind for kind, field in table.items() if field.key is _NONE)
-
-
 def check(table: Table, key: bytes, value: bytes) -> None:
     """Check the form of one field. A type that is not in the table only needs the shortest form of its number.
 

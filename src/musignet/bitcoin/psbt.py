@@ -18,7 +18,6 @@ from .transaction import SEQUENCE_FINAL, Outpoint, Reader, Transaction, TxIn, Tx
 
 __all__ = ["FieldMap", "Psbt"]
 
-_ONCE_GLOBAL, _ONCE_INPUT, _ONCE_OUTPUT = (fields.once(one) for one in (fields.GLOBAL, fields.INPUT, fields.OUTPUT))
 _MAGIC: Final = b"psbt\xff"
 
 
@@ -52,14 +51,14 @@ class FieldMap:
         seen.update(key for key in self._fields if key[0] == kind)
         return FieldMap((key, value) for key, value in self._fields.items() if key not in again) if again else self
 
-    def once(self, kinds: Sequence[int]) -> FieldMap:
-        """Return the map with its fields of these types that have no key data, and nothing else."""
-        names = (bytes((kind,)) for kind in kinds)
-        return FieldMap((name, self._fields[name]) for name in names if name in self._fields)
-
     def only(self, table: fields.Table) -> FieldMap:
         """Return the map without any field whose type is not in `table`."""
         return FieldMap((key, value) for key, value in self._fields.items() if key[0] in table)
+
+    def picked(self, kinds: Iterable[int]) -> FieldMap:
+        """Return the map with nothing but the fields of these types that have no key data."""
+        found = ((bytes((kind,)), self.get(kind)) for kind in kinds)
+        return FieldMap((key, value) for key, value in found if value is not None)
 
     def to_bytes(self) -> bytes:
         """Return the fields, each behind its lengths, and the zero byte that ends a map."""
@@ -146,18 +145,6 @@ class Psbt:
             globals=self.globals.only(fields.GLOBAL),
             inputs=tuple(one.only(fields.INPUT) for one in self.inputs),
             outputs=tuple(one.only(fields.OUTPUT) for one in self.outputs),
-        )
-
-    def undescribed(self) -> Psbt:
-        """Return the PSBT with only what a map has once: without keys, derivations, participants and their parts.
-
-        That is all that finishing needs, and in a large group nearly all of a PSBT is the rest.
-        """
-        return replace(
-            self,
-            globals=self.globals.once(_ONCE_GLOBAL),
-            inputs=tuple(one.once(_ONCE_INPUT) for one in self.inputs),
-            outputs=tuple(one.once(_ONCE_OUTPUT) for one in self.outputs),
         )
 
     def with_input(self, index: int, one: FieldMap) -> Psbt:

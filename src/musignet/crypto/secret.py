@@ -38,6 +38,7 @@ def _map(size: int) -> mmap.mmap:
 
 @cache
 def _libc() -> ctypes.CDLL:
+    """Opened once: it costs more than making a nonce."""
     return ctypes.CDLL(None)
 
 

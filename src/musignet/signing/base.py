@@ -90,6 +90,8 @@ class SessionBase:
         return tuple(self._waited_for())
 
     def _waited_for(self) -> Iterator[bytes]:
+        if self.state in (State.COMPLETED, State.FAILED):
+            return iter(())
         if self.state in IN_ATTEMPT:
             here = self._current.nonces if self.state is State.ROUND_1 else self._current.partials
             return (one for one in self._others if one not in here)

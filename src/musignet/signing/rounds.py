@@ -108,19 +108,16 @@ def signing_sessions(slots: Sequence[SlotContext], nonces: Nonces) -> tuple[Sign
 
 
 def parse_aggregates(slots: Sequence[SlotContext], aggregates: bytes) -> tuple[AggregateNonce, ...]:
-    """Parse the sums that a collector sent. Raises as `aggregate_sessions` does."""
+    """Parse the sums of a collector. Raises SerializationError or InvalidContributionError: the collector's fault."""
     parts = split(aggregates, limits.PUBLIC_NONCE_BYTES, len(slots))
     return tuple(AggregateNonce.parse_untrusted(part) for part in parts)
 
 
 def aggregate_sessions(slots: Sequence[SlotContext], aggregates: bytes) -> tuple[SigningSession, ...]:
-    """Return what each slot signs under the sums that a collector sent.
-
-    Raises: SerializationError or InvalidContributionError: the collector's fault alone.
-    """
+    """Return what each slot signs under the sums that a collector sent. Raises what `parse_aggregates` raises."""
     return tuple(
-        SigningSession(nonce, context.slot.message, context.keyagg)
-        for nonce, context in zip(parse_aggregates(slots, aggregates), slots, strict=True)
+        SigningSession(one, context.slot.message, context.keyagg)
+        for one, context in zip(parse_aggregates(slots, aggregates), slots, strict=True)
     )
 
 

@@ -85,7 +85,9 @@ class StarSession(Session):
         return not heard or self.group.collector(max(1, self.attempt)) == self.identity
 
     def _waited_for(self) -> Iterator[bytes]:
-        return super()._waited_for() if self._collects else iter((self._collector,))
+        if self._collects or self.state in (State.COMPLETED, State.FAILED):
+            return super()._waited_for()
+        return iter((self._collector,))
 
     def _approval_of(self, member: bytes) -> VerifiedMessage | None:
         begun = self._begun if self._begun is not None and self._begun.sender_key == member else None

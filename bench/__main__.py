@@ -2,7 +2,8 @@
 
 python -m bench link --json link.json           measure the link, side by side with its floors and two peers
 python -m bench cli                             whole processes of the command line
-python -m bench report link.json                print that file as bench/RESULTS.md has it
+python -m bench ceremony --json ceremony.json   measure signing, beside libsecp256k1 alone
+python -m bench report link.json ceremony.json  print bench/RESULTS.md
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from . import cli
+from .ceremony.plan import CASES
+from .ceremony.run import run as measure_ceremony
 from .link.plan import CONTESTANTS, MEASURES
-from .link.run import run
+from .link.run import run as measure_link
 from .report import markdown, table
 from .sides import BenchError
 
@@ -26,13 +30,18 @@ def _arguments() -> argparse.ArgumentParser:
     link = cases.add_parser("link", help="round trip, throughput, broadcast, dialling, memory, import")
     link.add_argument("--only", action="append", choices=[m.name for m in MEASURES], help="one measure; repeatable")
     link.add_argument("--against", action="append", choices=CONTESTANTS, help="one contestant; repeatable")
-    link.add_argument("--rounds", type=int, help="alternating rounds (5; with --quick 2)")
-    link.add_argument("--quick", action="store_true", help="small samples: shows that it runs, not how fast")
-    link.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
     link.add_argument("--profile", type=Path, metavar="DIR", help="cProfile every child into DIR; the figures suffer")
     cli.add_to(cases)
-    report = cases.add_parser("report", help="Markdown from a JSON file of `link`")
-    report.add_argument("file", type=Path)
+    ceremony = cases.add_parser("ceremony", help="whole signing sessions: mesh, star, loopback, bytes, memory")
+    ceremony.add_argument("--only", action="append", choices=[c.name for c in CASES], help="one measure; repeatable")
+    for case in (link, ceremony):
+        case.add_argument("--rounds", type=int, help="alternating rounds (5; with --quick 2)")
+        case.add_argument("--quick", action="store_true", help="small samples: shows that it runs, not how fast")
+        case.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
+    report = cases.add_parser("report", help="RESULTS.md from the JSON files of `link` and `ceremony`")
+    report.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    report.add_argument("--preface", type=Path, default=Path(__file__).with_name("PREFACE.md"), metavar="FILE",
+                        help="what a person wrote about the figures (bench/PREFACE.md)")  # fmt: skip
     return parser
 
 
@@ -48,25 +57,32 @@ def _said(argv: list[str]) -> str:
     return " ".join(["python -m bench", *kept])
 
 
+def _measure(options: argparse.Namespace, rounds: int, command: str) -> dict[str, Any]:
+    if options.case == "ceremony":
+        return measure_ceremony(only=options.only, rounds=rounds, quick=options.quick, command=command)
+    if options.profile is not None:
+        options.profile.mkdir(parents=True, exist_ok=True)
+    return measure_link(
+        only=options.only,
+        against=options.against,
+        rounds=rounds,
+        quick=options.quick,
+        profile=options.profile,
+        command=command,
+    )
+
+
 def main(argv: list[str]) -> int:
     options = _arguments().parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the children are closed on the way out
     if options.case == "cli":
         return cli.main(options)
     if options.case == "report":
-        print(markdown(json.loads(options.file.read_text())), end="")
+        preface = options.preface.read_text() if options.preface.exists() else ""
+        print(markdown([json.loads(one.read_text()) for one in options.files], preface), end="")
         return 0
-    if options.profile is not None:
-        options.profile.mkdir(parents=True, exist_ok=True)
     try:
-        results = run(
-            only=options.only,
-            against=options.against,
-            rounds=options.rounds or (2 if options.quick else 5),
-            quick=options.quick,
-            profile=options.profile,
-            command=_said(argv),
-        )
+        results = _measure(options, options.rounds or (2 if options.quick else 5), _said(argv))
     except BenchError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

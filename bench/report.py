@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from .link.plan import TITLES
 from .stats import ratios, spread
 
 __all__ = ["markdown", "table"]
@@ -28,10 +27,19 @@ def rows(results: dict[str, Any]) -> Iterator[Row]:
     for measure in results["measures"].values():
         for name, figure in measure["figures"].items():
             for contestant, samples in measure["samples"].items():
-                yield _row(name, figure, contestant, samples[name], measure["samples"].get("floor"))
+                if name in samples:
+                    title = results["titles"][contestant]
+                    yield _row(
+                        name,
+                        figure,
+                        contestant,
+                        title,
+                        samples[name],
+                        measure["samples"].get(measure.get("floor", "floor")),
+                    )
 
 
-def _row(name: str, figure: dict[str, Any], contestant: str, values: list[float], floor: Any) -> Row:
+def _row(name: str, figure: dict[str, Any], contestant: str, title: str, values: list[float], floor: Any) -> Row:
     value = spread(values)
     ratio = None if floor is None else ratios(values, floor[name])
     is_ours = contestant in ("ours", "imports")
@@ -42,7 +50,7 @@ def _row(name: str, figure: dict[str, Any], contestant: str, values: list[float]
         reached = ratio["median"]
         met = reached >= figure["aim"] if figure["higher_is_better"] else reached <= figure["aim"]
     aim = figure["aim_said"] if is_ours else ""
-    return Row(figure["title"], figure["unit"], TITLES[contestant], value, ratio, aim, met)
+    return Row(figure["title"], figure["unit"], title, value, ratio, aim, met)
 
 
 def table(results: dict[str, Any]) -> str:
@@ -54,29 +62,34 @@ def table(results: dict[str, Any]) -> str:
             lines.append(f"\n{title}, {row.unit}" if row.unit else f"\n{title}")
         ratio = f"{row.ratio['median']:6.2f}x" if row.ratio else " " * 7
         lines.append(
-            f"  {row.contestant:26}{_number(row.value['median']):>10} {ratio}   {row.aim:28}{_met(row)}".rstrip()
+            f"  {row.contestant:36}{_number(row.value['median']):>10} {ratio}   {row.aim:28}{_met(row)}".rstrip()
         )
     if results["quick"]:
         lines.append("\n--quick: this shows that it runs, not how fast.")
     return "\n".join(lines) + f"\n\n{results['rounds']} rounds in {results['seconds']} s"
 
 
-def markdown(results: dict[str, Any]) -> str:
-    """Return the Markdown of these results, the machine named."""
+def markdown(all_results: Sequence[dict[str, Any]], preface: str = "") -> str:
+    """Return the whole of RESULTS.md: what a person wrote about the figures, then each result, the machine named."""
+    head = ["# Results", "", "Written by `python -m bench report`; what is compared and how stands in README.md.", ""]
+    parts = [preface.strip(), ""] if preface else []
+    return "\n".join([*head, *parts, "\n".join(_section(results) for results in all_results)])
+
+
+def _section(results: dict[str, Any]) -> str:
     machine = results["machine"]
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
-    overridden = ", ".join(f"{name}={value}" for name, value in results["limits"].items())
+    overridden = ", ".join(f"{name}={value}" for name, value in results.get("limits", {}).items())
     lines = [
-        "# Results",
-        "",
-        "Written by `python -m bench report`; what is compared and how stands in README.md.",
+        f"## {results['case'].capitalize()}",
         "",
         f"Measured on {machine['date']}: {machine['cpu']}, {machine['cpus']} CPUs, {machine['kernel']}, "
         f"{machine['python']}; {libraries}. Revision {machine['revision']}. "
         f"Load average before the run: {machine['load_before']}.",
         "",
         f"`{results['command']}`: medians of {results['rounds']} alternating rounds, least and greatest in brackets; "
-        f"ratios to the floor are taken round by round. Ours runs with `Limits({overridden})`.",
+        "ratios to the floor are taken round by round."
+        + (f" Ours runs with `Limits({overridden})`." if overridden else ""),
         "",
         "| figure | who | median (min to max) | ratio to the floor | aim | |",
         "| --- | --- | --- | --- | --- | --- |",

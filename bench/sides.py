@@ -19,11 +19,11 @@ class BenchError(Exception):
 
 
 class Side:
-    """One child process: `python -m bench.link.side`. It ends when its standard input does, so it never outlives us."""
+    """One child process: `python -m bench.side`. It ends when its standard input does, so it never outlives us."""
 
-    def __init__(self, contestant: str, role: str, cpus: list[int], folder: Path, profile: Path | None) -> None:
-        self.name = f"{contestant} {role}"
-        command = [sys.executable, "-m", "bench.link.side", contestant, role, ",".join(map(str, cpus)), str(folder)]
+    def __init__(self, module: str, role: str, cpus: list[int], folder: Path, profile: Path | None = None) -> None:
+        self.name = f"{module} {role}"
+        command = [sys.executable, "-m", "bench.side", module, role, ",".join(map(str, cpus)), str(folder)]
         if profile is not None:
             command.append(str(profile))
         self._child = subprocess.Popen(
@@ -85,9 +85,9 @@ class Pair:
         folder: Path,
         profile: Path | None = None,
     ) -> None:
-        self.contestant = contestant
-        self._far = None if far_cpus is None else Side(contestant, "far", far_cpus, folder, profile)
-        self.near = Side(contestant, "near", near_cpus, folder, profile)
+        self.contestant, module = contestant, f"bench.link.{contestant}"
+        self._far = None if far_cpus is None else Side(module, "Far", far_cpus, folder, profile)
+        self.near = Side(module, "Near", near_cpus, folder, profile)
 
     @property
     def far(self) -> Side:

@@ -32,3 +32,24 @@ def test_the_benchmark_measures_the_command_line_and_a_node_with_a_journal(tmp_p
     assert done.returncode == 0, done.stderr
     samples = json.loads(results.read_text())["samples_ms"]
     assert set(samples) == {"python -c pass", "musignet --help", "musignet peers", "run, ready with 40 stored"}
+
+
+@pytest.mark.driver
+def test_the_ceremony_is_measured_beside_its_floor_and_reported(tmp_path: Path) -> None:
+    results = tmp_path / "ceremony.json"
+    only = [option for name in ("mesh-3x1", "bytes", "tcp") for option in ("--only", name)]
+    command = [sys.executable, "-m", "bench", "ceremony", "--quick", "--rounds", "1", *only, "--json", str(results)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    measures = json.loads(results.read_text())["measures"]
+    assert set(measures) == {"mesh-3x1", "bytes", "tcp"}
+    assert measures["mesh-3x1"]["samples"].keys() == {"floor", "sum", "ours"}
+    # Bytes are counted, not timed: they are the same everywhere.
+    assert 98 < measures["bytes"]["samples"]["ours"]["rounds-10"][0] < 160
+    preface = tmp_path / "preface.md"
+    preface.write_text("Seen by a person.\n")
+    command = [sys.executable, "-m", "bench", "report", str(results), "--preface", str(preface)]
+    report = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert report.startswith("# Results\n")
+    assert "Seen by a person." in report
+    assert "| 3 signers, 1 input: both rounds, all signers, ms |" in report

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ..figure import Figure
 from ..sides import Pair
 
-__all__ = ["CONTESTANTS", "LIMITS", "MEASURES", "TITLES", "Figure", "Measure"]
+__all__ = ["CONTESTANTS", "LIMITS", "MEASURES", "TITLES", "Measure"]
 
 TITLES = {
     "floor": "floor (no encryption)",
@@ -29,18 +30,6 @@ SMALL_BYTES = 300
 LARGE_BYTES = 16 * 1024
 IN_FLIGHT = 16
 _BURST = 500
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number of a measure. `aim` bounds our ratio to the floor, `aim_value` the number itself."""
-
-    title: str
-    unit: str
-    higher_is_better: bool = False
-    aim: float | None = None
-    aim_value: float | None = None
-    aim_said: str = ""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def run(
         "rounds": rounds,
         "quick": quick,
         "limits": LIMITS,
+        "titles": TITLES,
         "measures": {},
     }
     begun = time.monotonic()

@@ -169,8 +169,9 @@ SLOTS_MAX: Final = 1000
 that are ours. 160 KiB of locked memory."""
 
 KEY_AGGREGATES_MAX: Final = 512
-"""Aggregations remembered. A transaction of 250 inputs whose keys are derived before they are aggregated needs 250,
-and a second one may be under way. One is 0.7 KiB with 3 keys and 73 KiB with 1,000: 37 MiB at the very most."""
+"""Aggregations remembered, with or without tweaks. A transaction of 250 inputs needs 502 at most: two for each address,
+and two for all. One is 0.7 KiB with 3 keys and 73 KiB with 1,000, where it is no tweak on another: 37 MiB at the very
+most."""
 
 # --- one ceremony ----------------------------------------------------------------------------------------------
 

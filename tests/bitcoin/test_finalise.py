@@ -10,7 +10,7 @@ import wallycore
 from musignet.bitcoin import finalise as module
 from musignet.bitcoin import wally
 from musignet.bitcoin.fields import In
-from musignet.bitcoin.finalise import finalise, verify_signature
+from musignet.bitcoin.finalise import finalise, verified, verify_signature
 from musignet.bitcoin.group import Bounds, Group, Known
 from musignet.bitcoin.psbt import Psbt
 from musignet.bitcoin.review import Review, review
@@ -72,6 +72,24 @@ def test_a_signature_that_does_not_hold(bad: bytes) -> None:
     assert not verify_signature(DONE.slots[0], bad)
     with pytest.raises(AuthenticationError, match="input 1"):
         finalise(psbt(), DONE, SIGNATURES | {0: bad})
+
+
+def test_a_verified_signature_is_verified_for_its_own_slot_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (verified(slot, SIGNATURES[slot.input_index]) for slot in DONE.slots)
+    assert first is not None
+    assert second is not None
+    assert verified(DONE.slots[0], second) is None
+    with pytest.raises(AuthenticationError, match="input 2"):
+        finalise(psbt(), DONE, {0: first, 1: first})
+    with pytest.raises(AuthenticationError, match="input 1"):  # the same bytes are for a slot, not for a position
+        finalise(psbt(), review(psbt(), WALLET, KNOWN), {0: second, 1: second})
+    known_to_hold = finalise(psbt(), DONE, SIGNATURES)
+    monkeypatch.setattr(module, "verify_signature", lambda *_: False)
+    assert finalise(psbt(), DONE, {0: first, 1: second}) == known_to_hold
+    with pytest.raises(AuthenticationError, match="input 1"):  # as plain bytes it is verified
+        finalise(psbt(), DONE, {0: bytes(first), 1: second})
+    with pytest.raises(AuthenticationError, match="input 1"):  # another review has slots of its own
+        finalise(psbt(), review(psbt(), WALLET, KNOWN), {0: first, 1: second})
 
 
 def test_a_missing_signature() -> None:

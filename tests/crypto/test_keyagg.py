@@ -15,7 +15,7 @@ from musignet.crypto.keyagg import (
     key_sort,
     keys_untrusted,
 )
-from musignet.errors import Action, LocalError
+from musignet.errors import Action, AuthenticationError, LocalError
 from support.keys import GROUP_ORDER, secret
 from support.musig import signing_key
 
@@ -113,6 +113,35 @@ def test_the_cache_does_not_remember_a_refusal() -> None:
     with pytest.raises(LocalError, match="0 keys"):
         cache.aggregate([])
     assert cache.aggregate(KEYS) is held
+
+
+def test_the_cache_tweaks_as_one_does_by_hand_and_remembers_each_step() -> None:
+    cache, names = KeyAggCache(), tuple(key.compressed for key in KEYS)
+    steps = ((secret("branch"), False), (secret("index"), False), (secret("tap"), True))
+    by_hand = KeyAgg(KEYS)
+    for scalar, xonly in steps:
+        by_hand = by_hand.tweak(scalar, xonly=xonly)
+    tweaked = cache.tweaked(names, steps)
+    assert (tweaked.output, tweaked.aggregate, tweaked.tweaks) == (by_hand.output, by_hand.aggregate, by_hand.tweaks)
+    assert cache.tweaked(names, steps) is tweaked
+    assert cache.tweaked(names, steps[:2]).tweak(*steps[2][:1], xonly=True).output == by_hand.output
+    for other in (steps[::-1], steps[:2], (*steps[:2], (steps[2][0], False))):
+        assert cache.tweaked(names, other).output != by_hand.output
+    assert cache.tweaked(names[::-1], steps).output != by_hand.output
+
+
+def test_the_cache_holds_tweaked_keys_within_its_bound() -> None:
+    cache, names = KeyAggCache(max_entries=3), tuple(key.compressed for key in KEYS)
+    first = cache.tweaked(names, ((secret("1"), False),))
+    for number in range(2, 6):
+        cache.tweaked(names, ((secret(str(number)), False),))
+    assert len(cache._held) == 3
+    assert cache.tweaked(names, ((secret("1"), False),)) is not first
+
+
+def test_the_cache_refuses_what_is_no_point() -> None:
+    with pytest.raises(AuthenticationError):
+        KeyAggCache().tweaked((KEYS[0].compressed, b"\2" + b"\xff" * 32), ())
 
 
 def test_keys_from_strangers_are_parsed_in_order() -> None:

@@ -151,6 +151,31 @@ def test_a_lost_link_in_the_middle_does_not_end_a_session(tmp_path: Path) -> Non
     asyncio.run(main())
 
 
+def test_what_was_sent_is_written_before_the_disk_is_waited_for(tmp_path: Path) -> None:
+    """The last to approve also begins the attempt: the others have its approval while its nonces go to the disk."""
+    waiting: list[int] = []
+
+    async def main() -> None:
+        async with cosigners(tmp_path) as everybody:
+            for one in everybody:
+                driver = one.service._driver
+                assert driver is not None
+                journal = driver._cosigners[GROUP.id]._holder_journal
+                append = journal.append
+
+                def watched(rows: object, driver: object = driver, append: object = append) -> list[int]:
+                    waiting.append(len(driver._to_flush))
+                    return append(rows)
+
+                journal.append = watched
+            await everybody[0].service.propose(GROUP.id, psbt().serialize())
+            assert [(await one.outcome()).end for one in everybody] == [End.COMPLETED] * 3
+
+    asyncio.run(main())
+    assert waiting
+    assert not any(waiting)
+
+
 def test_what_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
     async def main() -> None:
         async with cosigners(tmp_path) as (alice, _, _):

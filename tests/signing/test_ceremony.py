@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from musignet.bitcoin.finalise import Verified
+from musignet.bitcoin.slots import SigningSlot
 from musignet.crypto import backend
 from musignet.crypto.secret_nonces import SecretNonces
 from musignet.limits import Limits
@@ -173,7 +175,12 @@ def _forgets_stored_partials(patch: pytest.MonkeyPatch) -> None:
 
 
 def _believes_completions(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session, "verify_signature", lambda slot, signature: True)
+    def believed(slot: SigningSlot, signature: bytes) -> Verified:
+        made = Verified(signature)
+        made.slot = slot
+        return made
+
+    patch.setattr(session, "verified", believed)
 
 
 def _sends_completions_before_the_disk(patch: pytest.MonkeyPatch) -> None:

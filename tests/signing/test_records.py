@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from musignet import limits
 from musignet.bitcoin.group import Known
+from musignet.crypto.keyagg import InvalidContributionError
 from musignet.crypto.keys import Identity
 from musignet.errors import AuthenticationError, InvalidMessage, LocalError, SerializationError
 from musignet.signing import rounds
@@ -234,6 +235,24 @@ def test_slots_are_aggregated_to_what_the_review_derived() -> None:
     slots = Proposal.open_untrusted(proposal(), signing).review(signing, Known(), NOW).slots
     contexts = rounds.contexts(signing, slots)
     assert [one.keyagg.output.compressed for one in contexts] == [slot.signing_key for slot in slots]
+
+
+def test_the_same_nonces_are_parsed_once_and_others_again() -> None:
+    signing = signing_group()
+    reviewed = Proposal.open_untrusted(proposal(), signing).review(signing, Known(), NOW)
+    slots = rounds.contexts(signing, reviewed.slots)
+    points = [identity(name).pubkey + identity(name).pubkey for name in ("alice", "bob", "carol")]
+    whose, other = identity("alice").pubkey, identity("bob").pubkey
+    first = rounds.parse_nonces(slots, whose, points[0] + points[1])
+    assert rounds.parse_nonces(slots, whose, points[0] + points[1]) is first
+    assert [one.encoded for one in first] == points[:2]
+    assert rounds.parse_nonces(slots, other, points[0] + points[1]) is not first
+    second = rounds.parse_nonces(slots, whose, points[0] + points[2])
+    assert [one.encoded for one in second] == [points[0], points[2]]
+    for bad in (points[0], points[0] + bytes(66), points[0] * 3):
+        for _ in range(2):  # a refusal is not remembered
+            with pytest.raises((InvalidContributionError, SerializationError)):
+                rounds.parse_nonces(slots, whose, bad)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

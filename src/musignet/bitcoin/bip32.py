@@ -125,7 +125,7 @@ def aggregate(points: tuple[bytes, ...], cache: KeyAggCache | None = None) -> by
     Raises: InvalidMessage when one of them is not a point.
     """
     try:
-        return (cache or KeyAggCache()).aggregate_points(points).aggregate
+        return (cache or KeyAggCache()).tweaked(points, ()).aggregate
     except NetworkError as error:
         raise InvalidMessage(f"these keys cannot be aggregated: {error}") from None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -276,10 +276,11 @@ def x11_aggregates(draft: Draft) -> Iterator[Notice]:
         *((one, Out.MUSIG2_PARTICIPANTS, ours) for one, ours in zip(draft.psbt.outputs, draft.change, strict=True)),
     )
     for one, kind, ours in maps:
-        if ours is None:
+        lists = [] if ours is None else list(one.of_type(kind))
+        if ours is None or not lists:
             continue
-        group = ours.aggregate, b"".join(participant.pubkey for participant in ours.participants)
-        for listed in one.of_type(kind):
+        group = ours.aggregate, b"".join([participant.pubkey for participant in ours.participants])
+        for listed in lists:
             if listed != group:
                 raise RuleBroken(
                     Rule.X11,
@@ -293,12 +294,19 @@ def x11_aggregates(draft: Draft) -> Iterator[Notice]:
 def x12_one_reading(draft: Draft) -> Iterator[Notice]:
     """A second parser reads the same transaction."""
     try:
-        second = wally.unsigned_transaction(draft.psbt.understood().serialize(), draft.psbt.version)
+        second = wally.unsigned_transaction(_each_hint_once(draft.psbt).serialize(), draft.psbt.version)
     except wally.WallyError:
         raise RuleBroken(Rule.X12, "a second parser refuses this PSBT", hint="make it anew") from None
     if second != draft.psbt.tx.to_bytes():
         raise RuleBroken(Rule.X12, "a second parser reads another transaction", hint="report this PSBT")
     yield from ()
+
+
+def _each_hint_once(psbt: Psbt) -> Psbt:
+    """Return the PSBT as far as it is understood, each key that has a derivation once: libwally checks them all."""
+    seen: set[bytes] = set()
+    psbt = psbt.understood()
+    return replace(psbt, inputs=tuple(one.first_of(In.TAP_BIP32_DERIVATION, seen) for one in psbt.inputs))
 
 
 def x13_amounts(draft: Draft) -> Iterator[Notice]:

@@ -17,7 +17,7 @@ from .slots import SigningSlot, transaction_digest
 from .taproot import SIGHASH_DEFAULT
 from .transaction import with_size
 
-__all__ = ["FinalTransaction", "finalise", "verify_signature"]
+__all__ = ["FinalTransaction", "Verified", "finalise", "verified", "verify_signature"]
 
 _IN_NEEDED: Final = (
     *(
@@ -52,26 +52,46 @@ def verify_signature(slot: SigningSlot, signature: bytes) -> bool:
     return backend.schnorr_verify(backend.xonly_parse(slot.signing_key[1:]), slot.message, signature)
 
 
+class Verified(bytes):
+    """64 bytes that were found to hold for `slot`. Made by `verified` alone."""
+
+    slot: SigningSlot
+
+
+def verified(slot: SigningSlot, signature: bytes) -> Verified | None:
+    """Return the signature as one that `finalise` need not verify again, or None when it does not hold."""
+    if not verify_signature(slot, signature):
+        return None
+    made = Verified(signature)
+    made.slot = slot
+    return made
+
+
+def _holds(slot: SigningSlot, signature: bytes) -> bool:
+    return (isinstance(signature, Verified) and signature.slot is slot) or verify_signature(slot, signature)
+
+
 def finalise(psbt: Psbt, review: Review, signatures: Mapping[int, bytes]) -> FinalTransaction:
     """Return the finished transaction. What others signed on their own inputs is taken as it is.
 
     Args:   review     - of this PSBT, by ourselves.
-            signatures - position of each input of ours to its 64-byte aggregate signature.
+            signatures - position of each input of ours to its 64-byte aggregate signature, `Verified` or not.
     Raises: LocalError when a signature is missing, or an input of somebody else is not final;
             AuthenticationError when a signature does not hold: it says nothing about whose part is wrong;
             RuleBroken (X15) when the review is of another transaction, (X12) when libwally finishes it otherwise.
     """
     _check_same(psbt, review)
     psbt = _bare(psbt)
+    inputs = list(psbt.inputs)
     for slot in review.slots:
         signature = signatures.get(slot.input_index)
         if signature is None:
             raise LocalError(f"no signature for input {slot.input_index + 1}")
-        if not verify_signature(slot, signature):
+        if not _holds(slot, signature):
             raise AuthenticationError(f"the signature of input {slot.input_index + 1} does not hold")
         suffix = b"" if slot.sighash_type == SIGHASH_DEFAULT else bytes((slot.sighash_type,))
-        fields = psbt.inputs[slot.input_index].with_field(In.TAP_KEY_SIG, b"", signature + suffix)
-        psbt = psbt.with_input(slot.input_index, fields)
+        inputs[slot.input_index] = inputs[slot.input_index].with_field(In.TAP_KEY_SIG, b"", signature + suffix)
+    psbt = replace(psbt, inputs=tuple(inputs))
     raw, txid = _finish(psbt)
     try:
         second = wally.finish(psbt.understood().serialize())

@@ -66,7 +66,7 @@ class Group:
             RuleBroken (X7) when a key is of another network.
     """
 
-    __slots__ = ("_aggregated", "_derived", "bounds", "cache", "chain", "descriptor")
+    __slots__ = ("_aggregated", "_branches", "_derived", "_ranged", "bounds", "cache", "chain", "descriptor")
 
     def __init__(
         self, descriptor: Descriptor, chain: Chain, bounds: Bounds | None = None, *, cache: KeyAggCache | None = None
@@ -74,6 +74,7 @@ class Group:
         self.descriptor: Final = descriptor
         self.chain: Final = chain
         self.bounds: Final = bounds or Bounds()
+        self._branches, self._ranged = descriptor.branches, descriptor.ranged
         self._derived: dict[tuple[int, int], Derived] = {}
         self.cache: Final = cache or KeyAggCache()
         self._aggregated = self._aggregate(0, 0) if descriptor.path else None
@@ -95,7 +96,7 @@ class Group:
         at = (branch, index)
         derived = self._derived.get(at)
         if derived is None:
-            if not 0 <= branch < self.descriptor.branches or (index and not self.descriptor.ranged):
+            if not 0 <= branch < self._branches or (index and not self._ranged):
                 raise InvalidMessage("no such address in this wallet", got=f"branch {branch}, index {index}")
             derived = self.descriptor.derive(branch, index, self._aggregated or self._aggregate(branch, index))
             if len(self._derived) >= limits.ADDRESS_CACHE_MAX:
@@ -119,8 +120,13 @@ class Group:
 
     def _hints(self, fields: FieldMap, kind: int) -> tuple[tuple[int, int], ...]:
         found: dict[tuple[int, int], None] = {}
+        last: bytes | None = None
         for _, value in fields.of_type(kind):
-            at = self.descriptor.locate(KeyOrigin.from_bytes(value[1 + 32 * value[0] :]).path)
+            origin = value[1 + 32 * value[0] :]
+            if origin[4:] == last:  # cosigners of one address mostly have one path below keys of their own
+                continue
+            last = origin[4:]
+            at = self.descriptor.locate(KeyOrigin.from_bytes(origin).path)
             if at is not None:
                 found[at] = None
             if len(found) == limits.DERIVATION_HINTS_MAX:
@@ -131,7 +137,7 @@ class Group:
         """Return the address of ours that `out` is locked with, at any index that is hinted or near those in use."""
         if not out.is_taproot:
             return None
-        near = (at for branch in range(self.descriptor.branches) for at in self._near(branch, known))
+        near = (at for branch in range(self._branches) for at in self._near(branch, known))
         return self._first(out, self._hints(fields, kind)) or self._first(out, near)
 
     def own_change(self, out: TxOut, fields: FieldMap, kind: int, known: Known) -> Derived | None:
@@ -139,7 +145,7 @@ class Group:
 
         An output to one of our receiving addresses is not change: it is shown like anybody's.
         """
-        if not out.is_taproot or self.descriptor.branches <= CHANGE:
+        if not out.is_taproot or self._branches <= CHANGE:
             return None
         last = known.last_index[CHANGE] + self.bounds.address_gap
         hints = (at for at in self._hints(fields, kind) if at[0] == CHANGE and at[1] <= last)
@@ -149,7 +155,7 @@ class Group:
         """Yield the addresses within the gap of the last one used, on both sides."""
         last = known.last_index[min(branch, CHANGE)]
         first, end = max(0, last - self.bounds.address_gap), last + self.bounds.address_gap + 1
-        return ((branch, index) for index in (range(first, end) if self.descriptor.ranged else (0,)))
+        return ((branch, index) for index in (range(first, end) if self._ranged else (0,)))
 
     def _first(self, out: TxOut, places: Iterable[tuple[int, int]]) -> Derived | None:
         derived = (self.derive(branch, index) for branch, index in places)

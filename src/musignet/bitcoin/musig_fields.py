@@ -76,18 +76,18 @@ def check_contributions(fields: FieldMap, derived: Derived) -> None:
 
     Raises: RuleBroken: X9 for one with a leaf hash, X10 under another signing key, X14 of a stranger.
     """
-    keys = {one.pubkey for one in derived.participants}
-    for kind in _KINDS:
-        for data, _ in fields.of_type(kind):
-            participant, signing_key, leaf = data[:_POINT], data[_POINT : 2 * _POINT], data[2 * _POINT :]
-            if leaf:
-                raise RuleBroken(Rule.X9, "a contribution for a script path", expected="key path only", got=leaf.hex())
-            if signing_key != derived.output:
-                raise RuleBroken(
-                    Rule.X10, "a contribution for another key", expected=derived.output.hex(), got=signing_key.hex()
-                )
-            if participant not in keys:
-                raise RuleBroken(Rule.X14, "a contribution of a stranger", got=participant.hex())
+    contributions = [data for kind in _KINDS for data, _ in fields.of_type(kind)]
+    keys = {one.pubkey for one in derived.participants} if contributions else frozenset()
+    for data in contributions:
+        participant, signing_key, leaf = data[:_POINT], data[_POINT : 2 * _POINT], data[2 * _POINT :]
+        if leaf:
+            raise RuleBroken(Rule.X9, "a contribution for a script path", expected="key path only", got=leaf.hex())
+        if signing_key != derived.output:
+            raise RuleBroken(
+                Rule.X10, "a contribution for another key", expected=derived.output.hex(), got=signing_key.hex()
+            )
+        if participant not in keys:
+            raise RuleBroken(Rule.X14, "a contribution of a stranger", got=participant.hex())
 
 
 def nonces(psbt: Psbt, slot: SigningSlot) -> dict[bytes, bytes]:

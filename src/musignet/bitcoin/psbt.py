@@ -45,6 +45,12 @@ class FieldMap:
         """Return the map without any field of these types."""
         return FieldMap((key, value) for key, value in self._fields.items() if key[0] not in kinds)
 
+    def first_of(self, kind: int, seen: set[bytes]) -> FieldMap:
+        """Return the map without the fields of this type whose key is in `seen`. Those that stay join it."""
+        again = {key for key in self._fields if key[0] == kind and key in seen}
+        seen.update(key for key in self._fields if key[0] == kind)
+        return FieldMap((key, value) for key, value in self._fields.items() if key not in again) if again else self
+
     def only(self, table: fields.Table) -> FieldMap:
         """Return the map without any field whose type is not in `table`."""
         return FieldMap((key, value) for key, value in self._fields.items() if key[0] in table)
@@ -100,16 +106,14 @@ class Psbt:
         maps = _Maps(data)
         globals_ = maps.read(fields.GLOBAL)
         version = _version(globals_)
-        _check_versions(globals_, fields.GLOBAL, version)
+        _check_versions((globals_,), fields.GLOBAL, version)
         unsigned = _unsigned(globals_) if version == 0 else None
         n_inputs, n_outputs = _counts(globals_, unsigned)
         inputs = tuple(maps.read(fields.INPUT) for _ in range(n_inputs))
         outputs = tuple(maps.read(fields.OUTPUT) for _ in range(n_outputs))
         maps.end()
-        for one in inputs:
-            _check_versions(one, fields.INPUT, version)
-        for one in outputs:
-            _check_versions(one, fields.OUTPUT, version)
+        _check_versions(inputs, fields.INPUT, version)
+        _check_versions(outputs, fields.OUTPUT, version)
         tx = unsigned or _described(globals_, inputs, outputs)
         spent = tuple(_spent(one, txin.outpoint) for one, txin in zip(inputs, tx.inputs, strict=True))
         return cls(version, globals_, inputs, outputs, tx, spent)
@@ -214,13 +218,15 @@ def _version(globals_: FieldMap) -> int:
     return version
 
 
-def _check_versions(one: FieldMap, table: fields.Table, version: int) -> None:
+def _check_versions(maps: Iterable[FieldMap], table: fields.Table, version: int) -> None:
     """BIP-370 "Versions Requiring Exclusion": a field of the other version would be a second reading."""
-    for kind, field in table.items():
-        if version not in field.versions and one.get(kind) is not None:
-            raise RuleBroken(
-                Rule.X12, "fields of two PSBT versions", expected=f"no {field.name} in version {version}", got="one"
-            )
+    excluded = [(kind, field.name) for kind, field in table.items() if version not in field.versions]
+    for one in maps:
+        for kind, name in excluded:
+            if one.get(kind) is not None:
+                raise RuleBroken(
+                    Rule.X12, "fields of two PSBT versions", expected=f"no {name} in version {version}", got="one"
+                )
 
 
 def _required(one: FieldMap, table: fields.Table, kind: int) -> bytes:

@@ -12,6 +12,7 @@ from .rules import Rule, RuleBroken
 __all__ = ["Outpoint", "Reader", "Transaction", "TxIn", "TxOut", "compact_size", "with_size"]
 
 _WIDTHS: Final = {0xFD: (2, 0xFD), 0xFE: (4, 0x1_0000), 0xFF: (8, 0x1_0000_0000)}
+_SMALL: Final = tuple(bytes((number,)) for number in range(0xFD))
 SEQUENCE_FINAL: Final = 0xFFFF_FFFF
 
 
@@ -27,7 +28,8 @@ def compact_size(number: int) -> bytes:
 
 def with_size(data: bytes) -> bytes:
     """Return `data` behind its length."""
-    return compact_size(len(data)) + data
+    size = len(data)
+    return (_SMALL[size] if size < 0xFD else compact_size(size)) + data
 
 
 class Reader:
@@ -69,6 +71,12 @@ class Reader:
 
     def sized(self) -> bytes:
         """Return bytes that lie behind their length."""
+        data, at = self._data, self._at
+        size = data[at] if at < len(data) else 0xFF
+        end = at + 1 + size
+        if size < 0xFD and end <= len(data):  # nearly always; a PSBT of 250 inputs has thousands
+            self._at = end
+            return data[at + 1 : end]
         return self.take(self.compact())
 
     def end(self, what: str) -> None:

@@ -1,6 +1,6 @@
 """BIP-327 key aggregation: one key from many, and the tweaks on it.
 
-    keys --KeyAggCache.aggregate--> KeyAgg --tweak(...)--> KeyAgg --> SigningSession
+    keys, tweaks --KeyAggCache.tweaked--> KeyAgg --> SigningSession
 
 The order of keys matters: another order is another key. `key_sort` where a descriptor asks for it (BIP-390);
 never where an order is given (PSBT field 0x1a).
@@ -8,7 +8,7 @@ never where an order is given (PSBT field 0x1a).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -72,12 +72,11 @@ class KeyAgg:
     Attributes:
         keys:      the signers' keys, in order; a signer's index in them names it.
         aggregate: the key without tweaks, as BIP-328 and PSBT field 0x1a want it: 33 bytes.
-        output:    the key with all tweaks, under which the final signature verifies.
         tweaks:    those applied so far, in order.
         context:   opaque, for `crypto` alone.
     """
 
-    __slots__ = ("_members", "aggregate", "context", "keys", "output", "tweaks")
+    __slots__ = ("_members", "_output", "aggregate", "context", "keys", "tweaks")
 
     def __init__(self, keys: Sequence[PublicKey]) -> None:
         """Aggregate one key or more. It costs about as much as verifying a signature for each: see `KeyAggCache`.
@@ -96,7 +95,14 @@ class KeyAgg:
     def _become(self, context: backend.Handle, tweaks: tuple[Tweak, ...]) -> None:
         self.context = context
         self.tweaks = tweaks
-        self.output = PublicKey(backend.point_serialize(musig_backend.keyagg_point(context)))
+        self._output: PublicKey | None = None
+
+    @property
+    def output(self) -> PublicKey:
+        """The key with all tweaks. Made when it is first asked for: nobody asks for what is only tweaked further."""
+        if self._output is None:
+            self._output = PublicKey.of_point(musig_backend.keyagg_point(self.context))
+        return self._output
 
     @property
     def xonly(self) -> bytes:
@@ -128,35 +134,42 @@ class KeyAgg:
 
 
 class KeyAggCache:
-    """Remembers the last aggregations, so that many inputs and sessions of one group pay once.
+    """Remembers the last aggregations and the tweaks on them, so that many inputs and sessions of one group pay once.
 
-    A thousand keys cost 828 signature verifications; finding them here costs less than one. Untweaked aggregates
-    only: a tweak is cheap, and every input has its own.
+    A thousand keys cost 828 signature verifications; finding them here costs less than one. Of the three tweaks on an
+    input's key the first is the same for all inputs, and node and keyholder of one process need them all.
     """
 
     __slots__ = ("_held", "_max_entries")
 
     def __init__(self, max_entries: int = KEY_AGGREGATES_MAX) -> None:
         self._max_entries = max_entries
-        self._held: dict[tuple[bytes, ...], KeyAgg] = {}
+        self._held: dict[tuple[tuple[bytes, ...], tuple[tuple[bytes, bool], ...]], KeyAgg] = {}
 
     def aggregate(self, keys: Sequence[PublicKey]) -> KeyAgg:
         """Return the aggregate of `keys` in that order. Raises what `KeyAgg` raises."""
-        return self._get(tuple([key.compressed for key in keys]), lambda: keys)
+        return self.tweaked([key.compressed for key in keys], ())
 
-    def aggregate_points(self, points: Sequence[bytes]) -> KeyAgg:
-        """Return the aggregate of encoded keys, which are parsed only when it is not here.
+    def tweaked(self, points: Sequence[bytes], tweaks: tuple[tuple[bytes, bool], ...]) -> KeyAgg:
+        """Return the aggregate of encoded keys in that order, with these tweaks applied in theirs.
 
-        Raises: what `KeyAgg` raises; AuthenticationError when one of them is no 33-byte point.
+        The keys are parsed only when their aggregate is not here.
+
+        Args:   tweaks, each 32 bytes and whether it is x-only, as `Tweak` is.
+        Raises: AuthenticationError when one is no 33-byte point, LocalError as `KeyAgg` and `KeyAgg.tweak` do.
         """
-        return self._get(tuple(points), lambda: [PublicKey(point) for point in points])
-
-    def _get(self, name: tuple[bytes, ...], keys: Callable[[], Sequence[PublicKey]]) -> KeyAgg:
-        found = self._held.pop(name, None) or KeyAgg(keys())
+        name = (tuple(points), tweaks)
+        found = self._held.pop(name, None) or self._make(*name)
         self._held[name] = found  # a dict keeps its order: the last one used is the last one
         if len(self._held) > self._max_entries:
             del self._held[next(iter(self._held))]
         return found
+
+    def _make(self, keys: tuple[bytes, ...], tweaks: tuple[tuple[bytes, bool], ...]) -> KeyAgg:
+        if not tweaks:
+            return KeyAgg([PublicKey(key) for key in keys])
+        scalar, xonly = tweaks[-1]
+        return self.tweaked(keys, tweaks[:-1]).tweak(scalar, xonly=xonly)
 
 
 def key_sort(keys: Iterable[PublicKey]) -> tuple[PublicKey, ...]:

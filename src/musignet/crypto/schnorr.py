@@ -55,6 +55,13 @@ class PublicKey:
         self._xonly: backend.Handle = None
 
     @classmethod
+    def of_point(cls, point: backend.Handle) -> PublicKey:
+        """Return the key of a point that is parsed already; for `crypto` alone."""
+        key = cls.__new__(cls)
+        key.point, key.compressed, key._xonly = point, backend.point_serialize(point), None
+        return key
+
+    @classmethod
     def from_hex(cls, pubkey_hex: str) -> PublicKey:
         """Parse 66 hex digits. Raises AuthenticationError for anything else."""
         try:

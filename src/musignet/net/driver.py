@@ -205,11 +205,7 @@ class Driver:
 
     def _settle(self) -> None:
         """After the effects: write, arm the timer, tell the application. In that order, so that it may call back in."""
-        if self._to_flush:
-            connections, self._to_flush = self._to_flush, {}
-            for number, connection in connections.items():
-                connection.flush()
-                self._acks_to_flush.pop(number, None)
+        self._flush()
         deadline = self.node.next_deadline()
         if deadline is not None and (self._armed is None or deadline < self._armed):
             self._arm(deadline)
@@ -221,6 +217,14 @@ class Driver:
                 self._telling = False
         if self._acks_to_flush:
             self._soon()
+
+    def _flush(self) -> None:
+        """Write what was sent so far."""
+        if self._to_flush:
+            connections, self._to_flush = self._to_flush, {}
+            for number, connection in connections.items():
+                connection.flush()
+                self._acks_to_flush.pop(number, None)
 
     def _tell_news(self) -> None:
         """Tell the application, one thing after the other: what it sets off in here is told after this one."""
@@ -285,7 +289,11 @@ class Driver:
             connection.flush()
 
     def _ask_keyholder(self, effect: AskKeyholder) -> None:
-        """Without the disk nothing goes on: the keyholder waits for a record that was not stored, and signs nothing."""
+        """Without the disk nothing goes on: the keyholder waits for a record that was not stored, and signs nothing.
+
+        What was sent before is written first: others can go on with it while we wait for the disk.
+        """
+        self._flush()
         try:
             self._cosigners[effect.group].ask(effect.verb)
         except NetworkError as error:

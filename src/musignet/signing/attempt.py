@@ -25,6 +25,7 @@ from .records import (
     transcript_hash,
 )
 from .records import PublicNonce as NonceRecord
+from .rounds import Slots
 
 __all__ = ["Arrival", "Collected"]
 
@@ -127,9 +128,6 @@ class Collected:
         """Return our list of signed nonces."""
         envelopes = tuple(self.nonces[one].to_bytes() for one in group.identities if one in self.nonces)
         return encode(NonceList(self.number, self.own_nonce, envelopes))
-
-
-Slots = Sequence[rounds.SlotContext]
 
 
 def _partial(payload: bytes) -> PartialSignature:

@@ -21,7 +21,7 @@ from .effects import End, Outcome, Progress, Publish, Save, Saved, SendToGroup, 
 from .group import SigningGroup
 from .proposal import Proposal
 from .records import TransactionComplete, encode
-from .rounds import SlotContext
+from .rounds import Slots
 from .states import IN_ATTEMPT, Event, Role, State, step
 from .verbs import Wipe
 
@@ -58,7 +58,7 @@ class SessionBase:
         self.group, self.identity, self.proposal = group, identity, proposal
         self.id: Final = proposal.session
         self.review = proposal.review(group, known or Known(), now)
-        self.slots: tuple[SlotContext, ...] = rounds.contexts(group, self.review.slots)
+        self.slots: Slots = rounds.contexts(group, self.review.slots)
         self.digest = proposal.digest(group, self.review)
         self.state = State.REVIEWING
         self.attempt = 0

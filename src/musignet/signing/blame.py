@@ -303,7 +303,7 @@ def list_messages(message: VerifiedMessage, group: SigningGroup) -> list[Verifie
     return messages
 
 
-def read_contribution(message: VerifiedMessage, slots: Sequence[rounds.SlotContext]) -> Record:
+def read_contribution(message: VerifiedMessage, slots: rounds.Slots) -> Record:
     """Return what a nonce, an aggregate, a partial signature or a completion says, in full length, with its points.
 
     Raises: PeerError for a message that no honest node makes.

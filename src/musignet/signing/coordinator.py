@@ -48,6 +48,8 @@ class Sessions:
         self.group, self.identity = group, identity
         self._known, self._bounds = known, bounds
         self._sessions: dict[bytes, Session] = {}
+        self._working: list[Session] = []
+        """Those that have not ended, and perhaps some that just have."""
         self._early: dict[bytes, deque[VerifiedMessage]] = {}
         self._present = Present(frozenset(group.identities))
 
@@ -119,7 +121,8 @@ class Sessions:
 
     def next_deadline(self) -> float | None:
         """Return when `Woken` is due."""
-        due = (one.next_deadline() for one in self._sessions.values())
+        self._working = [one for one in self._working if one.outcome is None]
+        due = (one.next_deadline() for one in self._working)
         return min((at for at in due if at is not None), default=None)
 
     def _open(
@@ -138,6 +141,7 @@ class Sessions:
         except NetworkError as error:
             return self._refuse(message, error)
         self._sessions[proposal.session] = session
+        self._working.append(session)
         out = session.handle(self._present, now)
         out += session.handle(Start(message, restarted, completion), now)
         for early in self._take_early(session.id):
@@ -153,7 +157,7 @@ class Sessions:
 
     def _require_room(self, proposer: bytes, now: float) -> None:
         self._forget(now)
-        open_ = [one.proposal.proposer for one in self._sessions.values() if one.outcome is None]
+        open_ = [one.proposal.proposer for one in self._working if one.outcome is None]
         if len(open_) >= SESSIONS_PER_GROUP_MAX or open_.count(proposer) >= SESSIONS_PER_PROPOSER_MAX:
             raise InvalidMessage(
                 "too many open sessions", expected=f"{SESSIONS_PER_PROPOSER_MAX} of one proposer", got=len(open_)

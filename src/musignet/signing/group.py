@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from .. import limits
 from ..bitcoin.bip32 import Xpub
-from ..bitcoin.descriptor import KeyExpression
+from ..bitcoin.descriptor import KeyExpression, Participant
 from ..bitcoin.group import Group
 from ..bitcoin.transaction import with_size
 from ..crypto.schnorr import PublicKey, TaggedHash
@@ -42,7 +42,7 @@ class SigningGroup:
             their own that is no wallet key (THREATS.md A4).
     """
 
-    __slots__ = ("_points", "by_position", "id", "identities", "members", "positions", "wallet")
+    __slots__ = ("_ordered", "_points", "by_position", "id", "identities", "members", "positions", "wallet")
 
     def __init__(self, wallet: Group, members: Iterable[Member]) -> None:
         self.wallet: Final = wallet
@@ -60,6 +60,7 @@ class SigningGroup:
         self.by_position: Final = {position: identity for identity, position in self.positions.items()}
         self._points = {member.identity: points[keys.index(member.key)] for member in self.members}
         self.identities: Final = tuple(member.identity for member in self.members)
+        self._ordered: tuple[tuple[Participant, ...], tuple[bytes, ...], Mapping[bytes, int]] = (), (), {}
         self.id: Final = self._hash()
 
     def _hash(self) -> bytes:
@@ -76,6 +77,16 @@ class SigningGroup:
     def collector(self, attempt: int) -> bytes:
         """Return whose turn it is to collect, in star: everybody's, one after the other. `attempt` counts from 1."""
         return self.identities[(attempt - 1) % len(self.identities)]
+
+    def order(self, participants: tuple[Participant, ...]) -> tuple[tuple[bytes, ...], Mapping[bytes, int]]:
+        """Return the identity keys of participants in their order, and the place of each of them.
+
+        The last answer is kept: where it is the aggregate that is derived, all addresses have the same participants.
+        """
+        if participants is not self._ordered[0]:
+            order = tuple(self.by_position[one.member] for one in participants)
+            self._ordered = participants, order, {identity: place for place, identity in enumerate(order)}
+        return self._ordered[1:]
 
     def wallet_key(self, identity: bytes) -> bytes:
         """Return the 33-byte key that a member has in the descriptor."""

@@ -10,7 +10,7 @@ from ..crypto.keys import SigningKey
 from ..crypto.secret_nonces import SecretNonces
 from .proposal import Proposal
 from .records import Topology
-from .rounds import SlotContext
+from .rounds import Slots
 from .states import TRANSITIONS, Event, Role, State, step
 
 __all__ = ["Attempt", "Holding"]
@@ -44,7 +44,7 @@ class Holding:
 
     proposal: Proposal
     review: Review
-    slots: tuple[SlotContext, ...]
+    slots: Slots
     digest: bytes
     approved_at: float = 0.0
     """Seconds since 1970."""
@@ -55,6 +55,11 @@ class Holding:
     partials: dict[int, bytes] = field(default_factory=dict)
     """Attempt to the round-2 payload that is on disk."""
     keys: dict[bytes, SigningKey] = field(default_factory=dict)
+    outpoints: frozenset[Outpoint] = field(init=False)
+    """What it spends."""
+
+    def __post_init__(self) -> None:
+        self.outpoints = frozenset(txin.outpoint for txin in self.proposal.psbt.tx.inputs)
 
     @property
     def session(self) -> bytes:
@@ -63,10 +68,6 @@ class Holding:
     @property
     def topology(self) -> Topology:
         return self.proposal.record.topology
-
-    @property
-    def outpoints(self) -> frozenset[Outpoint]:
-        return frozenset(txin.outpoint for txin in self.proposal.psbt.tx.inputs)
 
     @property
     def released(self) -> bool:

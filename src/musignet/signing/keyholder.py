@@ -11,8 +11,9 @@ partial signature does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import TypeAlias
 
 from .. import limits
@@ -20,6 +21,7 @@ from ..bitcoin.bip32 import Xpub, derive
 from ..bitcoin.group import Known
 from ..bitcoin.rules import Rule, RuleBroken
 from ..crypto.keys import SigningKey
+from ..crypto.musig2 import PublicNonce as Points
 from ..crypto.musig2 import SigningSession
 from ..crypto.schnorr import TaggedHash
 from ..crypto.secret_nonces import SecretNonces
@@ -113,6 +115,7 @@ class Keyholder:
         self._number = 0
         self._counter = 0
         self._now = 0.0
+        self._forget_at = 0.0
         self._out: list[KeyholderEffect] = []
         self.epoch = draw(limits.BOOT_EPOCH_BYTES)
         for record in records:
@@ -192,6 +195,7 @@ class Keyholder:
             self._wipe(Wipe(session))
         self._held[proposal.session] = holding
         holding.approved_at = self._now
+        self._remember(holding)
         self._store(
             journal.ApprovalGiven(proposal.session, holding.digest, proposal.envelope, int(self._now * 1000)),
             lambda: self._approval_stored(holding),
@@ -221,7 +225,7 @@ class Keyholder:
         """Refuse a coin that another approval spends (THREATS.md P5). Locks end with it, unless a partial has left."""
         open_ = [one for one in self._held.values() if one.locks(self._now) and one.session not in replaces]
         for one in open_:
-            if one.outpoints & holding.outpoints:
+            if not one.outpoints.isdisjoint(holding.outpoints):
                 raise LocalError(
                     "another approval spends the same coin",
                     got=f"session {one.session.hex()[:8]}",
@@ -257,11 +261,14 @@ class Keyholder:
         self._lose(holding)
         attempt = Attempt(verb.attempt, self.epoch, self._now, SecretNonces(len(holding.slots)))
         holding.live, holding.attempt = attempt, verb.attempt
+        self._remember(holding)
         try:
-            nonces = b"".join(self._nonce(holding, attempt, at) for at in range(len(holding.slots)))
+            made = tuple(self._nonce(holding, attempt, at) for at in range(len(holding.slots)))
         except NetworkError:
             self._lose(holding)
             raise
+        nonces = b"".join([one.encoded for one in made])
+        holding.slots.parsed[self.account.identity] = (nonces, made)
         attempt.payload = encode(PublicNonce(verb.attempt, self.epoch, nonces))
         self._store(
             journal.NoncesOut(verb.session, verb.attempt, self.epoch, payload_hash(attempt.payload)),
@@ -273,7 +280,7 @@ class Keyholder:
             attempt.advance(Event.STORED)
             self._out.append(NoncesMade(holding.session, attempt.number, attempt.epoch, attempt.payload))
 
-    def _nonce(self, holding: Holding, attempt: Attempt, at: int) -> bytes:
+    def _nonce(self, holding: Holding, attempt: Attempt, at: int) -> Points:
         """Make one secret nonce: fresh randomness, and an extra input that never repeats (THREATS.md K8)."""
         self._counter += 1
         extra = _extra(
@@ -285,7 +292,7 @@ class Keyholder:
             at.to_bytes(4, "little"),
         )
         context = holding.slots[at]
-        made = attempt.secrets.generate(
+        return attempt.secrets.generate(
             at,
             self._random(),
             key=self._key(holding, at),
@@ -293,7 +300,6 @@ class Keyholder:
             message=context.slot.message,
             extra=extra,
         )
-        return made.encoded
 
     def _random(self) -> bytes:
         drawn = self._draw(32)
@@ -400,11 +406,25 @@ class Keyholder:
 
     def _forget_old(self) -> None:
         """Nonces beyond their time to live die before anything else happens (THREATS.md K5)."""
+        if self._now < self._forget_at:
+            return
         for holding in list(self._held.values()):
             if holding.live and self._now >= holding.live.born + limits.NONCE_TTL_S:
                 self._tell_lost(holding)
             if self._now >= holding.proposal.expires_at and not holding.released and not holding.live:
                 del self._held[holding.session]
+        self._forget_at = min((at for one in self._held.values() for at in self._ages(one)), default=inf)
+
+    def _ages(self, holding: Holding) -> Iterator[float]:
+        """Yield when something about a session may have to be forgotten."""
+        if holding.live:
+            yield holding.live.born + limits.NONCE_TTL_S
+        if self._now < holding.proposal.expires_at:
+            yield holding.proposal.expires_at
+
+    def _remember(self, holding: Holding) -> None:
+        """Have `_forget_old` look at this session in time."""
+        self._forget_at = min((self._forget_at, *self._ages(holding)))
 
     def _resume(self) -> None:
         """Everything in memory dies, and a new boot epoch begins, as after a restart."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import limits
+from ..bitcoin.finalise import verified
 from ..bitcoin.slots import SigningSlot
 from ..crypto.keyagg import InvalidContributionError, KeyAgg
 from ..crypto.musig2 import AggregateNonce, PublicNonce, SigningSession, nonce_agg
@@ -17,6 +18,7 @@ __all__ = [
     "Contribution",
     "Nonces",
     "SlotContext",
+    "Slots",
     "aggregate_sessions",
     "complete",
     "contexts",
@@ -52,25 +54,24 @@ class Contribution:
     error: InvalidContributionError
 
 
-def contexts(group: SigningGroup, slots: Iterable[SigningSlot]) -> tuple[SlotContext, ...]:
+class Slots(tuple[SlotContext, ...]):
+    """All slots of a review, and the last nonces of each member, so that nobody's are parsed twice."""
+
+    def __init__(self, _: Iterable[SlotContext]) -> None:
+        self.parsed: dict[bytes, tuple[bytes, tuple[PublicNonce, ...]]] = {}
+        """Identity key to the bytes that were parsed last, and what they are."""
+
+
+def contexts(group: SigningGroup, slots: Iterable[SigningSlot]) -> Slots:
     """Prepare all slots of a review. Raises LocalError when a key does not aggregate to what the review derived."""
-    orders: dict[tuple[int, ...], tuple[tuple[bytes, ...], Mapping[bytes, int]]] = {}
-    return tuple(_context(group, slot, orders) for slot in slots)
+    return Slots(_context(group, slot) for slot in slots)
 
 
-def _context(
-    group: SigningGroup, slot: SigningSlot, orders: dict[tuple[int, ...], tuple[tuple[bytes, ...], Mapping[bytes, int]]]
-) -> SlotContext:
-    keyagg = group.wallet.cache.aggregate_points(slot.keys)
-    for tweak in slot.tweaks:
-        keyagg = keyagg.tweak(tweak.value, xonly=tweak.xonly)
+def _context(group: SigningGroup, slot: SigningSlot) -> SlotContext:
+    keyagg = group.wallet.cache.tweaked(slot.keys, slot.tweaks)
     if keyagg.output.compressed != slot.signing_key:
         raise LocalError("two derivations of one signing key differ", hint="report this wallet's descriptor")
-    members = tuple(one.member for one in slot.participants)
-    if members not in orders:  # the same in every slot, where it is the aggregate that is derived
-        order = tuple(group.by_position[one] for one in members)
-        orders[members] = order, {identity: place for place, identity in enumerate(order)}
-    return SlotContext(slot, keyagg, *orders[members])
+    return SlotContext(slot, keyagg, *group.order(slot.participants))
 
 
 def own_key(context: SlotContext, identity: bytes) -> tuple[bytes, tuple[int, ...]]:
@@ -79,14 +80,23 @@ def own_key(context: SlotContext, identity: bytes) -> tuple[bytes, tuple[int, ..
     return one.pubkey, one.path
 
 
-def parse_nonces(slots: Sequence[SlotContext], identity: bytes, data: bytes) -> tuple[PublicNonce, ...]:
-    """Parse the nonces of one member. Raises SerializationError or InvalidContributionError: theirs alone."""
+def parse_nonces(slots: Slots, identity: bytes, data: bytes) -> tuple[PublicNonce, ...]:
+    """Parse the nonces of one member, or take what the last call made of the same bytes.
+
+    Raises: SerializationError or InvalidContributionError: theirs alone.
+    """
+    known, points = slots.parsed.get(identity, (b"", ()))
+    if known != data or not points:
+        points = tuple(_parse_nonces(slots, identity, data))
+        slots.parsed[identity] = (data, points)
+    return points
+
+
+def _parse_nonces(slots: Slots, identity: bytes, data: bytes) -> Iterator[PublicNonce]:
     parts = split(data, limits.PUBLIC_NONCE_BYTES, len(slots))
-    parsed = []
     for context, part in zip(slots, parts, strict=True):
         signer = context.places[identity]
-        parsed.append(PublicNonce.parse_untrusted(part, signer, context.keyagg.keys[signer]))
-    return tuple(parsed)
+        yield PublicNonce.parse_untrusted(part, signer, context.keyagg.keys[signer])
 
 
 def signing_sessions(slots: Sequence[SlotContext], nonces: Nonces) -> tuple[SigningSession, ...]:
@@ -116,6 +126,13 @@ def encoded_aggregates(sessions: Iterable[SigningSession]) -> bytes:
     return b"".join(one.aggregate_nonce.encoded for one in sessions)
 
 
+def _signature(
+    context: SlotContext, session: SigningSession, nonces: Sequence[PublicNonce], partials: Sequence[bytes]
+) -> bytes:
+    """Return the sum when it holds for our own sighash. Raises InvalidContributionError: it says why it does not."""
+    return verified(context.slot, session.partial_agg(partials)) or session.complete(nonces, partials)
+
+
 def complete(
     slots: Sequence[SlotContext],
     sessions: Sequence[SigningSession],
@@ -127,7 +144,7 @@ def complete(
     for at, (context, session) in enumerate(zip(slots, sessions, strict=True)):
         ordered = [nonces[one][at] for one in context.order]
         try:
-            signatures.append(session.complete(ordered, [partials[one][at] for one in context.order]))
+            signatures.append(_signature(context, session, ordered, [partials[one][at] for one in context.order]))
         except InvalidContributionError as error:
             return Contribution(context.order[error.signer or 0], at, error)
     return tuple(signatures)

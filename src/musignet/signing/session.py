@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 from msgspec import Struct
 
-from ..bitcoin.finalise import verify_signature
+from ..bitcoin.finalise import verified
 from ..errors import InvalidMessage, LocalError, PeerError, Timeout
 from ..limits import ATTEMPTS_MAX, SIGNATURE_BYTES
 from ..text import short_key
@@ -325,8 +325,9 @@ class Session(SessionBase, ABC):
         read = self._contribution(message)
         assert isinstance(read, TransactionComplete)
         signatures = split(read.signatures, SIGNATURE_BYTES, len(self.slots))
-        if all(verify_signature(one.slot, mine) for one, mine in zip(self.slots, signatures, strict=True)):
-            self._complete(signatures, heard=True)
+        holding = tuple(verified(one.slot, mine) for one, mine in zip(self.slots, signatures, strict=True))
+        if all(holding):
+            self._complete(tuple(one for one in holding if one), heard=True)
         elif (approval := self._approval_of(message.sender_key)) is not None:
             raise Proved(Kind.WRONG_COMPLETION, (message, approval))
 

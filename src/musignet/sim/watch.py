@@ -52,7 +52,7 @@ class _Case:
     """A session as its stored proposal has it, by our own computation."""
 
     digest: bytes
-    slots: tuple[rounds.SlotContext, ...]
+    slots: rounds.Slots
     outpoints: tuple[Outpoint, ...]
     topology: Topology
 

@@ -1,6 +1,6 @@
 """One child process: pins itself, then does what its standard input says, one JSON line at a time.
 
-python -m bench.link.side CONTESTANT near|far CPUS FOLDER [PROFILE_DIR]
+python -m bench.side MODULE CLASS CPUS FOLDER [PROFILE_DIR]
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ async def _serve(side: Any) -> None:
         sys.stdout.flush()
 
 
-def main(contestant: str, role: str, cpus: str, folder: str, profile: str | None = None) -> None:
+def main(name: str, role: str, cpus: str, folder: str, profile: str | None = None) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # Imported only now: a library may count its CPUs when it is imported.
-    module = importlib.import_module(f"bench.link.{contestant}")
-    side = (module.Near if role == "near" else module.Far)(Path(folder))
+    module = importlib.import_module(name)
+    side = getattr(module, role)(Path(folder))
     loop = uvloop.new_event_loop()
     recorder = cProfile.Profile() if profile else None
     if recorder is not None:
@@ -43,7 +43,7 @@ def main(contestant: str, role: str, cpus: str, folder: str, profile: str | None
     loop.run_until_complete(_serve(side))
     if recorder is not None:
         recorder.disable()
-        recorder.dump_stats(Path(str(profile)) / f"{contestant}-{role}.prof")
+        recorder.dump_stats(Path(str(profile)) / f"{name.rpartition('.')[2]}-{role.lower()}.prof")
     sys.stdout.flush()
     os._exit(0)  # thousands of links need no goodbye
 

@@ -16,6 +16,7 @@ import pytest
 from musignet.app.cli import COMMANDS, main
 from musignet.app.client import ApiError, Client, NotRunning, path
 from musignet.app.commands.common import Command, Exit, Failure
+from musignet.app.commands.group import COMMANDS as GROUP_COMMANDS
 from musignet.app.sessions import NotFound
 from musignet.errors import IoError, Timeout
 from musignet.net.folder import DataFolder
@@ -28,29 +29,36 @@ SAVINGS = GroupFile("savings", signing_group(), {identity(name).pubkey: name for
 OTHER = GroupFile("savings", signing_group("participants"), {identity(name).pubkey: name for name in MEMBERS})
 
 
+PLACES = COMMANDS | {f"group {name}": place for name, place in GROUP_COMMANDS.items()}
+"""Every command, also those of groups of commands."""
+
+
 def command(name: str) -> click.Command:
-    found = main.get_command(click.Context(main), name)
+    found: click.Command | None = main
+    for part in name.split():
+        assert isinstance(found, click.Group)
+        found = found.get_command(click.Context(found), part)
     assert found is not None
     return found
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", PLACES)
 def test_each_command_is_what_the_list_says_and_has_an_example(name: str) -> None:
     found = command(name)
-    assert found.name == name
-    assert (found.help or "").splitlines()[0] == COMMANDS[name].help
+    assert found.name == name.split()[-1]
+    assert (found.help or "").splitlines()[0] == PLACES[name].help
     with click.Context(found, info_name=f"musignet {name}") as context:
         text = found.get_help(context)
     assert f"Example: musignet {name}" in text
     assert all(line.isascii() for line in text.splitlines())
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("chat", "run")])
+@pytest.mark.parametrize("name", [name for name in PLACES if name not in ("chat", "run", "group")])
 def test_each_command_speaks_json(name: str) -> None:
     assert "--json" in [option for one in command(name).params for option in one.opts]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", PLACES)
 def test_the_page_has_each_command(name: str) -> None:
     if name not in ("chat", "demo"):
         assert f"`musignet {name}" in (ROOT / "docs" / "cli.md").read_text("utf-8")

@@ -22,6 +22,11 @@ COMMANDS: Final = {
 }
 
 
-@click.group(cls=LazyGroup, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    places=COMMANDS,
+    epilog="\b\nExample: musignet group create savings bob carol",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 def group() -> None:
     """Make, list and show the wallets that this node shares."""

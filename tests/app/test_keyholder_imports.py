@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 ALLOWED = {
     "_btclib_secp256k1", "btclib_secp256k1",  # signs
     "_wallycore", "wallycore", "swig_runtime_data4",  # reviews
@@ -37,3 +39,17 @@ def test_only_what_it_needs_is_imported() -> None:
     assert not names & FORBIDDEN
     assert names - set(sys.stdlib_module_names) - {"musignet"} <= ALLOWED
     assert more == []
+
+
+HARDENED = """
+import ctypes, os, resource
+from musignet.app.keyholder.hardening import harden
+harden()
+print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE), oct(os.umask(0)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl")
+def test_the_process_cannot_be_dumped_and_its_files_are_its_own() -> None:
+    done = subprocess.run([sys.executable, "-P", "-c", HARDENED], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 (0, 0) 0o77\n"

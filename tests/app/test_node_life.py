@@ -101,6 +101,16 @@ def test_a_node_with_a_passphrase_starts_with_it_alone(locked: Path) -> None:
     assert "file descriptor 77" in closed.stderr
 
 
+def test_it_can_be_stopped_while_it_waits_for_a_passphrase(locked: Path) -> None:
+    with Terminal("run", "--data", str(locked)) as screen:
+        screen.expect("Passphrase of the identity")
+        screen.type("first")
+        screen.expect("(?i)passphrase of the wallet|wallet.*passphrase")
+        screen._process.send_signal(15)
+        screen.expect("stopped")
+        assert screen.exit_code() == 0
+
+
 def test_a_second_init_replaces_nothing(locked: Path) -> None:
     before = (locked / IDENTITY_FILE).read_bytes()
     done = init(locked, *FAST)

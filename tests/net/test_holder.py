@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import select
 import signal
 import stat
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from vaults import AUTO, consent, group_file, make_vault, pin_proof, set_policy, wallet
 
 from musignet.chain import Chain
 from musignet.errors import AuthenticationError, InvalidMessage, IoError, LocalError, NetworkError
@@ -22,14 +24,21 @@ from musignet.net.holder import HolderProcess
 from musignet.net.service import NetworkService
 from musignet.net.transport import MemoryNetwork, MemoryTransport
 from musignet.node.effects import News, SessionNews
+from musignet.signing import pipe
 from musignet.signing.effects import End, Outcome
-from musignet.signing.verbs import Asked
+from musignet.signing.verbs import Asked, Status
 from support.ceremony import identity
+from support.vaults import AUTO, consent, group_file, make_vault, pin_proof, set_policy, wallet
 from support.wallet import psbt
+
+if sys.platform != "win32":
+    import pty
+    import resource
 
 pytestmark = [pytest.mark.driver, pytest.mark.skipif(sys.platform == "win32", reason="the keyholder needs POSIX")]
 
 TIMEOUT_S = 60
+PATIENT = Limits(phase_timeout_s=1.5, silent_attempts_max=16, reapprove_s=0.3, backoff_min_s=0.05, backoff_max_s=0.2)
 TWO = group_file(("alice", "bob"))
 OTHER = group_file(("carol", "bob"))
 
@@ -50,7 +59,7 @@ class Member:
             data_dir=folder / name,
             chain=Chain.REGTEST,
             on_event=self._told,
-            limits=Limits(phase_timeout_s=2.0, reapprove_s=0.3, backoff_min_s=0.05, backoff_max_s=0.2),
+            limits=PATIENT,
             transport=partial(MemoryTransport, network=network),
         )
 
@@ -318,29 +327,17 @@ def pinned(folder: Path) -> Path:
 
 def test_whatever_is_damaged_is_not_signed_with(tmp_path: Path) -> None:
     vault = pinned(tmp_path)
-    name = TWO.group.id.hex()
-    group, proof, policy = vault / f"groups/{name}.json", vault / f"groups/{name}.proof", vault / f"policy/{name}.toml"
     (journal,) = vault.glob("keyholder-*.db")
-    damages: list[tuple[Path, bytes, str]] = [
+    policy = vault / f"policy/{TWO.group.id.hex()}.toml"
+    for path, damaged, said in (
         (journal, journal.read_bytes()[:-8192] + bytes(8192), "journal"),
-        (policy, b'mode = "auto"', "signs anything"),
         (policy, AUTO.encode() + b"max_fee = 1", "max_fee"),
-        (group, b"{}", "not a group file"),
-        (group, OTHER.encode(), "group file"),
-        (proof, b"00" * 64, "no proof that a person wants this group"),
-        (proof, b"xx", "damaged proof"),
-        (vault / "approver.json", b"{}", "not a approver file"),
-    ]
-    for path, damaged, said in damages:
+    ):
         whole = path.read_bytes()
         path.write_bytes(damaged)
         with pytest.raises(NetworkError, match=said):
             holding(vault, print)
         path.write_bytes(whole)
-    os.rename(policy, policy.with_suffix(".away"))
-    with pytest.raises(IoError, match="No such file"):
-        holding(vault, print)
-    os.rename(policy.with_suffix(".away"), policy)
     holding(vault, lambda holder: check_equal(holder.ready.groups, (TWO.group.id,)))
 
 
@@ -387,3 +384,174 @@ def test_the_process_has_no_sockets_and_cannot_be_dumped(tmp_path: Path) -> None
         assert stat.S_IMODE((tmp_path / "v" / "lock").stat().st_mode) == 0o600
 
     holding(make_vault(tmp_path / "v", "alice"), look)
+
+
+# --- deaths and full disks --------------------------------------------------------------------------------------------
+
+NODE = """
+import asyncio, sys
+from pathlib import Path
+from musignet.chain import Chain
+from musignet.net.holder import HolderProcess
+
+async def main():
+    holder = HolderProcess(Path(sys.argv[1]), insecure_no_passphrase=True)
+    await holder.start(bytes.fromhex(sys.argv[2]), Chain.REGTEST)
+    print(holder.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_a_node_that_is_killed_takes_its_keyholder_along(tmp_path: Path) -> None:
+    vault = make_vault(tmp_path / "v", "alice")
+    arguments = (sys.executable, "-c", NODE, str(vault), identity("alice").pubkey_hex)
+
+    async def main() -> None:
+        node = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
+        assert node.stdout is not None
+        pid = int(await node.stdout.readline())
+        assert await alive(pid)
+        node.kill()
+        await node.wait()
+        again = HolderProcess(vault, insecure_no_passphrase=True)
+        while True:  # its lock is free as soon as it has seen the end of its pipe
+            try:
+                await again.start(identity("alice").pubkey, Chain.REGTEST)
+                break
+            except IoError as error:
+                if "another node runs on" not in str(error):
+                    raise
+                again = HolderProcess(vault, insecure_no_passphrase=True)
+        await again.stop()
+
+    async def alive(pid: int) -> bool:
+        os.kill(pid, 0)
+        return True
+
+    asyncio.run(asyncio.wait_for(main(), TIMEOUT_S))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit")
+def test_a_full_disk_signs_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    """The keyholder's files cannot grow any more: it says so and ends; with room again the session goes on."""
+
+    async def main() -> None:
+        async with members(tmp_path) as (alice, bob, network):
+            (log,) = alice.vault.glob("keyholder-*.db-wal")
+            resource.prlimit(alice.holder.pid, resource.RLIMIT_FSIZE, (log.stat().st_size, resource.RLIM_INFINITY))
+            session = await alice.service.propose(TWO.group.id, coins())
+            assert "nothing acknowledged is lost" in str(await asyncio.wait_for(alice.holder.gone(), TIMEOUT_S))
+            await alice.stop()
+            again = Member("alice", network, tmp_path)
+            try:
+                await again.start()
+                await join(again, bob)
+                await again.service.connect_to_peer("bob")
+                for one in (again, bob):
+                    outcome = await one.outcome()
+                    assert (outcome.session, outcome.end) == (session, End.COMPLETED)
+            finally:
+                await again.stop()
+
+    asyncio.run(main())
+
+
+def test_a_keyholder_that_talks_nonsense_is_killed(tmp_path: Path) -> None:
+    async def main() -> None:
+        holder = HolderProcess(make_vault(tmp_path / "v", "alice"), insecure_no_passphrase=True)
+        holder._arguments = ["-c", "print('x' * 99)\nimport time\ntime.sleep(600)"]
+        with pytest.raises(NetworkError, match="too large"):
+            await holder.start(identity("alice").pubkey, Chain.REGTEST)
+        deaf = HolderProcess(tmp_path / "v", insecure_no_passphrase=True)
+        deaf._arguments = ["-c", "pass"]
+        with pytest.raises(IoError, match="keyholder is gone"):
+            await deaf.start(identity("alice").pubkey, Chain.REGTEST)
+
+    asyncio.run(asyncio.wait_for(main(), TIMEOUT_S))
+
+
+def test_nothing_is_asked_of_a_keyholder_that_is_not_there(tmp_path: Path) -> None:
+    async def main() -> None:
+        holder = HolderProcess(tmp_path / "v")
+        with pytest.raises(IoError, match="keyholder is gone"):
+            await holder.account(0)
+        for use in (lambda: holder.pid, lambda: holder.ready):
+            with pytest.raises(LocalError, match="not started"):
+                use()
+        await holder.stop()
+
+    asyncio.run(main())
+
+
+# --- the terminal -----------------------------------------------------------------------------------------------------
+
+AT_A_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)" + NODE.replace(
+    ", insecure_no_passphrase=True", ""
+)
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"), [("secret\n", r"^\d+"), ("word\n", "wrong passphrase"), ("\x03", "no pass")]
+)
+def test_it_asks_at_the_terminal_and_shows_nothing_of_what_is_typed(tmp_path: Path, typed: str, shown: str) -> None:
+    vault = make_vault(tmp_path / "v", "alice", "secret")
+    near, far = pty.openpty()
+    arguments = [sys.executable, "-c", AT_A_TERMINAL, str(vault), identity("alice").pubkey_hex]
+    with subprocess.Popen(arguments, stdin=far, stdout=far, stderr=far, start_new_session=True) as node:
+        os.close(far)
+        seen = ""
+        try:
+            while "Passphrase of the wallet: " not in seen:
+                seen += read(near)
+            asked = len(seen)
+            os.write(near, typed.encode())
+            while re.search(shown, seen[asked:], re.MULTILINE) is None:
+                seen += read(near)
+            assert "secret" not in seen[asked:]
+            assert "word\r" not in seen[asked:]
+        finally:
+            node.kill()
+            os.close(near)
+
+
+def read(fd: int) -> str:
+    ready, _, _ = select.select([fd], [], [], TIMEOUT_S)
+    assert ready, "nothing more came"
+    return os.read(fd, 4096).decode()
+
+
+@pytest.mark.parametrize(("options", "code", "said"), [
+    ((), 1, "no passphrase for the wallet"),
+    (("--insecure-no-passphrase",), 0, "INSECURE"),
+    (("--what",), 2, "unrecognized arguments"),
+])  # fmt: skip
+def test_without_a_terminal_or_a_node_it_ends(tmp_path: Path, options: tuple[str, ...], code: int, said: str) -> None:
+    vault = make_vault(tmp_path / "v", "alice")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "musignet.app.keyholder", "--data", str(vault), *options],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        start_new_session=True,
+        timeout=TIMEOUT_S,
+    )
+    assert done.returncode == code
+    assert said in done.stderr.decode()
+
+
+def test_a_frame_that_cannot_be_read_ends_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        holder = HolderProcess(make_vault(tmp_path / "v", "alice"), insecure_no_passphrase=True)
+        await holder.start(identity("alice").pubkey, Chain.REGTEST)
+        with pytest.raises(LocalError, match="no such network"):
+            await holder._want(pipe.Hello(identity("alice").pubkey, 77), pipe.Ready)
+        holder.send(Status(bytes(32)), bytes(32))  # a group that is not pinned: refused, to nobody
+        assert holder._process is not None
+        assert holder._process.stdin is not None
+        holder._process.stdin.write((40).to_bytes(4, "big") + b"\xff" * 40)
+        assert "not a frame of this pipe" in str(await holder.gone())
+        assert await holder._process.wait() == 1
+        await holder.stop()
+
+    asyncio.run(asyncio.wait_for(main(), TIMEOUT_S))

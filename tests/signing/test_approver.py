@@ -25,6 +25,7 @@ def test_a_proof_holds_for_what_it_names_and_nothing_else() -> None:
     assert not APPROVER.consented(DIGEST, SESSION, proof)
     assert not APPROVER.consented(SESSION, SESSION, proof)
     assert not APPROVER.pinned(SESSION, proof)
+    assert not APPROVER.pinned(SESSION + DIGEST, proof), "whatever the lengths, each kind has a tag of its own"
     group = prove_group(KEY, DIGEST)
     assert APPROVER.pinned(DIGEST, group)
     assert not APPROVER.pinned(SESSION, group)

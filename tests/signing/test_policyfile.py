@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -189,3 +190,8 @@ def test_the_template_explains_every_key_and_asks() -> None:
     every = "\n".join(line for line in lines if line.split(" = ")[0] in keys and "addresses" not in line)
     assert set(tomllib.loads(every)) == keys - {"allowed_addresses"}
     rules(every)
+
+
+def test_the_page_shows_the_template() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "keys.md"
+    assert f"```toml\n{TEMPLATE}```\n" in page.read_text("utf-8")

@@ -63,11 +63,11 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     daemon = Daemon(folder, config, identity, keys)
     api = Api(daemon)
+    code = 0
     try:
-        await daemon.start()
-        await api.start()
-        tell(ready_line(daemon, api))
-        code = await _until(stop, daemon)
+        if await _started(stop, daemon, api):
+            tell(ready_line(daemon, api))
+            code = await _until(stop, daemon)
     finally:
         await daemon.stop()
         await api.stop()
@@ -81,6 +81,24 @@ def wallet_keys(data: Path, passphrase_fd: int | None) -> WalletKeys:
     if not path.exists():
         return NoKeys()
     return WalletProcess(data / KEYHOLDER_FOLDER, data / APPROVER_FILE, passphrase_fd, encrypted=_encrypted(path))
+
+
+async def _started(stop: asyncio.Event, daemon: Daemon, api: Api) -> bool:
+    """Start, unless the signal comes first: somebody may be asked for a passphrase that they do not have."""
+
+    async def start() -> None:
+        await daemon.start()
+        await api.start()
+
+    asked, starting = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(start())
+    await asyncio.wait((asked, starting), return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if starting.done():
+        starting.result()
+        return True
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    return False
 
 
 async def _until(stop: asyncio.Event, daemon: Daemon) -> int:

@@ -55,7 +55,7 @@ class ApproverFile:
     @classmethod
     def parse_untrusted(cls, data: bytes) -> ApproverFile:
         """Read one. Raises SerializationError for anything else, a cost beyond the bounds included."""
-        file = strictjson.read_untrusted(data, _File, _WHAT, limits.APPROVER_FILE_MAX_BYTES, _EXPECTED)
+        file = strictjson.read_untrusted(data, _File, f"an {_WHAT}", limits.APPROVER_FILE_MAX_BYTES, _EXPECTED)
         cost = KdfCost(memory_kib=file.memory_kib, passes=file.passes, lanes=file.lanes)
         if not cost.in_range():
             raise SerializationError(f"not an {_WHAT}", expected="a cost within the bounds", got=cost)

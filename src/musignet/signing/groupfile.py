@@ -92,7 +92,7 @@ class GroupFile:
                 twice. InvalidMessage, RuleBroken (another network's key) or AuthenticationError (an identity that is
                 no key) when it has the form and says what cannot be.
         """
-        file = strictjson.read_untrusted(data, _File, "group file", limits.GROUP_FILE_MAX_BYTES, _EXPECTED)
+        file = strictjson.read_untrusted(data, _File, "a group file", limits.GROUP_FILE_MAX_BYTES, _EXPECTED)
         if file.policy_version != limits.POLICY_VERSION:
             raise InvalidMessage(
                 "a group of other rules", expected=f"policy version {limits.POLICY_VERSION}", got=file.policy_version,

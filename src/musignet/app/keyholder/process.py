@@ -79,8 +79,8 @@ def _passphrase(options: argparse.Namespace) -> str | None:
     if options.passphrase_fd is not None:
         return from_fd(options.passphrase_fd)
     try:
-        with open("/dev/tty", "rb"):
-            return getpass.getpass("Passphrase of the wallet: ")
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))  # without it getpass would read the node's pipe
+        return getpass.getpass("Passphrase of the wallet: ")
     except (OSError, EOFError, KeyboardInterrupt):
         raise LocalError("no passphrase for the wallet", hint="type it, or give it with --passphrase-fd") from None
 

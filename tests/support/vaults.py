@@ -15,8 +15,9 @@ from musignet.net.keystore import save_wallet_key
 from musignet.signing.approver import prove_consent, prove_group
 from musignet.signing.group import Member, SigningGroup
 from musignet.signing.groupfile import GroupFile
-from support.ceremony import identity
-from support.keys import secret
+
+from .ceremony import identity
+from .keys import secret
 
 __all__ = ["AUTO", "consent", "group_file", "make_vault", "pin_proof", "set_policy", "wallet"]
 

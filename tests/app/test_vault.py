@@ -15,10 +15,12 @@ from musignet.bitcoin.descriptor import Descriptor, KeyExpression
 from musignet.bitcoin.group import Group
 from musignet.bitcoin.walletkey import WalletKey
 from musignet.chain import Chain
+from musignet.crypto.schnorr import PublicKey
 from musignet.errors import AuthenticationError, InvalidMessage, IoError, LocalError, NetworkError
 from musignet.net.approver import load_approver, make_approver
 from musignet.net.folder import DataFolder
 from musignet.net.keyfile import LEAST_COST
+from musignet.signing.founding_records import possession_digest
 from musignet.signing.group import Member, SigningGroup
 from musignet.signing.groupfile import GroupFile
 from musignet.signing.policyfile import PolicyError
@@ -254,6 +256,9 @@ def test_an_approver_that_somebody_put_there_is_noticed(tmp_path: Path) -> None:
 def test_accounts_are_told(opened: Open) -> None:
     assert opened.vault.account(5, Chain.MAINNET) == str(wallet("alice").account(5, Chain.MAINNET))
     assert opened.vault.insecure
+    proof = opened.vault.prove(5, Chain.REGTEST, bytes(32))
+    point = wallet("alice").account(5, Chain.REGTEST).xpub.point
+    assert PublicKey(point).verify(possession_digest(bytes(32)), proof)
 
 
 def test_nothing_is_left_after_it_is_closed(opened: Open) -> None:

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from musignet.bitcoin.bip32 import Xpub
 from musignet.chain import Chain
+from musignet.crypto.schnorr import PublicKey
 from musignet.errors import AuthenticationError, InvalidMessage, IoError, LocalError, NetworkError
 from musignet.limits import Limits
 from musignet.net.holder import HolderProcess
@@ -26,6 +28,7 @@ from musignet.net.transport import MemoryNetwork, MemoryTransport
 from musignet.node.effects import News, SessionNews
 from musignet.signing import pipe
 from musignet.signing.effects import End, Outcome
+from musignet.signing.founding_records import possession_digest
 from musignet.signing.verbs import Asked, Status
 from support.ceremony import identity
 from support.vaults import AUTO, consent, group_file, make_vault, pin_proof, set_policy, wallet
@@ -255,6 +258,9 @@ def test_it_tells_accounts_and_pins_groups_by_a_persons_proof_alone(tmp_path: Pa
         assert await holder.account(9) == str(wallet("alice").account(9, Chain.REGTEST))
         with pytest.raises(LocalError, match="account of a wallet"):
             await holder.account(-1)
+        xpub = Xpub.parse_untrusted((await holder.account(2)).partition("]")[2])
+        possession = await holder.prove(2, bytes(32))
+        assert PublicKey(xpub.point).verify(possession_digest(bytes(32)), possession)
         proof = pin_proof(vault, TWO.group.id)
         for bad in (b"", bytes(64), pin_proof(vault, OTHER.group.id), identity("alice").sign(TWO.group.id)):
             with pytest.raises(AuthenticationError, match="no proof that a person wants this group"):

@@ -48,6 +48,7 @@ REQUESTS = [
     MakePartials(S, 2, (MESSAGE,)),
     Wipe(S),
     Status(S),
+    pipe.ProofWanted(7, S),
 ]
 ANSWERS = [
     pipe.Ready("[00000000/87h/1h/0h]tpub", True, (S,)),
@@ -62,6 +63,7 @@ ANSWERS = [
     Wiped(S, True),
     StatusIs(S, S, 1, b"", bytes(8), False),
     AttemptLost(S, 1, bytes(8)),
+    pipe.ProofIs(b"p" * 64),
 ]
 
 
@@ -106,7 +108,8 @@ def body(kind: int, value: object) -> bytes:
 REFUSED = [
     ("nothing", b""),
     ("a kind and no group", b"\x06" + bytes(31)),
-    ("an unknown kind", body(8, {"session": S})),
+    ("an unknown kind", body(len(pipe.REQUESTS), {"session": S})),
+    ("a statement that is too short", body(8, {"number": 0, "statement": S[1:]})),
     ("no msgpack", b"\x06" + GROUP + b"\xc1"),
     ("nothing in it", b"\x06" + GROUP),
     ("more behind it", pipe.frame(Wipe(S), GROUP)[4:] + b"\0"),

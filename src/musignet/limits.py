@@ -388,9 +388,6 @@ FOUNDINGS_OPEN_MAX: Final = 8
 FOUNDINGS_PER_PROPOSER_MAX: Final = 2
 """Of those by one peer."""
 
-FOUNDINGS_ENDED_MAX: Final = 64
-"""Foundings that are over and not asked about again when a late message of theirs arrives: 32 bytes each."""
-
 FOUNDING_PAYLOAD_MAX_BYTES: Final = 16 * KIB
 """A proposal of 15 members, and around it a key with its proof: 6 KiB."""
 

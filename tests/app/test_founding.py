@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 
 from app.nodes import RunningNode, cli, cli_json
 from app.terminal import Terminal
+from musignet.app.client import ApiError, Client
+from musignet.app.client import path as path_of
 from musignet.bitcoin.descriptor import Descriptor
 from musignet.bitcoin.walletkey import new_words
 from musignet.net.folder import DataFolder
@@ -167,6 +170,38 @@ def test_one_says_no_and_nothing_is_kept(nodes: dict[str, RunningNode], when: st
         first.expect("bob .*does not take part")
         assert first.exit_code() == 1
     assert group_json(alice, "list") == group_json(bob, "list") == {"groups": [], "foundings": []}
+
+
+def test_nobody_confirms_without_the_wallets_passphrase(nodes: dict[str, RunningNode]) -> None:
+    """The proof is the keyholder's business: a program with the API alone founds nothing."""
+    alice, bob = nodes["alice"], nodes["bob"]
+    ours, theirs = Client(alice.data / "api.sock"), Client(bob.data / "api.sock")
+    made = ours.post("/v1/foundings", {"name": "savings", "members": ["bob"]})
+    route = path_of("v1", "foundings", made["id"])
+    until(lambda: theirs.get("/v1/foundings"))
+    theirs.post(f"{route}/join")
+    until(lambda: ours.get(route)["asks_to_confirm"])
+    for proof in ("00" * 64, "", "zz"):
+        with pytest.raises(ApiError) as caught:
+            ours.post(f"{route}/confirm", {"proof": proof})
+        assert caught.value.status in (403, 422)
+    file = ours.get(route)["file"]
+    with pytest.raises(ApiError) as caught:
+        ours.post("/v1/groups/import", {"file": file, "proof": "00" * 64})
+    assert caught.value.status == 403
+    with pytest.raises(ApiError, match="being founded"):
+        ours.post("/v1/foundings", {"name": "other", "members": ["bob"]})
+    assert len(ours.get("/v1/foundings")) == 1
+    theirs.post(f"{route}/refuse")
+    until(lambda: ours.get(route)["over"])
+    assert ours.get("/v1/groups") == []
+
+
+def until(true: Callable[[], Any]) -> None:
+    """Ask a node until it says so: it says so within a second, and is asked for ten."""
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
 
 
 def test_what_cannot_be_founded(nodes: dict[str, RunningNode], tmp_path: Path) -> None:

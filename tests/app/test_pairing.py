@@ -59,6 +59,7 @@ def test_two_people_compare_six_words_and_are_paired_for_good(people: tuple[Runn
     ready(alice, bob)
     with at(alice, "invite") as host:
         guest, _ = meet(host, bob)
+        assert "which is this machine only" in host.seen
         with guest:
             assert known(alice) == [(identity("bob").pubkey_hex[2:10], identity("bob").pubkey_hex)], "not pinned yet"
             host.expect(r"Do both screens show these six words\?")

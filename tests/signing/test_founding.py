@@ -604,12 +604,8 @@ def test_replayed_messages_open_nothing_again() -> None:
             if message.sender_key != member.key:
                 world.deliver(member, message)
     assert not list(alice.foundings)
-    assert not bob.asked
-    alice.restart()
-    for message in list(world.seen):
-        if message.sender_key != alice.key:
-            world.deliver(alice, message)
     assert not alice.asked
+    assert not bob.asked
     assert any("expired" in str(error) for error in alice.refused)
 
 
@@ -731,6 +727,21 @@ def test_a_proposal_that_asks_nobody(why: str) -> None:
     assert not list(bob.foundings)
 
 
+def test_a_founding_that_somebody_refused_is_not_asked_about_again() -> None:
+    world = proposed("alice", "bob")
+    alice, bob = world
+    bob.do(bob.one.leave())
+    world.run()
+    bob.asked.clear()
+    for message in list(world.seen):
+        if message.sender_key == alice.key:
+            world.deliver(bob, message)
+    world.up(alice, bob)
+    world.run()
+    assert not bob.asked
+    assert bob.one.step is Step.ENDED
+
+
 def test_proposals_are_bounded_by_proposer_and_in_all() -> None:
     world = World("alice", "bob")
     alice, bob = world
@@ -742,15 +753,6 @@ def test_proposals_are_bounded_by_proposer_and_in_all() -> None:
     with pytest.raises(LocalError, match="no founding"):
         bob.foundings.get(bytes(32))
     assert bob.foundings.get(next(iter(bob.foundings)).id)
-
-
-def test_ids_of_what_is_over_are_forgotten_in_the_end() -> None:
-    world = World("alice", "bob")
-    alice, bob = world
-    for number in range(limits.FOUNDINGS_ENDED_MAX + 2):
-        alice.foundings.propose("x", [bob.key], Shape.EACH, number.to_bytes(32, "big"), NOW + number, 1.0)
-        alice.foundings.woken(NOW + number + 1)
-    assert len(alice.foundings._ended) == limits.FOUNDINGS_ENDED_MAX
 
 
 @settings(max_examples=60, deadline=None)

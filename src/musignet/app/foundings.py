@@ -54,6 +54,8 @@ class FoundingDesk:
         Raises: PeerNotFound, InvalidMessage for a name or members that cannot be, LocalError.
         """
         self._check_name(name)
+        self._check_free()
+        await self._daemon.keys.account(self._next_account())  # without a wallet key nobody is asked
         keys = [bytes.fromhex(self._network.peer(one).pubkey_hex) for one in peers]
         if any(self._label_of(key) is None for key in keys):
             raise PeerNotFound("a member is not paired yet", hint="confirm the words first")
@@ -66,8 +68,7 @@ class FoundingDesk:
         """Take part: our next account's key goes to the members. Raises LocalError."""
         found = self.machine.get(founding)
         self._check_name(found.proposal.content.name)
-        if any(one.has_our_key and not one.over for one in self.machine if one is not found):
-            raise LocalError("another group is being founded", hint="finish or refuse that one first")
+        self._check_free(found)
         number = self._next_account()
         key = await self._daemon.keys.account(number)
         possession = await self._daemon.keys.prove(number, found.statement(key))
@@ -186,6 +187,11 @@ class FoundingDesk:
     def _check_name(self, name: str, group: bytes = b"") -> None:
         if any(one.name == name and one.group.id != group for one in self._daemon.groups):
             raise LocalError(f"another group here is called {safe(name)}", hint="choose another name")
+
+    def _check_free(self, but: Founding | None = None) -> None:
+        """One at a time: two that are not pinned yet would have the same account of ours."""
+        if any(one.has_our_key and not one.over for one in self.machine if one is not but):
+            raise LocalError("another group is being founded", hint="finish or refuse that one first")
 
     def _next_account(self) -> int:
         """Return the first account number beyond those that our groups use: the same each time until one is pinned."""

@@ -55,7 +55,6 @@ class Foundings:
         self._label_of: Final = label_of
         self._has: Final = has
         self._open: dict[bytes, Founding] = {}
-        self._ended: dict[bytes, None] = {}
 
     def __iter__(self) -> Iterator[Founding]:
         return iter(self._open.values())
@@ -91,8 +90,6 @@ class Foundings:
         Raises: PeerError saying why it is refused. Nothing of it was used.
         """
         record = decode_untrusted(message.type, message.payload)
-        if message.session in self._ended:
-            return []
         out: list[FoundingEffect] = []
         if isinstance(record, SignedProposal | FoundingKey):
             signed = record if isinstance(record, SignedProposal) else record.proposal
@@ -115,7 +112,7 @@ class Foundings:
         for founding in list(self._open.values()):
             out += founding.woken(now)
             if now >= founding.proposal.expires_at:
-                self._forget(founding.id)
+                del self._open[founding.id]
         return out
 
     def next_deadline(self) -> float | None:
@@ -175,9 +172,3 @@ class Foundings:
         if isinstance(record, FoundingView) and self._has(record.group, sender):
             return [Tell(session, (sender,), MessageType.FOUNDING_VIEW, FoundingView(record.group, (), True))]
         return []
-
-    def _forget(self, founding: bytes) -> None:
-        self._open.pop(founding, None)
-        self._ended[founding] = None
-        if len(self._ended) > limits.FOUNDINGS_ENDED_MAX:
-            del self._ended[next(iter(self._ended))]

@@ -13,6 +13,7 @@ import click
 
 from ...errors import NetworkError, Timeout
 from ...text import safe, short_key
+from ...wire.invite import Invite
 from ..client import ApiError, Client, path
 from ..qr import show_qr
 from .common import Command, Exit, Failure, address, connect, data_option, json_option, label, say, show
@@ -89,7 +90,15 @@ def _invited(made: _Found, qr: bool, expires_in: float) -> None:
     say()
     if qr and sys.stdout.isatty() and show_qr(made["invite"]):
         say()
+    _warn(Invite.parse_untrusted(made["invite"]).addresses)
     say(f"waiting for them, {expires_in / 60:.0f} minutes at most; Ctrl-C withdraws it")
+
+
+def _warn(addresses: tuple[str, ...]) -> None:
+    """Say so where nobody at another machine could come."""
+    if all(one.startswith(("127.", "[::1]", "localhost:")) for one in addresses):
+        where = f"names {safe(addresses[0], 80)}, which is this machine only" if addresses else "names no address"
+        say(f"NOTE: it {where}. For another machine: [listen] host in config.toml, or --address HOST:PORT")
 
 
 @click.command(cls=Command, example="musignet join musig1qqqsyqcyq5rqwzqf...")

@@ -145,6 +145,7 @@ def test_a_transaction_that_is_sent_is_in_a_block_at_once(explorer: Explorer) ->
         ("POST", "/regtest/fund", b'{"address": "%s", "amount_sat": 1, "x": 1}' % ADDRESS.encode(), 400),
         ("POST", "/regtest/mine", b'{"blocks": 1001}', 400),
         ("POST", "/regtest/mine", b'{"blocks": 0}', 400),
+        ("POST", "/regtest/mine", b'{"address": "nobody"}', 400),
         ("POST", "/regtest/mine", b'{"blocks": "1"}', 400),
     ],
 )

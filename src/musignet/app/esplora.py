@@ -4,7 +4,7 @@
     explorer.answer("GET", "/blocks/tip/height", b"") -> Answer(200, b"101")
 
 Beside Esplora's own paths, two to play with: POST /regtest/fund {"address", "amount_sat"} pays from the chain's own
-money, POST /regtest/mine {"blocks"} mines. A transaction that is broadcast is mined at once, in a block of its own.
+money, POST /regtest/mine {"blocks", "address"} mines. A transaction that is broadcast is mined at once, in a block of its own.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class _Fund(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Mine(msgspec.Struct, forbid_unknown_fields=True):
     blocks: int = 1
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +238,9 @@ class Explorer:
         return {"txid": outpoint.txid[::-1].hex(), "vout": outpoint.vout, "height": self._chain.height}
 
     def _mine(self, body: bytes) -> dict[str, object]:
-        self._chain.mine(_OP_TRUE, msgspec.json.decode(body or b"{}", type=_Mine).blocks)
+        wanted = msgspec.json.decode(body or b"{}", type=_Mine)
+        script = _OP_TRUE if wanted.address is None else script_of(wanted.address, Chain.REGTEST)
+        self._chain.mine(script, wanted.blocks)
         return {"height": self._chain.height}
 
 

@@ -30,7 +30,7 @@ bench: $(READY) ## measure; the table and the case in ARGS="link"
 lock: ## resolve requirements/lock.txt again; newer versions with ARGS=--upgrade
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet uv
-	build/lock/bin/uv pip compile pyproject.toml --extra demo --extra chain --group test --group lint --group bench --group build \
+	build/lock/bin/uv pip compile pyproject.toml --all-extras --group test --group lint --group bench --group build \
 	    --constraint requirements/constraints.txt --universal --python-version 3.11 --generate-hashes \
 	    --no-annotate --custom-compile-command "make lock" --quiet --output-file requirements/lock.txt $(ARGS)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musignet.limits import LABEL_MAX_CHARS
-from musignet.text import safe, short_key, who
+from musignet.text import name_fault, safe, short_key, who
 
 PRINTABLE = re.compile(r"[\x20-\x7e]*\Z")
 ANY_TEXT = st.text() | st.text(st.characters(codec=None)) | st.text(st.characters(max_codepoint=0xFF))
@@ -86,3 +86,21 @@ def test_who_names_a_peer_by_label_and_short_key() -> None:
 @given(ANY_TEXT, st.binary(max_size=40) | ANY_TEXT)
 def test_who_is_printable(label: str, key: bytes | str) -> None:
     assert PRINTABLE.match(who(label, key))
+
+
+@pytest.mark.parametrize(
+    "name", ["alice", "Savings 2026", "M\u00fcller", "\u9322\u5305", "a" * LABEL_MAX_CHARS, "x.y-z"]
+)
+def test_names_that_people_give(name: str) -> None:
+    assert name_fault(name) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", " ", "a" * (LABEL_MAX_CHARS + 1), "../up", "a/b", "a\\b", ".hidden", "-rf", "a  b", " a", "a\n", "\x1b[2J",
+        "a\0", "\u202eevil", "a\u200bb", "a\u2028b", "\ud800", "\ue000", "a\u00a0\u00a0b", "\u2066x",
+    ],
+)  # fmt: skip
+def test_names_that_are_refused(name: str) -> None:
+    assert name_fault(name)

@@ -102,6 +102,12 @@ DESCRIPTOR_MAX_CHARS: Final = 192 * KIB
 BITCOIN_ADDRESS_MAX_CHARS: Final = 90
 """A Bitcoin address as text: BIP-173."""
 
+KEY_TEXT_MAX_CHARS: Final = 112
+"""One key as text: an extended key is 111 characters, a point in hex 66."""
+
+GROUP_FILE_MAX_BYTES: Final = 768 * KIB
+"""A group file: 1,000 members of at most 510 bytes each, and their descriptor, which is written out once more."""
+
 LOCKTIME_AHEAD_BLOCKS: Final = 144
 """A day of blocks: a transaction locked for longer than this needs a person's word (X8)."""
 
@@ -150,6 +156,9 @@ KDF_PASSES: Final = (2, 10)
 
 KDF_LANES: Final = (1, 16)
 """Least and most threads."""
+
+PASSPHRASE_MAX_BYTES: Final = 1024
+"""A passphrase from a file descriptor: forty words, and no file given by mistake."""
 
 # --- one signature ----------------------------------------------------------------------------------------------
 
@@ -222,6 +231,110 @@ JOURNAL_PAGE_RECORDS: Final = 16
 
 JOURNAL_CHECKPOINT_BYTES: Final = 4 * MIB
 """The log is copied into the database after about so much: SQLite's own default, 1,000 pages."""
+
+# --- the local API ---------------------------------------------------------------------------------------------
+
+API_BODY_MAX_BYTES: Final = 2 * MIB
+"""One request: a PSBT of 512 KiB in base64, or a group file of 1,000 keys, with room."""
+
+API_CLIENT_TIMEOUT_S: Final = 30.0
+"""What a command waits for an answer: reviewing 250 inputs takes a second, deriving a key from a passphrase another."""
+
+API_EVENT_LINE_MAX_BYTES: Final = 64 * KIB
+"""One event as JSON: ids, labels and a sentence, for 1,000 members waited for."""
+
+API_EVENT_CLIENTS_MAX: Final = 32
+"""Event streams at once: a screen, a wallet and a script or two have one each."""
+
+API_EVENTS_WAITING_MAX: Final = 256
+"""Events that wait for one client; then it is told that it missed some, and reads everything again."""
+
+API_KEEP_ALIVE_S: Final = 15.0
+"""How often an event stream that has nothing to say says so: a reader can tell silence from a dead node."""
+
+API_HEAD_MAX_BYTES: Final = 16 * KIB
+"""The head of one request: a line and a dozen headers."""
+
+API_IDLE_S: Final = 5.0
+"""How long a connection without a request is kept. A command uses one for each request anyway."""
+
+SESSIONS_LISTED_MAX: Final = 100
+"""Sessions in one answer, the newest; older ones are found by id."""
+
+SESSIONS_REMEMBERED_MAX: Final = 256
+"""Sessions that never came to a record, kept until the node stops: those that a rule refused at once."""
+
+# --- the log ---------------------------------------------------------------------------------------------------
+
+LOG_FILES: Final = 5
+"""Log files that are kept, the one being written included (THREATS.md Z6)."""
+
+LOG_FILE_MAX_BYTES: Final = 10 * MIB
+"""Of each of them: 50 MiB in all, some 400,000 lines."""
+
+LOG_LINE_MAX_CHARS: Final = 2000
+"""One line: a sentence, or an error with the end of its traceback."""
+
+LOG_SOURCES_MAX: Final = 4096
+"""Peers whose lines are counted: as many as the book holds."""
+# --- one pairing, one founding ----------------------------------------------------------------------------------
+
+INVITE_MAX_CHARS: Final = 1023
+"""An invite as text: the longest string for which Bech32's code was chosen (BIP-173 "Checksum design")."""
+
+INVITE_ADDRESSES_MAX: Final = 4
+"""Addresses in an invite: IPv4, IPv6, LAN and an onion. The QR code stays readable."""
+
+INVITE_SECRET_BYTES: Final = 16
+"""The one-time secret of an invite: 2^128 guesses over a network."""
+
+INVITE_CHECK_BYTES: Final = 4
+"""A digest inside an invite: Bech32m promises to find one wrong character in at most 90."""
+
+INVITE_TTL_S: Final = 600.0
+"""How long an invite is open unless its maker says otherwise: two people at their screens."""
+
+INVITE_TTL_MAX_S: Final = 86_400.0
+"""The longest an invite may be open: a day, for cosigners in other time zones."""
+
+INVITES_OPEN_MAX: Final = 8
+"""Invites open at once at one node."""
+
+PROVISIONAL_PEERS_MAX: Final = 8
+"""Unconfirmed keys that are let in at once while an invite is open. Strangers can fill these, and nothing else."""
+
+PAIR_HELLO_TIMEOUT_S: Final = 10.0
+"""What an unconfirmed key has to show that it knows the invite: two round trips over Tor."""
+
+PAIR_COMPARE_TIMEOUT_S: Final = 600.0
+"""What two people have to compare six words."""
+
+CHECK_PHRASE_WORDS: Final = 6
+"""66 bits: whoever stands between needs two handshakes whose words agree."""
+
+CHECK_PHRASE_ROUNDS: Final = 100_000
+"""PBKDF2 rounds for the words, some 0.1 s: looking for two handshakes of one phrase takes 2^33 of them, in 5 s."""
+
+FOUNDING_MEMBERS_MAX: Final = 15
+"""Members of a group that is founded over links: everybody speaks to everybody (DESIGN.md "Mesh")."""
+
+FOUNDING_TTL_S: Final = 3600.0
+"""How long a proposed group waits for its members unless the proposer says otherwise."""
+
+FOUNDING_MAX_S: Final = 86_400.0
+"""The furthest a founding may expire ahead: a day for people to look."""
+
+FOUNDINGS_OPEN_MAX: Final = 8
+"""Proposed groups that wait at one node."""
+
+FOUNDINGS_PER_PROPOSER_MAX: Final = 2
+"""Of those by one peer."""
+
+FOUNDING_PAYLOAD_MAX_BYTES: Final = 16 * KIB
+"""A proposal of 15 members, and around it a key with its proof: 6 KiB."""
+
+XPUB_MAX_CHARS: Final = 256
+"""An extended key as text with its origin: 111 characters, and a path of a dozen steps."""
 
 # --- one link --------------------------------------------------------------------------------------------------
 

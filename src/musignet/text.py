@@ -6,11 +6,17 @@ exception passes `safe` first, so that no byte of it can move a cursor, hide a w
 
 from __future__ import annotations
 
+import unicodedata
+from typing import Final
+
 from .limits import LABEL_MAX_CHARS
 
-__all__ = ["safe", "short_key", "who"]
+__all__ = ["name_fault", "safe", "short_key", "who"]
 
 _SHORT_KEY_CHARS = 8
+
+_UNSEEN: Final = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
+"""Unicode's control, format (bidirectional marks and joiners too), surrogate, private, unassigned, line and paragraph."""
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)}
 
@@ -38,3 +44,19 @@ def who(label: str, pubkey: bytes | str) -> str:
     """Return how a peer is named in every sentence a person reads: `bob (1f3a09cc)`."""
     short = short_key(pubkey)
     return f"{safe(label)} ({short})" if label and label != short else f"key {short}"
+
+
+def name_fault(name: str) -> str | None:
+    """Return what is wrong with a name that people give to a device or a group; None where it is in order.
+
+    1 to 64 characters that can be seen, with single spaces inside and no slash: a name is said aloud and typed again.
+    """
+    if not 0 < len(name) <= LABEL_MAX_CHARS:
+        return f"a name has 1 to {LABEL_MAX_CHARS} characters"
+    if any(unicodedata.category(char) in _UNSEEN for char in name):
+        return "a name has no control, direction or invisible characters"
+    if name != " ".join(name.split()) or name.startswith((".", "-")):
+        return "a name begins with neither a dot nor a dash, and has single spaces inside only"
+    if any(char in "/\\" for char in name):
+        return "a name has no slashes"
+    return None

@@ -4,7 +4,7 @@
     explorer.answer("GET", "/blocks/tip/height", b"") -> Answer(200, b"101")
 
 Beside Esplora's own paths, two to play with: POST /regtest/fund {"address", "amount_sat"} pays from the chain's own
-money, POST /regtest/mine {"blocks", "address"} mines. A transaction that is broadcast is mined at once, in a block of its own.
+money, POST /regtest/mine {"blocks", "address"} mines. A transaction that is broadcast is in a block at once.
 """
 
 from __future__ import annotations

@@ -148,6 +148,13 @@ class Driver:
         self._cosigners[group] = cosigner
         self.submit(JoinGroup, cosigner.sessions, cosigner.records)
 
+    def cosigner(self, group: bytes) -> Cosigner:
+        """Return our cosigner of a group. Raises LocalError."""
+        found = self._cosigners.get(group)
+        if found is None:
+            raise LocalError("this node is not in that group", hint="cosign() first")
+        return found
+
     # --- commands -----------------------------------------------------------------------------------------------------
 
     def submit(self, command: Callable[..., Input], *args: Any) -> asyncio.Future[Any] | Any:

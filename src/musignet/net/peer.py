@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from ..errors import NetworkError
 from ..node.peers import PeerInfo, PeerRecord, PeerState
 from ..wire.envelope import Message
 
@@ -45,6 +46,16 @@ class Peer:
     def round_trip_s(self) -> float | None:
         """The last measured round trip, signatures included. None until the first pong, a second after connecting."""
         return self._record.round_trip_s
+
+    @property
+    def heard_at(self) -> float | None:
+        """When it was last heard: seconds since 1970. None before the first time."""
+        return self._record.heard_at
+
+    @property
+    def last_error(self) -> NetworkError | None:
+        """Why the last dial failed, or the last link ended."""
+        return self._record.last_error
 
     async def send(self, message: Message, *, wait_ack: bool = False) -> None:
         """Send it a message. As `NetworkService.send_message_to`."""

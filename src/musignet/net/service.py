@@ -66,6 +66,7 @@ class NetworkService:
         handler:    as for `start`; where `async with` starts the node.
         identity:   who this node is. Without it, the key file in `data_dir` (made there at the first start); without
                     that too, a fresh one for this run, and then nothing touches the disk.
+        data_dir:   where journals and the key file are. A `DataFolder` is locked already, and stays so after `stop`.
         passphrase: opens the key file in `data_dir`.
         chain:      the Bitcoin network; peers on another one are refused.
         accept:     called with the `PeerInfo` of an unknown key that connects; True puts it into the book and lets
@@ -84,7 +85,7 @@ class NetworkService:
         *,
         handler: Handler | None = None,
         identity: Identity | None = None,
-        data_dir: str | os.PathLike[str] | None = None,
+        data_dir: str | os.PathLike[str] | DataFolder | None = None,
         passphrase: str | bytes | None = None,
         chain: Chain = Chain.MAINNET,
         accept: Callable[[PeerInfo], bool] | None = None,
@@ -99,7 +100,9 @@ class NetworkService:
         self.host = host
         self._port = port
         self._identity = identity if identity is not None or data_dir is not None else Identity.generate()
-        self._data_dir = None if data_dir is None else Path(data_dir)
+        self._lent = data_dir if isinstance(data_dir, DataFolder) else None
+        path = self._lent.path if self._lent is not None else data_dir
+        self._data_dir = None if path is None else Path(path)  # type: ignore[arg-type]
         self._passphrase = passphrase
         self._chain = chain
         self._accept = accept
@@ -127,7 +130,7 @@ class NetworkService:
             raise TransportError("this service was started before", hint="start once; handler= goes to the constructor")
         self._handler = handler or self._handler
         if self._data_dir is not None:
-            self._folder = DataFolder.lock(self._data_dir)
+            self._folder = self._lent or DataFolder.lock(self._data_dir)
             try:
                 if self._identity is None:
                     self._identity = await asyncio.to_thread(_identity_in, self._data_dir, self._passphrase)
@@ -329,9 +332,20 @@ class NetworkService:
         """Tell the keyholder that a person approved a session. Raises InvalidMessage when there is none such."""
         await self._do(ConsentToSession, session, proof)
 
-    async def cancel_session(self, session: bytes) -> None:
-        """Leave a session. What has been signed stays signed. Raises InvalidMessage when there is none such."""
-        await self._do(CancelSession, session)
+    async def cancel_session(self, session: bytes, reason: str = "cancelled") -> None:
+        """Leave a session; the others are told the reason. What has been signed stays signed.
+
+        Raises: InvalidMessage when there is none such.
+        """
+        await self._do(CancelSession, session, reason)
+
+    def sessions(self, group: bytes) -> Sessions:
+        """Return the sessions of a group that are in memory: read them, and nothing more. Raises LocalError."""
+        return self._running.cosigner(group).sessions
+
+    def session_records(self, group: bytes) -> tuple[bytes, ...]:
+        """Return what the node's journal had of a group when this node began to cosign. Raises LocalError."""
+        return self._running.cosigner(group).records
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -392,9 +406,9 @@ class NetworkService:
         return inbox
 
     def _unlock(self) -> None:
-        if self._folder is not None:
+        if self._folder is not None and self._lent is None:
             self._folder.close()
-            self._folder = None
+        self._folder = None
 
 
 def _identity_in(folder: Path, passphrase: str | bytes | None) -> Identity:

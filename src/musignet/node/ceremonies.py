@@ -83,7 +83,7 @@ class Ceremonies:
 
     def cancel(self, event: CancelSession, now: float, out: list[Effect]) -> None:
         """Our side leaves a session."""
-        self._command(event.request, event.session, Cancel(event.session), now, out)
+        self._command(event.request, event.session, Cancel(event.session, event.reason), now, out)
 
     def replied(self, event: KeyholderReplied, now: float, out: list[Effect]) -> None:
         """The keyholder of a group answered."""

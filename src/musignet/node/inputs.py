@@ -159,10 +159,11 @@ class ConsentToSession(Struct, frozen=True):
 
 
 class CancelSession(Struct, frozen=True):
-    """Leave a session. What has been signed stays signed."""
+    """Leave a session. What has been signed stays signed; the others are told the reason."""
 
     request: int
     session: bytes
+    reason: str = "cancelled"
 
 
 class KeyholderReplied(Struct, frozen=True):

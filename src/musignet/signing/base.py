@@ -63,6 +63,8 @@ class SessionBase:
         self.state = State.REVIEWING
         self.attempt = 0
         self.outcome: Outcome | None = None
+        self.released = False
+        """Whether a partial signature of ours has left: nothing can call that back."""
         self._bounds = bounds or Limits()
         self._others = tuple(one for one in group.identities if one != identity)
         self._message: VerifiedMessage | None = None
@@ -98,6 +100,7 @@ class SessionBase:
         return self._collected.setdefault(attempt, Collected(attempt))
 
     def _send(self, kind: MessageType, payload: bytes) -> None:
+        self.released = self.released or kind is MessageType.PARTIAL_SIGNATURE
         self._out.append(SendToGroup(kind, self.id, payload))
 
     def _say(self, kind: MessageType, record: Record) -> None:

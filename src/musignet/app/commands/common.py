@@ -1,0 +1,173 @@
+"""What commands share: options, exit codes, and errors that are one sentence and say what to do next."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Coroutine
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ...errors import NetworkError
+from ...text import name_fault, safe
+from ..client import ApiError, Client, NotRunning
+
+__all__ = [
+    "Command",
+    "Exit",
+    "Failure",
+    "address",
+    "connect",
+    "data_folder",
+    "data_option",
+    "json_option",
+    "label",
+    "run_async",
+    "say",
+    "show",
+]
+
+_ADDRESS = "HOST:PORT"
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Exit(IntEnum):
+    """What a command's end tells a script."""
+
+    OK = 0
+    REFUSED = 1
+    """Refused or failed; the sentence says why."""
+    USAGE = 2
+    """Wrong arguments."""
+    NOT_RUNNING = 3
+    """No node runs on that data folder."""
+    TIMEOUT = 4
+    """Nothing came in time; it proves nothing about anybody."""
+    INTERRUPTED = 130
+
+
+class Failure(click.ClickException):
+    """The end of a command that did not do what it was asked."""
+
+    def __init__(self, text: str, code: Exit = Exit.REFUSED, *, kind: str = "Refused", hint: str = "") -> None:
+        super().__init__(text)
+        self.exit_code = code  # type: ignore[misc]
+        self.facts = {"error": text, "kind": kind, "hint": hint}
+
+
+class Command(click.Command):
+    """A command of ours: what the library raises becomes one sentence and an exit code; with `--json`, one object."""
+
+    def __init__(self, name: str | None, *, example: str, **options: Any) -> None:
+        super().__init__(name, epilog=f"\b\nExample: {example}", **options)
+        self.example = example
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Failure as error:
+            failure = error
+        except NetworkError as error:
+            failure = _failure(error)
+        except KeyboardInterrupt:
+            raise SystemExit(Exit.INTERRUPTED) from None
+        if ctx.params.get("as_json"):
+            click.echo(json.dumps(failure.facts), err=True)
+            raise SystemExit(failure.exit_code)
+        raise failure
+
+
+def _failure(error: NetworkError) -> Failure:
+    code = Exit.REFUSED
+    if isinstance(error, NotRunning):
+        code = Exit.NOT_RUNNING
+    elif isinstance(error, TimeoutError) or (isinstance(error, ApiError) and error.kind == "Timeout"):
+        code = Exit.TIMEOUT
+    kind = error.kind if isinstance(error, ApiError) else type(error).__name__
+    return Failure(str(error), code, kind=kind, hint=error.hint)
+
+
+# --- options ------------------------------------------------------------------------------------------------------
+
+
+def data_folder() -> Path:
+    """Return the data folder that is used unless an option says otherwise."""
+    return Path(os.environ.get("MUSIGNET_DATA") or Path.home() / ".musignet")
+
+
+def data_option(command: _F) -> _F:
+    """`--data DIR`: whose node."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="MUSIGNET_DATA",
+        default=data_folder,
+        help="The data folder; ~/.musignet unless MUSIGNET_DATA names another.",
+    )(command)
+
+
+def json_option(command: _F) -> _F:
+    """`--json`: for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON on standard output, and nothing else.")(command)
+
+
+def label(value: str) -> str:
+    """A name of at most 64 characters, with something to see in it."""
+    if fault := name_fault(value):
+        raise click.BadParameter(f"{fault}; such as alice, of printable characters")
+    return value
+
+
+def address(value: str) -> tuple[str, int]:
+    """`HOST:PORT`, with IPv6 in brackets."""
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not (port.isascii() and port.isdecimal()) or int(port) > 65_535:
+        raise click.BadParameter(f"expected {_ADDRESS}, such as 192.0.2.7:8001; got {value!a}")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+# --- doing --------------------------------------------------------------------------------------------------------
+
+
+def connect(data: Path) -> Client:
+    """Return a client of the node that runs on a data folder."""
+    return Client(data / "api.sock")
+
+
+def say(text: str = "") -> None:
+    """Print one line for a person, in printable ASCII whatever a peer chose (THREATS.md Z1)."""
+    click.echo(safe(text, max(len(text), 1)))
+
+
+def show(as_json: bool, facts: object, lines: Callable[[], Any]) -> None:
+    """Print facts as JSON, or let `lines` print them for a person."""
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=True))
+    else:
+        lines()
+
+
+def run_async(work: Coroutine[Any, Any, int | None], *, verbose: bool = False, logged: bool = False) -> None:
+    """Run a command to its end. Ctrl-C is a normal end. `logged`: the log is set up already."""
+    if not logged:
+        level = logging.INFO if verbose else logging.CRITICAL
+        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        code = _runner()(work)
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    raise SystemExit(code or Exit.OK)
+
+
+def _runner() -> Callable[[Coroutine[Any, Any, int | None]], int | None]:
+    import asyncio
+
+    try:
+        import uvloop
+    except ImportError:  # where it does not exist, asyncio's own loop does the same
+        return asyncio.run
+    return uvloop.run

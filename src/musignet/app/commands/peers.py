@@ -1,0 +1,65 @@
+"""`musignet peers`, `rename`, `forget`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...text import safe, short_key
+from ..client import path
+from .common import Command, connect, data_option, json_option, label, say, show
+
+__all__ = ["forget", "peers", "rename"]
+
+
+@click.command(cls=Command, example="musignet peers --verbose")
+@data_option
+@json_option
+@click.option("--verbose", is_flag=True, help="Whole keys, addresses, and why the last dial failed.")
+def peers(data: Path, as_json: bool, verbose: bool) -> None:
+    """List the peers of this node."""
+    found = connect(data).get("/v1/peers")
+    show(as_json, found, lambda: _lines(found, verbose))
+
+
+def _lines(found: list[dict[str, Any]], verbose: bool) -> None:
+    if not found:
+        say("no peers yet; pair with one: musignet invite")
+    for one in found:
+        trip = "" if one["round_trip_s"] is None else f"{1000 * one['round_trip_s']:.1f} ms"
+        seen = "not seen" if one["seen_s_ago"] is None else f"{one['seen_s_ago']:.0f} s ago"
+        say(f"{safe(one['label']):16} {short_key(one['key'])}  {one['state']:12} {trip:>9}  {seen}")
+        if verbose:
+            where = f"{one['host']}:{one['port']}" if one["port"] else "no address: it dials us"
+            say(f"    key {one['key']}, {safe(where, 200)}{'' if one['pinned'] else ', of a group only'}")
+            if one["error"]:
+                say(f"    {one['error']}")
+
+
+@click.command(cls=Command, example="musignet rename bob bobs-laptop")
+@data_option
+@json_option
+@click.argument("peer")
+@click.argument("name", type=label)
+def rename(data: Path, as_json: bool, peer: str, name: str) -> None:
+    """Give a peer another label.
+
+    PEER is its label or its whole key. Labels are yours: nobody else is told.
+    """
+    found = connect(data).post(path("v1", "peers", peer, "rename"), {"label": name})
+    show(as_json, found, lambda: say(f"{short_key(found['key'])} is called {safe(found['label'])} now"))
+
+
+@click.command(cls=Command, example="musignet forget bob")
+@data_option
+@json_option
+@click.argument("peer")
+def forget(data: Path, as_json: bool, peer: str) -> None:
+    """Hang up on a peer and take it out of the book.
+
+    PEER is its label or its whole key. It can come back by pairing only.
+    """
+    connect(data).delete(path("v1", "peers", peer))
+    show(as_json, None, lambda: say(f"{safe(peer)} is forgotten"))

@@ -1,0 +1,227 @@
+"""`config.toml`: what a person may set for one node. Strict: what is not understood is refused (THREATS.md Z7).
+
+`OPTIONS` is the whole of it: the template that `musignet init` writes, the defaults and the checks come from there.
+Nothing comes from the environment; only the place of the data folder does, and that is the command line's business.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from ..chain import Chain
+from ..errors import LocalError
+from ..limits import LABEL_MAX_CHARS, Limits
+from ..text import safe
+
+__all__ = ["CONFIG_FILE", "OPTIONS", "Config", "Option", "load", "parse", "template"]
+
+CONFIG_FILE: Final = "config.toml"
+_CHAINS: Final = {one.name.lower(): one for one in Chain}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The settings of one node. The defaults are those of the template."""
+
+    label: str = ""
+    network: Chain = Chain.MAINNET
+    listen_host: str = "127.0.0.1"
+    listen_port: int = 8737
+    advertise: tuple[str, ...] = ()
+    auto_connect: bool = True
+    api_tcp_port: int = 0
+    log_level: str = "info"
+    log_format: str = "console"
+    log_file: str = ""
+    log_lines_per_s: int = 10
+    metrics_port: int = 0
+    limits: Limits = field(default_factory=Limits)
+
+
+class Option(NamedTuple):
+    """One line of the file."""
+
+    table: str
+    key: str
+    field: str
+    """Of `Config`."""
+    read: Callable[[Any], Any]
+    """From the value in TOML to that in `Config`. Raises ValueError with what was expected."""
+    note: str
+    """For the person who edits the file: what it is, in which unit."""
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError("printable text in quotes")
+    return value
+
+
+def _label(value: Any) -> str:
+    if len(_text(value)) > LABEL_MAX_CHARS:
+        raise ValueError(f"at most {LABEL_MAX_CHARS} characters")
+    return str(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def _whole(low: int, high: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return value
+
+    return read
+
+
+def _one_of(*words: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in words:
+            raise ValueError(" or ".join(words))
+        return str(value)
+
+    return read
+
+
+def _chain(value: Any) -> Chain:
+    return _CHAINS[_one_of(*_CHAINS)(value)]
+
+
+def _addresses(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError('a list, such as ["192.0.2.7:8737"]')
+    return tuple(_text(one) for one in value)
+
+
+_PORT: Final = _whole(0, 65_535)
+
+OPTIONS: Final = (
+    Option("node", "label", "label", _label, "how others see this node; empty: the first digits of its key"),
+    Option("node", "network", "network", _chain, f"the Bitcoin network: {', '.join(_CHAINS)}"),
+    Option("listen", "host", "listen_host", _text, "address to listen on; 0.0.0.0 for all; empty: dial only"),
+    Option("listen", "port", "listen_port", _PORT, "TCP port; 0 picks a free one at each start"),
+    Option("listen", "advertise", "advertise", _addresses, "HOST:PORT that invites name; empty: where it listens"),
+    Option("peers", "auto_connect", "auto_connect", _flag, "dial pinned peers at start, and until they answer"),
+    Option("api", "tcp_port", "api_tcp_port", _PORT, "also serve the API on this port of 127.0.0.1, by token; 0: off"),
+    Option("log", "level", "log_level", _one_of("debug", "info", "warning", "error"), "the least that is logged"),
+    Option("log", "format", "log_format", _one_of("console", "json"), "lines for people, or JSON objects"),
+    Option("log", "file", "log_file", _text, "a path, kept at 5 files of 10 MiB; empty: standard error"),
+    Option("log", "lines_per_s", "log_lines_per_s", _whole(1, 10_000), "lines that one peer can cause per second"),
+    Option("metrics", "port", "metrics_port", _PORT, "Prometheus metrics on this port of 127.0.0.1; 0: off"),
+)
+_TABLES: Final = (*dict.fromkeys(one.table for one in OPTIONS), "limits")
+
+
+def template(config: Config | None = None) -> str:
+    """Return a file with every option and its unit. What differs from the default is set, the rest commented out."""
+    config = config or Config()
+    lines = ["# MuSigNet's configuration. A line that begins with # is not read: it shows the default.", ""]
+    for table in _TABLES:
+        lines.append(f"[{table}]")
+        lines += _limit_lines(config.limits) if table == "limits" else _lines(table, config)
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _lines(table: str, config: Config) -> list[str]:
+    default = Config()
+    return [
+        f"{_mark(getattr(config, one.field) == getattr(default, one.field))}"
+        f"{one.key} = {_toml(getattr(config, one.field))}  # {one.note}"
+        for one in OPTIONS
+        if one.table == table
+    ]
+
+
+def _limit_lines(limits: Limits) -> list[str]:
+    default = Limits()
+    shown = [(one.name, getattr(limits, one.name), getattr(default, one.name)) for one in fields(Limits)]
+    units = "# Bounds that one node chooses for itself. Units: _s is seconds, _bytes bytes, everything else a count."
+    return [units, *(f"{_mark(value == usual)}{name} = {_toml(value)}" for name, value, usual in shown)]
+
+
+def _mark(default: bool) -> str:
+    return "# " if default else ""
+
+
+def _toml(value: object) -> str:
+    """Return a value as TOML has it. Its strings are JSON's, as far as printable text goes."""
+    if isinstance(value, Chain):
+        return json.dumps(value.name.lower())
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+
+
+def parse(text: str, where: str = CONFIG_FILE) -> Config:
+    """Return the settings of a file. Raises LocalError that names the table and the key."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise LocalError(f"{where} is not TOML: {error}", hint="correct that line") from error
+    _only(_TABLES, tables, where, "table")
+    found: dict[str, Any] = {}
+    for table, values in tables.items():
+        if not isinstance(values, dict):
+            raise LocalError(f"{table} in {where}", expected=f"a table [{safe(table)}]", got="a value")
+        if table == "limits":
+            found["limits"] = _limits(values, where)
+        else:
+            found |= _table(table, values, where)
+    return Config(**found)
+
+
+def _table(table: str, values: Mapping[str, object], where: str) -> dict[str, Any]:
+    options = {one.key: one for one in OPTIONS if one.table == table}
+    _only(options, values, where, f"key in [{table}]")
+    return {options[key].field: _read(options[key].read, table, key, value, where) for key, value in values.items()}
+
+
+def _limits(values: Mapping[str, object], where: str) -> Limits:
+    known = {one.name: one for one in fields(Limits)}
+    _only(known, values, where, "key in [limits]")
+    kinds = {key: _number(type(getattr(Limits(), key))) for key in values}
+    return replace(Limits(), **{key: _read(kinds[key], "limits", key, value, where) for key, value in values.items()})
+
+
+def _number(kind: type) -> Callable[[Any], float]:
+    """A limit is a positive number of the kind that its default is."""
+
+    def read(value: Any) -> float:
+        right = isinstance(value, int | kind) and not isinstance(value, bool)
+        if not right or not 0 < value < 2**63:
+            raise ValueError("a positive number" if kind is float else "a positive whole number")
+        return kind(value)  # type: ignore[no-any-return]
+
+    return read
+
+
+def _read(read: Callable[[Any], Any], table: str, key: str, value: object, where: str) -> Any:
+    try:
+        return read(value)
+    except (ValueError, OverflowError) as error:
+        raise LocalError(f"{key} in [{table}] of {where}", expected=error, got=repr(value)) from None
+
+
+def _only(known: Any, values: Mapping[str, object], where: str, what: str) -> None:
+    for name in values:
+        if name not in known:
+            raise LocalError(f"unknown {what} of {where}", got=repr(name), hint=f"known: {', '.join(known)}")
+
+
+def load(folder: Path) -> Config:
+    """Return the settings of a data folder. Raises LocalError, also where there is no file."""
+    path = folder / CONFIG_FILE
+    try:
+        return parse(path.read_text("utf-8"), str(path))
+    except FileNotFoundError:
+        raise LocalError(f"no {path}", hint=f"make it: musignet init --data {folder}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LocalError(f"cannot read {path}: {error}", hint="check the file and who owns it") from error

@@ -1,0 +1,237 @@
+"""`Daemon`: one running node with everything a person expects of it: pinned peers, groups, sessions, events.
+
+It listens to no program by itself: `app/api` puts its routes on top, `app/run.py` puts both into a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from ..crypto.keys import Identity
+from ..errors import LocalError, NetworkError
+from ..net.folder import DataFolder
+from ..net.handlers import MessageHandler
+from ..net.service import NetworkService
+from ..node.effects import Fault, News, PeerDown, PeerUp, SessionNews
+from ..node.peers import PeerInfo
+from ..signing.groupfile import GroupFile
+from ..text import safe, short_key, who
+from .config import Config
+from .events import Events
+from .groups import Groups
+from .keys import WalletKeys
+from .pins import Pins
+from .sessions import Entry, SessionBook
+
+__all__ = ["Daemon"]
+
+logger = logging.getLogger("musignet")
+
+
+class Daemon:
+    """See the module.
+
+    Args:
+        folder:   the data folder, locked; whoever locked it closes it.
+        identity: who this node is.
+        keys:     who holds the wallet key.
+
+    Attributes:
+        network:   the links. `handler` routes its messages: register more before `start`.
+        strangers: asked in turn about an unknown key that connects; the first True lets it in.
+        listeners: called with all news of the node, after the daemon has taken them in.
+        events:    what API clients are told.
+        pins, groups, sessions: what is durable.
+
+    Raises: IoError when a journal or a group file is damaged: it does not start then.
+    """
+
+    def __init__(self, folder: DataFolder, config: Config, identity: Identity, keys: WalletKeys) -> None:
+        self.folder, self.config, self.keys = folder, config, keys
+        self.events = Events()
+        self.handler = MessageHandler()
+        self.strangers: list[Callable[[PeerInfo], bool]] = []
+        self.listeners: list[Callable[[News], None]] = []
+        self.pins = Pins(folder)
+        self.groups = Groups(folder)
+        self.sessions = SessionBook()
+        self.network = NetworkService(
+            config.label or short_key(identity.pubkey),
+            host=config.listen_host,
+            port=config.listen_port,
+            identity=identity,
+            data_dir=folder,
+            chain=config.network,
+            accept=self._accept,
+            on_event=self._on_news,
+            limits=config.limits,
+            handler=self.handler,
+        )
+        self._dialling: set[asyncio.Task[None]] = set()
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen, take up the groups with their open sessions, and dial everybody who has an address.
+
+        Raises: IoError, AuthenticationError, LocalError; then nothing runs.
+        """
+        await self.keys.start()
+        await self.network.start()
+        try:
+            for info in self.pins:
+                self.network.add_peer(info)
+            for group in self.groups:
+                self._cosign(group)
+        except BaseException:
+            await self.stop()
+            raise
+        if self.config.auto_connect:
+            for info in self.pins:
+                self.dial(info)
+
+    async def stop(self) -> None:
+        """Finish what is on the wire, say goodbye, close the journals. Doing it twice is harmless."""
+        self.events.close()
+        for task in self._dialling:
+            task.cancel()
+        await asyncio.gather(*self._dialling, return_exceptions=True)
+        await self.network.stop()
+        await self.keys.stop()
+        self.pins.close()
+
+    # --- peers --------------------------------------------------------------------------------------------------------
+
+    def pin(self, info: PeerInfo) -> None:
+        """Keep a peer, under its key: on disk, in the book, and dialled where it has an address.
+
+        Raises: AuthenticationError when its label belongs to another key; IoError.
+        """
+        self.network.add_peer(info)
+        self.pins.pin(info)
+        self.events.publish("peer", key=info.pubkey_hex, label=info.id, state=self.state_of(info.pubkey_hex))
+        if self.config.auto_connect:
+            self.dial(info)
+
+    async def forget(self, peer: str) -> PeerInfo:
+        """Hang up on a peer and keep it no longer. Raises PeerNotFound, LocalError for a cosigner of a group."""
+        info = self.network.peer(peer).info
+        groups = [one.name for one in self.groups if bytes.fromhex(info.pubkey_hex) in one.group]
+        if groups:
+            raise LocalError(f"{who(info.id, info.pubkey_hex)} is a cosigner of {safe(groups[0])}", hint="keep it")
+        await self.network.remove_peer(info.pubkey_hex)
+        self.pins.forget(info.pubkey_hex)
+        self.events.publish("peer", key=info.pubkey_hex, label=info.id, state="forgotten")
+        return info
+
+    def dial(self, info: PeerInfo) -> None:
+        """Dial a peer until it answers, where it has an address."""
+        if info.port and info.host:
+            task = asyncio.get_running_loop().create_task(self._dial(info.pubkey_hex))
+            self._dialling.add(task)
+            task.add_done_callback(self._dialling.discard)
+
+    async def _dial(self, key: str) -> None:
+        try:
+            await self.network.connect_to_peer(key, persist=True)
+        except NetworkError as error:
+            logger.warning("not dialled any more: %s", error)
+
+    def label_of(self, key: bytes) -> str:
+        """Return what people here call a key; its first digits where they call it nothing."""
+        if key == self.network.identity.pubkey:
+            return self.network.id
+        try:
+            return self.network.peer(key.hex()).info.id
+        except LocalError:
+            return short_key(key)
+
+    def state_of(self, key: str) -> str:
+        """Return where a peer stands, in one word."""
+        return self.network.peer_state(key).value
+
+    # --- groups -------------------------------------------------------------------------------------------------------
+
+    def add_group(self, group: GroupFile) -> None:
+        """Keep a group that everybody has confirmed, and cosign from now on. It is pinned at the keyholder before.
+
+        Raises: LocalError when the wallet key or the identity is not in it, IoError.
+        """
+        self.groups.add(group)
+        self._cosign(group)
+        self.events.publish("group", group=group.group.id.hex(), name=group.name)
+
+    def _cosign(self, group: GroupFile) -> None:
+        for identity in group.group.identities:
+            self._know(identity, group.labels[identity])
+        self.keys.cosign(self.network, group.group.id)
+        self.sessions.load(group.group, self.network.session_records(group.group.id))
+        self.sessions.look(self.network.sessions(group.group.id))
+
+    def _know(self, identity: bytes, label: str) -> None:
+        """Let a cosigner in who was never paired here: the group, which people confirmed, has their key."""
+        key = identity.hex()
+        if identity == self.network.identity.pubkey or self.pins.get(key) is not None:
+            return
+        taken = any(one.id == label for one in self.pins)
+        self.network.add_peer(PeerInfo(id=f"{label[:48]} {short_key(key)}" if taken else label, pubkey_hex=key))
+
+    # --- sessions -----------------------------------------------------------------------------------------------------
+
+    async def propose(self, group: GroupFile, psbt: bytes, memo: str, expires_in_s: float) -> Entry:
+        """Open a session. Raises LocalError, SerializationError; the error of the rule that the PSBT breaks."""
+        session = await self.network.propose(group.group.id, psbt, expires_in_s=expires_in_s, memo=memo)
+        self.sessions.look(self.network.sessions(group.group.id))
+        entry = self.sessions.find(session.hex())
+        if entry.error is not None and not entry.envelope:
+            raise entry.error
+        return entry
+
+    async def consent(self, entry: Entry, proof: bytes) -> None:
+        """Give the keyholder a person's proof. Raises LocalError when the session has ended."""
+        if entry.end is not None:
+            raise LocalError("this session has ended", got=entry.state)
+        await self.network.consent(entry.id, proof)
+
+    async def leave(self, entry: Entry, reason: str) -> bool:
+        """Leave a session. Returns whether it came too late: a partial signature of ours had left already.
+
+        Raises: LocalError when it has ended.
+        """
+        if entry.end is not None or entry.live is None:
+            raise LocalError("this session has ended", got=entry.state, hint="its coins are free, or spent")
+        released = entry.live.released
+        await self.network.cancel_session(entry.id, reason)
+        return released
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _accept(self, info: PeerInfo) -> bool:
+        return any(let_in(info) for let_in in self.strangers)
+
+    def _on_news(self, news: News) -> None:
+        if isinstance(news, SessionNews):
+            entry = self.sessions.told(self.network.sessions(news.key), news.news)
+            self.events.publish("session", **self.progress(entry))
+        elif isinstance(news, PeerUp | PeerDown):
+            key = news.key.hex()
+            self.events.publish("peer", key=key, label=self.label_of(news.key), state=self.state_of(key))
+        elif isinstance(news, Fault):
+            label = self.label_of(news.key)
+            self.events.publish("fault", key=news.key.hex(), label=label, error=str(news.error))
+        for listener in self.listeners:
+            listener(news)
+
+    def progress(self, entry: Entry) -> dict[str, object]:
+        """Return where a session stands, as an event says it."""
+        return {
+            "session": entry.id.hex(),
+            "group": entry.group.id.hex(),
+            "state": entry.state,
+            "ended": entry.end is not None,
+            "waiting_for": [self.label_of(key) for key in entry.waiting_for],
+            "asked": entry.asked,
+            "error": "" if entry.error is None else str(entry.error),
+        }

@@ -1,0 +1,81 @@
+"""The groups of this node: files in `groups/` of the data folder, public data that people have confirmed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from secrets import token_hex
+
+from ..errors import IoError, LocalError, NetworkError
+from ..net.folder import DataFolder
+from ..signing.groupfile import GroupFile
+from ..text import safe
+from .sessions import NotFound
+
+__all__ = ["Groups"]
+
+
+class Groups:
+    """See the module. Raises IoError when a file is damaged, or not private."""
+
+    def __init__(self, folder: DataFolder) -> None:
+        self._path = folder.path / "groups"
+        self._path.mkdir(mode=0o700, exist_ok=True)
+        self._groups: dict[bytes, GroupFile] = {}
+        for path in sorted(self._path.glob("*.json")):
+            group = _read(path)
+            self._groups[group.group.id] = group
+
+    def __iter__(self) -> Iterator[GroupFile]:
+        return iter(self._groups.values())
+
+    def get(self, group: bytes) -> GroupFile:
+        """Return a group by its id. Raises NotFound."""
+        return self.find(group.hex())
+
+    def find(self, name: str) -> GroupFile:
+        """Return the group of this name, or whose id begins so. Raises NotFound, LocalError when several do."""
+        found = [one for one in self if one.name == name]
+        found = found or [one for one in self if name and one.group.id.hex().startswith(name.lower())]
+        if not found:
+            known = ", ".join(safe(one.name) for one in self) or "none"
+            raise NotFound(f"no group {safe(name)!r}", hint=f"there is {known}; see: musignet group list")
+        if len(found) > 1:
+            raise LocalError(f"several groups are called {safe(name)}", hint="give the first digits of its id")
+        return found[0]
+
+    def add(self, group: GroupFile) -> None:
+        """Keep a group. Raises LocalError when there is one of that name already, IoError."""
+        if any(one.name == group.name and one.group.id != group.group.id for one in self):
+            raise LocalError(f"another group is called {safe(group.name)}", hint="choose another name")
+        try:
+            _write(self._path / f"{group.group.id.hex()}.json", group.encode())
+        except OSError as error:
+            raise IoError(f"{error.strerror}: {self._path}", hint="nothing was changed") from error
+        self._groups[group.group.id] = group
+
+
+def _read(path: Path) -> GroupFile:
+    try:
+        group = GroupFile.parse_untrusted(path.read_bytes())
+    except OSError as error:
+        raise IoError(f"{error.strerror}: {path}", hint="check the file and who owns it") from error
+    except NetworkError as error:
+        raise IoError(f"damaged group file {path}: {error}", hint="import it again from another cosigner") from error
+    if path.stem != group.group.id.hex():
+        raise IoError(f"group file {path}", expected=f"the name {group.group.id.hex()}.json", got=path.name)
+    return group
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Put a whole file in place, or leave what is there."""
+    temporary = path.with_name(f".{token_hex(8)}.tmp")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)

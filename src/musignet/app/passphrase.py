@@ -1,0 +1,81 @@
+"""Where a passphrase comes from: a terminal, a file descriptor or the keyring of the operating system.
+
+Never the arguments or the environment, which other programs can read.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import click
+
+from ..errors import IoError, LocalError
+from ..limits import PASSPHRASE_MAX_BYTES
+
+__all__ = ["ask", "ask_new", "from_fd", "from_keyring", "to_keyring"]
+
+_SERVICE: Final = "musignet"
+_NO_EXTRA: Final = 'the keyring needs an extra: pip install "musignet[keyring]"'
+
+
+def ask(what: str) -> str:
+    """Ask at the terminal. Raises LocalError where there is none to ask at."""
+    try:
+        answer: str = click.prompt(f"Passphrase of {what}", hide_input=True, err=True)
+    except click.Abort:
+        raise LocalError(f"no passphrase for {what}", hint="type it, or give it with --passphrase-fd") from None
+    return answer
+
+
+def ask_new(what: str) -> str:
+    """Ask for a new one, twice. Raises LocalError where there is no terminal."""
+    try:
+        answer: str = click.prompt(f"New passphrase for {what}", hide_input=True, confirmation_prompt=True, err=True)
+    except click.Abort:
+        raise LocalError(f"no passphrase for {what}", hint="type it, or give it with --passphrase-fd") from None
+    return answer
+
+
+def from_fd(fd: int) -> str:
+    """Return the next line of a file descriptor, which is then closed. Raises IoError, LocalError."""
+    try:
+        with open(fd, "rb", buffering=0) as file:
+            data = b""
+            while b"\n" not in data and len(data) <= PASSPHRASE_MAX_BYTES and (more := file.read(1)):
+                data += more
+    except OSError as error:
+        raise IoError(f"{os.strerror(error.errno or 0)}: file descriptor {fd}", hint="open it for reading") from error
+    if len(data) > PASSPHRASE_MAX_BYTES:
+        raise LocalError("the passphrase is too long", expected=f"at most {PASSPHRASE_MAX_BYTES} bytes")
+    try:
+        return data.decode("utf-8").partition("\n")[0]
+    except UnicodeDecodeError:
+        raise LocalError("the passphrase is not UTF-8") from None
+
+
+def from_keyring(folder: str) -> str:
+    """Return what the keyring of the operating system has for a data folder. Raises LocalError."""
+    try:
+        import keyring
+    except ModuleNotFoundError:
+        raise LocalError(_NO_EXTRA) from None
+    try:
+        found = keyring.get_password(_SERVICE, folder)
+    except keyring.errors.KeyringError as error:
+        raise LocalError(f"the keyring cannot be used: {error}", hint="unlock it, or type the passphrase") from error
+    if found is None:
+        raise LocalError("the keyring has no passphrase for this folder", hint="musignet init --keyring puts it there")
+    return found
+
+
+def to_keyring(folder: str, passphrase: str) -> None:
+    """Give the keyring a passphrase to keep. Raises LocalError."""
+    try:
+        import keyring
+    except ModuleNotFoundError:
+        raise LocalError(_NO_EXTRA) from None
+    try:
+        keyring.set_password(_SERVICE, folder, passphrase)
+    except keyring.errors.KeyringError as error:
+        raise LocalError(f"the keyring cannot be used: {error}", hint="unlock it, or keep the passphrase") from error

@@ -99,14 +99,17 @@ GROUP_KEYS_MAX: Final = 1000
 DESCRIPTOR_MAX_CHARS: Final = 192 * KIB
 """A descriptor as text: 1,000 extended keys of 112 characters with origin and path."""
 
-BITCOIN_ADDRESS_MAX_CHARS: Final = 90
-"""A Bitcoin address as text: BIP-173."""
+ACCOUNT_MAX: Final = 2**31 - 1
+"""The highest account of a wallet key: a hardened step of BIP-32 has no more."""
 
 KEY_TEXT_MAX_CHARS: Final = 112
 """One key as text: an extended key is 111 characters, a point in hex 66."""
 
 GROUP_FILE_MAX_BYTES: Final = 768 * KIB
 """A group file: 1,000 members of at most 510 bytes each, and their descriptor, which is written out once more."""
+
+BITCOIN_ADDRESS_MAX_CHARS: Final = 90
+"""A Bitcoin address as text: BIP-173."""
 
 LOCKTIME_AHEAD_BLOCKS: Final = 144
 """A day of blocks: a transaction locked for longer than this needs a person's word (X8)."""
@@ -202,6 +205,12 @@ and one to spare. Each is at most 4 MiB, and honest ones a few kilobytes."""
 
 POLICY_VERSION: Final = 0
 """Part of the group id: cosigners who would judge a PSBT by other rules are not one group (P10)."""
+
+APPROVER_BYTES: Final = 32
+"""The approver's public key, x-only (BIP-340)."""
+
+APPROVER_FILE_MAX_BYTES: Final = 1 * KIB
+"""The approver's file: six short fields, 250 bytes."""
 
 PROOF_MAX_BYTES: Final = 256
 """A proof of consent: a signature or a MAC, with room for its kind."""

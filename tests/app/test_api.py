@@ -247,13 +247,16 @@ def test_the_socket_is_the_owners_alone(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can be somebody else")
 def test_another_user_is_hung_up_on_even_where_the_socket_can_be_reached() -> None:
+    def stranger(path: Path) -> str:
+        path.chmod(0o755)
+        (path / "a").chmod(0o711)
+        (path / "a" / SOCKET).chmod(0o666)
+        command = [sys.executable, "-c", _STRANGER, str(path / "a" / SOCKET)]
+        return subprocess.check_output(command, text=True, timeout=30, cwd="/")
+
     async def main(path: Path) -> str:
         async with running(path / "a"):
-            path.chmod(0o755)
-            (path / "a").chmod(0o711)
-            (path / "a" / SOCKET).chmod(0o666)
-            command = [sys.executable, "-c", _STRANGER, str(path / "a" / SOCKET)]
-            return await asyncio.to_thread(subprocess.check_output, command, text=True, timeout=30, cwd="/")
+            return await asyncio.to_thread(stranger, path)
 
     with tempfile.TemporaryDirectory() as folder:
         said = asyncio.run(main(Path(folder)))
@@ -276,15 +279,12 @@ def test_a_path_too_long_for_a_socket_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_node_left_there_is_replaced(tmp_path: Path) -> None:
-    async def main() -> None:
-        make_data(tmp_path / "a", "alice")
-        with socket.socket(socket.AF_UNIX) as stale:
-            stale.bind(str(tmp_path / "a" / SOCKET))
-        with pytest.raises(NotRunning, match="musignet run"):
-            Client(tmp_path / "a" / SOCKET).get("/v1/status")
-        await _again(tmp_path / "a")
-
-    asyncio.run(main())
+    make_data(tmp_path / "a", "alice")
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(tmp_path / "a" / SOCKET))
+    with pytest.raises(NotRunning, match="musignet run"):
+        Client(tmp_path / "a" / SOCKET).get("/v1/status")
+    asyncio.run(_again(tmp_path / "a"))
 
 
 # --- bodies -------------------------------------------------------------------------------------------------------

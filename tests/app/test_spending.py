@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.nodes import GROUP, GROUP_FILE, RunningNode, cli, cli_json, make_data
+from app.nodes import GROUP_FILE, RunningNode, cli, cli_json, make_data
 from musignet.bitcoin.psbt import Psbt
 from support.wallet import MEMBERS, psbt
 

@@ -13,16 +13,16 @@ import pytest
 
 from musignet.crypto.keys import Identity
 from musignet.errors import AuthenticationError, IoError, LocalError, NetworkError, SerializationError
-from musignet.net import keystore
+from musignet.net import keystore, privatefile
 from musignet.net.keystore import KdfCost, load_identity, save_identity
 
 CHEAP = KdfCost(memory_kib=19 * 1024, passes=2, lanes=1)
 ALICE = Identity.from_secret(bytes(range(1, 33)))
 BOB = Identity.from_secret(bytes(range(2, 34)))
 SALT = slice(20, 52)
-posix_only = pytest.mark.skipif(not keystore._POSIX, reason="owners and mode bits are POSIX")
+posix_only = pytest.mark.skipif(not privatefile._POSIX, reason="owners and mode bits are POSIX")
 root_only = pytest.mark.skipif(
-    not keystore._POSIX or os.geteuid() != 0, reason="only root may give a file to somebody else"
+    not privatefile._POSIX or os.geteuid() != 0, reason="only root may give a file to somebody else"
 )
 
 
@@ -105,13 +105,13 @@ def test_only_the_key_file_is_left_and_only_its_owner_may_read_it(path: Path) ->
     finally:
         os.umask(old)
     assert os.listdir(path.parent) == [path.name]
-    if keystore._POSIX:
+    if privatefile._POSIX:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert path.stat().st_nlink == 1
 
 
 def test_without_descriptors_of_folders_the_same_file_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keystore, "_POSIX", False)
+    monkeypatch.setattr(privatefile, "_POSIX", False)
     save(path)
     with pytest.raises(IoError, match="overwrite=True"):
         save(path, BOB)

@@ -1,5 +1,7 @@
 """The only binding to libwally: the second opinion on what this floor reads, hashes and finishes.
 
+Private keys are in `wallykeys`, which takes the import from here.
+
 libwally refuses everything with "Invalid argument"; callers give the refusal a meaning.
 """
 
@@ -27,6 +29,7 @@ __all__ = [
     "legacy_address",
     "segwit_address",
     "unsigned_transaction",
+    "wallycore",
 ]
 
 

@@ -1,7 +1,8 @@
-"""The two kinds of long-lived key pair, which are never the same key (THREATS.md A4).
+"""The three kinds of long-lived key pair, no two of which are ever the same key (THREATS.md A4).
 
 `Identity` is who a node is on the network; it never signs a transaction. `SigningKey` is a wallet's share in a
-MuSig2 key; it signs nothing but partial signatures. Both keep their secret where `SecretBuffer` keeps it.
+MuSig2 key; it signs nothing but partial signatures. `ApproverKey` says that a person consented. Each keeps its secret
+where `SecretBuffer` keeps it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from . import backend
 from .schnorr import PublicKey
 from .secret import SecretBuffer
 
-__all__ = ["Ephemeral", "Identity", "SigningKey"]
+__all__ = ["ApproverKey", "Ephemeral", "Identity", "SigningKey"]
 
 _PAIR_AT = backend.SECRET_BYTES
 _WIPED_HINT = "a wiped identity, or one inherited by fork, holds no secret: load it again in this process"
@@ -89,7 +90,28 @@ class _KeyPair:
         return f"<{type(self).__name__} {short_key(self.pubkey)}>"
 
 
-class Identity(_KeyPair):
+class _Signer(_KeyPair):
+    __slots__ = ()
+
+    def sign(self, digest: bytes, aux: bytes | None = None) -> bytes:
+        """Return the 64-byte BIP-340 signature of a 32-byte digest.
+
+        Without `aux` (32 random bytes) it is deterministic, which BIP-340 allows: "Default Signing", auxiliary
+        random data. The receiver verifies each signature, so it is not verified again here.
+        """
+        try:
+            return backend.schnorr_sign(self.pair, digest, aux)
+        except backend.BackendError as error:
+            raise LocalError(f"cannot sign with {self!r}: {error}", hint=_WIPED_HINT) from None
+
+
+class ApproverKey(_Signer):
+    """The key that says yes for a person: it signs proofs of consent, and nothing else (`signing.approver`)."""
+
+    __slots__ = ()
+
+
+class Identity(_Signer):
     """A node's key pair. Its public key *is* the node; names are only labels.
 
     Make one with `generate`, or from 32 bytes with `from_secret`.
@@ -105,17 +127,6 @@ class Identity(_KeyPair):
                 return cls.from_secret(secrets.token_bytes(backend.SECRET_BYTES))
             except AuthenticationError:  # probability 2^-128
                 continue
-
-    def sign(self, digest: bytes, aux: bytes | None = None) -> bytes:
-        """Return the 64-byte BIP-340 signature of a 32-byte digest.
-
-        Without `aux` (32 random bytes) it is deterministic, which BIP-340 allows: "Default Signing", auxiliary
-        random data. The receiver verifies each signature, so it is not verified again here.
-        """
-        try:
-            return backend.schnorr_sign(self.pair, digest, aux)
-        except backend.BackendError as error:
-            raise LocalError(f"cannot sign with {self!r}: {error}", hint=_WIPED_HINT) from None
 
     def ecdh(self, other: PublicKey) -> bytes:
         """Return SHA256 of the compressed shared point (BOLT 8). 32 bytes, secret."""

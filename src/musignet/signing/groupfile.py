@@ -9,11 +9,10 @@ address.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -22,12 +21,14 @@ from .. import limits
 from ..bitcoin.descriptor import Descriptor
 from ..bitcoin.group import Group
 from ..chain import Chain
-from ..errors import InvalidMessage, SerializationError
-from ..text import name_fault, safe
+from ..errors import InvalidMessage
+from ..text import name_fault
+from . import strictjson
 from .group import Member, SigningGroup
 
 __all__ = ["GroupFile", "fingerprint"]
 
+_EXPECTED: Final = "JSON as `musignet group export` writes it"
 _CHAINS: Final = {chain.name.lower(): chain for chain in Chain}
 
 
@@ -81,7 +82,7 @@ class GroupFile:
         members = tuple(_Member(self.labels[one.identity], one.identity.hex(), one.key) for one in group.members)
         chain = group.wallet.chain.name.lower()
         file = _File(1, self.name, chain, str(group.wallet.descriptor), members, limits.POLICY_VERSION)  # type: ignore[arg-type]
-        return msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n"
+        return strictjson.write(file)
 
     @classmethod
     def parse_untrusted(cls, data: bytes) -> GroupFile:
@@ -91,7 +92,7 @@ class GroupFile:
                 twice. InvalidMessage, RuleBroken (another network's key) or AuthenticationError (an identity that is
                 no key) when it has the form and says what cannot be.
         """
-        file = _read_untrusted(data)
+        file = strictjson.read_untrusted(data, _File, "group file", limits.GROUP_FILE_MAX_BYTES, _EXPECTED)
         if file.policy_version != limits.POLICY_VERSION:
             raise InvalidMessage(
                 "a group of other rules", expected=f"policy version {limits.POLICY_VERSION}", got=file.policy_version,
@@ -110,28 +111,3 @@ def fingerprint(group_id: bytes) -> str:
     device compares whole ids by itself, and people compare the first address.
     """
     return f"{group_id.hex()[:4]} {group_id.hex()[4:8]}"
-
-
-def _read_untrusted(data: bytes) -> _File:
-    if len(data) > limits.GROUP_FILE_MAX_BYTES:
-        raise _malformed(f"at most {limits.GROUP_FILE_MAX_BYTES} bytes", len(data))
-    try:
-        # msgspec would take the last of two equal keys; two readers could then see two groups in one file.
-        read = json.loads(data.decode("utf-8"), object_pairs_hook=_no_pair_twice)
-        return msgspec.convert(read, _File, strict=True)
-    except (ValueError, RecursionError) as error:
-        raise _malformed("JSON as `musignet group export` writes it", safe(error, _REASON_MAX_CHARS)) from None
-
-
-_REASON_MAX_CHARS: Final = 120
-
-
-def _no_pair_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is given twice")
-    return found
-
-
-def _malformed(expected: str, got: object) -> SerializationError:
-    return SerializationError("not a group file", expected=expected, got=got)

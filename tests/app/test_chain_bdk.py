@@ -22,7 +22,8 @@ from musignet.app.chain.base import (
     WrongChain,
 )
 from musignet.app.chain.wallet import GroupWallet
-from musignet.app.regtest_server import ask, serve
+from musignet.app.regtest_client import ask
+from musignet.app.regtest_server import serve
 from musignet.bitcoin.descriptor import Descriptor
 from musignet.bitcoin.finalise import finalise
 from musignet.bitcoin.group import CHANGE, RECEIVE, Group

@@ -24,7 +24,8 @@ from support.kernel import RegtestChain  # skips where there is no kernel
 from support.wallet import EXTERNAL
 
 from musignet.app.esplora import Explorer  # isort: skip
-from musignet.app.regtest_server import ask, serve  # isort: skip
+from musignet.app.regtest_client import ask  # isort: skip
+from musignet.app.regtest_server import serve  # isort: skip
 
 TRUE = b"\x51"
 GENESIS = "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206"

@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "peers": Place("peers", "List the peers of this node."),
     "rename": Place("peers", "Give a peer another label."),
     "forget": Place("peers", "Hang up on a peer and take it out of the book."),
+    "group": Place("group", "Wallets that are shared."),
     "propose": Place("spend", "Ask a group to sign a PSBT."),
     "sessions": Place("sessions", "List signing sessions, the newest first."),
     "show": Place("sessions", "Show what a session would do: every output, the fee, every warning."),
@@ -24,8 +25,10 @@ COMMANDS: Final = {
     "reject": Place("spend", "Say no to a session."),
     "cancel": Place("spend", "Leave a session."),
     "export": Place("spend", "Write a session's transaction or PSBT."),
+    "broadcast": Place("chain", "Pass on the finished transaction of a session."),
     "watch": Place("watch", "Show live how sessions go, and who is waited for."),
     "chat": Place("chat", "Talk to other nodes over encrypted links, every line signed."),
+    "regtest": Place("regtest", "Keep a chain to play on, with coins that are worth nothing."),
     "demo": Place("demo", "Cosign a transaction: nodes in processes of their own, on a chain of their own."),
 }
 """Every command, in the order in which they are listed. Groups of commands (`group`) have a table of their own."""

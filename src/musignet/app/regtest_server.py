@@ -5,12 +5,9 @@ The stdlib's server is enough for a toy that listens on loopback only; nothing o
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -18,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import limits
-from ..errors import ConnectionError, IoError, LocalError
+from ..errors import IoError, LocalError
 from .esplora import Explorer
 from .regtest import RegtestChain
 
-__all__ = ["ask", "serve"]
+__all__ = ["serve"]
 
 _SIZE_MAX_CHARS = len(str(limits.REGTEST_BODY_MAX_BYTES))
 
@@ -99,21 +96,3 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def ask(url: str, path: str, body: Mapping[str, object]) -> dict[str, Any]:
-    """Send one of the two requests to play with to a chain that runs in another process, and return its answer.
-
-    Raises: LocalError with the server's reason; ConnectionError when nobody answers, or not as it should.
-    """
-    request = urllib.request.Request(url.rstrip("/") + path, json.dumps(body).encode(), method="POST")
-    try:
-        with urllib.request.urlopen(request, timeout=limits.CHAIN_CALL_TIMEOUT_S) as response:
-            answer = json.loads(response.read(limits.REGTEST_BODY_MAX_BYTES))
-    except urllib.error.HTTPError as error:
-        raise LocalError(error.read(limits.CONTROL_PAYLOAD_MAX_BYTES).decode("ascii", "replace")) from None
-    except (OSError, ValueError) as error:
-        raise ConnectionError(
-            f"no regtest chain answers at {url}", got=error, hint="start one: musignet regtest --esplora 127.0.0.1:3002"
-        ) from None
-    return answer if isinstance(answer, dict) else {}

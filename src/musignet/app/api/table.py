@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import events, groups, peers, sessions, status
+from . import chain, events, groups, peers, sessions, status
 from .openapi import describe
 from .route import Call, Capability, Endpoint
 
@@ -20,6 +20,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *peers.ENDPOINTS,
     *groups.ENDPOINTS,
     *sessions.ENDPOINTS,
+    *chain.ENDPOINTS,
     *events.ENDPOINTS,
     Endpoint(
         method="GET",

@@ -15,7 +15,7 @@ from .base import ChainBackend
 if TYPE_CHECKING:
     from bitcoin_core_rpc import BitcoinCoreRpcClient
 
-__all__ = ["open_backend"]
+__all__ = ["check_url", "open_backend"]
 
 _HOW: Final = "esplora+https://HOST/api, electrum+ssl://HOST:PORT, electrum://HOST:PORT or core+http://HOST:PORT"
 _SCHEMES: Final = frozenset(("esplora+http", "esplora+https", "electrum", "electrum+ssl", "core+http", "core+https"))
@@ -31,7 +31,7 @@ def open_backend(url: str, chain: Chain) -> ChainBackend:
 
     Raises: LocalError for any other URL, and where the extra named `chain` is missing; IoError for the password's file.
     """
-    split = _split(url)
+    split = check_url(url)
     try:
         return _core(split, chain) if split.scheme.startswith("core") else _server(split, chain)
     except ModuleNotFoundError as error:
@@ -43,7 +43,7 @@ def open_backend(url: str, chain: Chain) -> ChainBackend:
         ) from None
 
 
-def _split(url: str) -> SplitResult:
+def check_url(url: str) -> SplitResult:
     """Return the parts of a URL that has the form of one of ours. No error shows what may be a password."""
     try:
         split = urlsplit(url)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from ... import limits
@@ -60,6 +60,7 @@ class GroupWallet:
         fee_rate_sat_vb: int | None = None,
         target_blocks: int = limits.FEE_TARGET_BLOCKS,
         coins: Sequence[Outpoint] = (),
+        reserved: Collection[Outpoint] = (),
         version: int = 0,
     ) -> Psbt:
         """Return a PSBT to propose: nothing is sent, and nobody is asked yet.
@@ -68,12 +69,13 @@ class GroupWallet:
         that are in no block can still be taken back by them: they must be named.
 
         Args:   amount_sat      - None sends all there is, or all of the named coins (`--max`).
+                reserved        - coins that are spent already, by transactions that are in no block yet.
                 fee_rate_sat_vb - None asks the backend, for a confirmation within `target_blocks`.
         Raises: InsufficientFunds; LocalError for a wrong address, dust, an unknown coin; as the backend for the rate.
         """
         script = script_of(address, self.group.chain)
         paid = None if amount_sat is None else payment(amount_sat, script)
-        usable = self._usable(coins)
+        usable = self._usable(coins, reserved)
         rate = self._backend.fee_rate(target_blocks) if fee_rate_sat_vb is None else fee_rate_sat_vb
         if paid is None:
             usable, paid = sweep(usable, script, rate)
@@ -81,13 +83,17 @@ class GroupWallet:
             usable = select(usable, [paid], rate)
         return build(self.group, usable, [paid], fee_rate_sat_vb=rate, known=self.snapshot.known(), version=version)
 
-    def _usable(self, named: Sequence[Outpoint]) -> dict[Outpoint, TxOut]:
+    def _usable(self, named: Sequence[Outpoint], reserved: Collection[Outpoint]) -> dict[Outpoint, TxOut]:
         held = {coin.outpoint: coin for coin in self.snapshot.coins}
-        missing = [outpoint for outpoint in named if outpoint not in held]
-        if missing:
-            raise LocalError(f"coin {missing[0]} is not in this wallet, or spent", hint="sync, and list the coins")
-        wanted: Callable[[Coin], bool] = (lambda coin: coin.outpoint in named) if named else _is_sure
-        return {outpoint: coin.out for outpoint, coin in held.items() if wanted(coin)}
+        for outpoint in named:
+            if outpoint not in held:
+                raise LocalError(f"coin {outpoint} is not in this wallet, or spent", hint="sync, and list the coins")
+            if outpoint in reserved:
+                raise LocalError(f"coin {outpoint} is spent by another session", hint="see: musignet sessions")
+        wanted = [held[outpoint] for outpoint in named] or [
+            coin for coin in held.values() if _is_sure(coin) and coin.outpoint not in reserved
+        ]
+        return {coin.outpoint: coin.out for coin in wanted}
 
     def broadcast(self, raw: bytes) -> bytes:
         """Pass on a finished transaction; return its id in hashing order. Raises: as the backend."""

@@ -172,6 +172,18 @@ def test_two_implementations_derive_the_same_addresses(url: str) -> None:
     }
 
 
+def test_a_coin_that_is_elsewhere_than_said(url: str) -> None:
+    wallet = wallet_at(url)
+    fund(url, wallet, 5_000, 2)
+    watching = bdk_module._wallet(wallet.group)
+    watching.apply_update(Esplora(url).scan(watching.start_full_scan().build()))
+    (listed,) = watching.list_unspent()
+    assert bdk_module._coin(listed, wallet.group, 10**6).index == 2
+    listed.derivation_index = 3
+    with pytest.raises(BackendFault, match="disagree about our addresses: got 0/3"):
+        bdk_module._coin(listed, wallet.group, 10**6)
+
+
 @pytest.mark.parametrize("text", [
     descriptor_text("participants"),
     f"tr(musig({xpub('alice')},{xpub('bob')})/0/*)",

@@ -55,7 +55,6 @@ _NOT_JSON: Final = re.compile(r"at line [0-9]+ column [0-9]+|invalid utf-8|malfo
 _NO_WAY: Final = (
     bdk.ElectrumError.IoError,
     bdk.ElectrumError.SharedIoError,
-    bdk.ElectrumError.AllAttemptsErrored,
     bdk.ElectrumError.CouldNotCreateConnection,
     bdk.ElectrumError.InvalidDnsNameError,
     bdk.ElectrumError.MissingDomain,
@@ -121,7 +120,10 @@ class Electrum:
         self._url = url
 
     def _client(self) -> bdk.ElectrumClient:
-        return bdk.ElectrumClient(self._url, timeout=math.ceil(limits.CHAIN_CALL_TIMEOUT_S), retry=0)
+        try:
+            return bdk.ElectrumClient(self._url, timeout=math.ceil(limits.CHAIN_CALL_TIMEOUT_S), retry=0)
+        except bdk.ElectrumError as error:
+            raise _unreachable(self.name, error) from None
 
     def genesis(self) -> bdk.BlockHash:
         return self._client().server_features().genesis_hash
@@ -218,15 +220,18 @@ def _told(name: str) -> Iterator[None]:
     except (bdk.EsploraError.Minreq, *_NO_WAY) as error:
         if _NOT_JSON.search(str(error)):
             raise _fault(name, _said(error)) from None
-        raise ChainUnreachable(
-            f"cannot reach {name}", got=_said(error), hint="is the address in config.toml right, and the server up?"
-        ) from None
+        raise _unreachable(name, error) from None
     except bdk.EsploraError.HttpResponse as error:
         if error.status == _HTTP_TOO_MANY:
             raise ChainNotReady(f"{name} takes no more requests for now", hint="try again in some minutes") from None
         raise _fault(name, f"HTTP status {error.status}") from None
     except _GARBAGE as error:
         raise _fault(name, _said(error)) from None
+
+
+def _unreachable(name: str, error: Exception) -> ChainUnreachable:
+    hint = "is the address in config.toml right, and the server up?"
+    return ChainUnreachable(f"cannot reach {name}", got=_said(error), hint=hint)
 
 
 def _said(error: Exception) -> str:

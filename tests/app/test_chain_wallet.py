@@ -231,6 +231,13 @@ def test_urls(tmp_path: Path) -> None:
 SECRET = "hunter2"
 
 
+def test_a_password_in_a_url_is_never_used(tmp_path: Path) -> None:
+    (tmp_path / "pass").write_text("other")
+    with pytest.raises(LocalError, match="no password in a URL") as caught:
+        open_backend(f"core+http://alice:{SECRET}@127.0.0.1:8332?passfile={tmp_path / 'pass'}", Chain.REGTEST)
+    assert SECRET not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -140,6 +140,12 @@ CHAIN_HUNG_MAX: Final = 4
 CHAIN_PARALLEL_REQUESTS: Final = 4
 """Requests of one scan that are on their way at once: what public servers bear."""
 
+CHAIN_HISTORY_MAX_PAGES: Final = 200
+"""Pages of 25 transactions of one address. A server without an end must not keep a thread busy for ever."""
+
+CHAIN_ADDRESSES_MAX: Final = 10_000
+"""Addresses of one branch that are asked for one by one: far more than two minutes are enough for."""
+
 REGTEST_BODY_MAX_BYTES: Final = MIB
 """What is posted to the regtest chain: the largest standard transaction in hex is 800,000 characters."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from itertools import count
 
@@ -21,6 +22,7 @@ from musignet.app.chain.base import (
     Unsupported,
     WrongChain,
 )
+from musignet.app.chain.scan import Seen, scan
 from musignet.app.chain.wallet import GroupWallet
 from musignet.app.regtest_client import ask
 from musignet.app.regtest_server import serve
@@ -30,7 +32,7 @@ from musignet.bitcoin.group import CHANGE, RECEIVE, Group
 from musignet.bitcoin.psbt import Psbt
 from musignet.bitcoin.review import review
 from musignet.bitcoin.select import InsufficientFunds
-from musignet.bitcoin.transaction import Outpoint
+from musignet.bitcoin.transaction import Outpoint, Transaction, TxIn, TxOut
 from musignet.chain import Chain
 from musignet.errors import LocalError
 from support.cosigners import cosign, wallet_of
@@ -51,14 +53,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 _numbers = count()
 
 
-def fresh() -> Group:
+def fresh(shape: str = "aggregate") -> Group:
     """A wallet of two that no test before has used: the chain is shared."""
-    text = descriptor_text("aggregate", names=("alice", "bob")).replace("/<0;1>", f"/{next(_numbers)}/<0;1>")
+    text = descriptor_text(shape, names=("alice", "bob")).replace("/<0;1>", f"/{next(_numbers)}/<0;1>")
     return Group(Descriptor.parse_untrusted(text), Chain.REGTEST)
 
 
-def wallet_at(url: str) -> GroupWallet:
-    return GroupWallet(fresh(), BdkBackend(Esplora(url), Chain.REGTEST))
+def wallet_at(url: str, shape: str = "aggregate") -> GroupWallet:
+    return GroupWallet(fresh(shape), BdkBackend(Esplora(url), Chain.REGTEST))
 
 
 def fund(url: str, wallet: GroupWallet, amount_sat: int, index: int = 0, branch: int = RECEIVE) -> Outpoint:
@@ -71,8 +73,9 @@ def finished(wallet: GroupWallet, psbt: Psbt) -> bytes:
     return finalise(signed, done, signatures).raw
 
 
-def test_a_new_wallet_is_empty(url: str) -> None:
-    wallet = wallet_at(url)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_new_wallet_is_empty(url: str, shape: str) -> None:
+    wallet = wallet_at(url, shape)
     with pytest.raises(LocalError, match="not synced yet"):
         wallet.balance()
     assert wallet.sync().coins == ()
@@ -80,9 +83,10 @@ def test_a_new_wallet_is_empty(url: str) -> None:
     assert wallet.next_address() == (0, wallet.group.address(RECEIVE, 0))
 
 
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("rate", [None, 7])
-def test_received_spent_confirmed_and_the_change_is_ours(url: str, rate: int | None) -> None:
-    wallet = wallet_at(url)
+def test_received_spent_confirmed_and_the_change_is_ours(url: str, rate: int | None, shape: str) -> None:
+    wallet = wallet_at(url, shape)
     fund(url, wallet, 100_000, 3)
     coin = wallet.sync().coins[0]
     assert (coin.out.amount_sat, coin.branch, coin.index, coin.confirmations) == (100_000, RECEIVE, 3, 1)
@@ -114,8 +118,9 @@ def test_everything_is_sent(url: str) -> None:
         wallet.send(SOMEBODY, None, fee_rate_sat_vb=2)
 
 
-def test_what_is_beyond_the_gap_is_not_seen(url: str) -> None:
-    wallet = wallet_at(url)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_is_beyond_the_gap_is_not_seen(url: str, shape: str) -> None:
+    wallet = wallet_at(url, shape)
     fund(url, wallet, 10_000, 19)
     fund(url, wallet, 10_000, 40)
     assert wallet.sync().last_index == (19, -1)
@@ -124,15 +129,17 @@ def test_what_is_beyond_the_gap_is_not_seen(url: str) -> None:
     assert wallet.balance().confirmed_sat == 30_000
 
 
-def test_more_transactions_than_one_page_has(url: str) -> None:
-    wallet = wallet_at(url)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_more_transactions_than_one_page_has(url: str, shape: str) -> None:
+    wallet = wallet_at(url, shape)
     for _ in range(27):
         fund(url, wallet, 1_000)
     assert (len(wallet.sync().coins), wallet.balance().confirmed_sat) == (27, 27_000)
 
 
-def test_what_was_mined_waits_for_a_hundred_blocks(url: str) -> None:
-    wallet = wallet_at(url)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_was_mined_waits_for_a_hundred_blocks(url: str, shape: str) -> None:
+    wallet = wallet_at(url, shape)
     ask(url, "/regtest/mine", {"blocks": 1, "address": wallet.group.address(RECEIVE, 0)})
     ask(url, "/regtest/mine", {"blocks": 98})
     assert wallet.sync().coins == ()
@@ -184,16 +191,63 @@ def test_a_coin_that_is_elsewhere_than_said(url: str) -> None:
         bdk_module._coin(listed, wallet.group, 10**6)
 
 
-@pytest.mark.parametrize("text", [
-    descriptor_text("participants"),
-    f"tr(musig({xpub('alice')},{xpub('bob')})/0/*)",
-    f"tr(musig({xpub('alice')},{xpub('bob')})/<0;1>)",
-    f"tr(musig({xpub('alice')},{xpub('bob')})/<0;1;2>/*)",
-])  # fmt: skip
-def test_what_these_servers_cannot_watch(url: str, text: str) -> None:
+ODD = [
+    f"tr(musig({xpub('alice')},{xpub('bob')})/77/*)",
+    f"tr(musig({xpub('alice')},{xpub('bob')})/<7;8>)",
+    f"tr(musig({xpub('alice')},{xpub('bob')})/<7;8;9>/*)",
+    f"tr(musig({xpub('alice')}/70/*,{xpub('bob')}/70/*))",
+]
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_wallets_of_other_forms_are_read_by_their_addresses(url: str, text: str) -> None:
+    wallet = GroupWallet(
+        Group(Descriptor.parse_untrusted(text), Chain.REGTEST), BdkBackend(Esplora(url), Chain.REGTEST)
+    )
+    index = 4 if wallet.group.descriptor.ranged else 0
+    assert wallet.sync().last_index == (-1, -1)
+    outpoint = fund(url, wallet, 5_000, index)
+    assert [(coin.outpoint, coin.index, coin.confirmations) for coin in wallet.sync().coins] == [(outpoint, index, 1)]
+
+
+@pytest.mark.parametrize("text", [descriptor_text("participants"), *ODD])
+def test_what_electrum_cannot_watch(url: str, text: str) -> None:
+    class Half(Electrum):
+        def genesis(self) -> object:
+            return Esplora(url).genesis()
+
     group = Group(Descriptor.parse_untrusted(text), Chain.REGTEST)
-    with pytest.raises(Unsupported, match="core\\+http"):
-        BdkBackend(Esplora(url), Chain.REGTEST).sync(group)
+    with pytest.raises(Unsupported, match=r"esplora\+https.*core\+http"):
+        BdkBackend(Half("tcp://127.0.0.1:1"), Chain.REGTEST).sync(group)
+
+
+def test_a_server_without_an_end(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says the same page again and again, or that everything was paid: the thread ends all the same."""
+    wallet = wallet_at(url, "participants")
+    fund(url, wallet, 5_000)
+    with urllib.request.urlopen(f"{url}/address/{wallet.group.address(RECEIVE, 0)}/txs") as answer:
+        page = answer.read()
+
+    def same(_: str, path: str) -> tuple[int, bytes]:
+        if "/txs" in path:
+            return 200, page
+        with urllib.request.urlopen(url + path) as answer:
+            return 200, answer.read()
+
+    monkeypatch.setattr("musignet.limits.CHAIN_HISTORY_MAX_PAGES", 3)
+    with answering(same) as endless, pytest.raises(BackendFault, match="a history without an end"):
+        BdkBackend(Esplora(endless), Chain.REGTEST).sync(wallet.group)
+    coinbase = Transaction(2, 0, (TxIn(Outpoint(bytes(32), 0xFFFF_FFFF)),), (TxOut(1, b"Q"),))
+    monkeypatch.setattr("musignet.limits.CHAIN_ADDRESSES_MAX", 30)
+    with pytest.raises(BackendFault, match="every address"):
+        scan(wallet.group, 1, lambda _: [Seen(coinbase, 1)])
+
+
+@pytest.mark.parametrize("chain", Chain)
+def test_the_first_blocks_are_those_that_bdkpython_has(chain: Chain) -> None:
+    group = Group(Descriptor.parse_untrusted(descriptor_text("aggregate", chain)), chain)
+    first = bdk_module._wallet(group).latest_checkpoint()
+    assert (first.height, str(first.hash)) == (0, bdk_module.GENESIS[chain])
 
 
 @pytest.mark.parametrize("chain", [Chain.MAINNET, Chain.SIGNET, Chain.TESTNET4])

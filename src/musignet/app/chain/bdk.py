@@ -17,7 +17,7 @@ import bdkpython as bdk
 
 from ... import limits
 from ...bitcoin.group import CHANGE, RECEIVE, Group
-from ...bitcoin.transaction import Outpoint, TxOut
+from ...bitcoin.transaction import Outpoint, Transaction, TxOut
 from ...chain import Chain
 from ...errors import LocalError
 from ..blocks import COINBASE_MATURITY_BLOCKS
@@ -34,8 +34,9 @@ from .base import (
     usable_rate,
 )
 from .deadline import Deadlines
+from .scan import Seen, scan
 
-__all__ = ["BdkBackend", "Electrum", "Esplora"]
+__all__ = ["GENESIS", "BdkBackend", "Electrum", "Esplora"]
 
 T = TypeVar("T")
 
@@ -47,6 +48,15 @@ _NETWORKS: Final[Mapping[Chain, bdk.Network]] = MappingProxyType(
         Chain.REGTEST: bdk.Network.REGTEST,
     }
 )
+GENESIS: Final[Mapping[Chain, str]] = MappingProxyType(
+    {
+        Chain.MAINNET: "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
+        Chain.TESTNET4: "00000000da84f2bafbbc53dee25a72ae507ff4914b867c565be350b0da8bf043",
+        Chain.SIGNET: "00000008819873e925422c1ff0f99f7cc9bbb232af63a077a480a3633bee1ef6",
+        Chain.REGTEST: "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
+    }
+)
+"""The hash of the first block of each network: a test compares them with those that bdkpython has."""
 _BRANCHES: Final = {bdk.KeychainKind.EXTERNAL: RECEIVE, bdk.KeychainKind.INTERNAL: CHANGE}
 _HTTP_REFUSED: Final = 400
 _HTTP_TOO_MANY: Final = 429
@@ -82,6 +92,10 @@ class Server(Protocol):
 
     def has(self, txid: bdk.Txid) -> bool: ...
 
+    def by_address(self, group: Group) -> Snapshot:
+        """Return the state of a wallet that no xpub can watch. Raises: Unsupported where that cannot be asked."""
+        ...
+
 
 class Esplora:
     """An HTTP server such as blockstream's or mempool's. Args: url - `http://...` or `https://...`."""
@@ -110,6 +124,22 @@ class Esplora:
 
     def has(self, txid: bdk.Txid) -> bool:
         return self._client.get_tx(txid) is not None
+
+    def by_address(self, group: Group) -> Snapshot:
+        tip = self._client.get_height()
+        return scan(group, tip, lambda address: self._history(bdk.Address(address, _NETWORKS[group.chain])))
+
+    def _history(self, asked: bdk.Address) -> Iterator[Seen]:
+        last: bdk.Txid | None = None
+        for _ in range(limits.CHAIN_HISTORY_MAX_PAGES):
+            page = self._client.get_address_txs(asked, last)
+            for one in page:
+                raw = self._client.get_tx_no_opt(one.txid).serialize()
+                yield Seen(Transaction.parse_untrusted(raw, witness=True), one.status.block_height)
+            if not page or not page[-1].status.confirmed:  # pages are counted from the last confirmed one
+                return
+            last = page[-1].txid
+        raise _fault(self.name, "a history without an end")
 
 
 class Electrum:
@@ -147,6 +177,12 @@ class Electrum:
         except bdk.ElectrumError.Protocol:
             return False
 
+    def by_address(self, group: Group) -> Snapshot:
+        raise Unsupported(
+            "an Electrum server can watch only wallets of the form tr(musig(...)/<0;1>/*)",
+            hint="use an Esplora server (esplora+https://...) or Bitcoin Core 31 or newer (core+http://...) instead",
+        )
+
 
 class BdkBackend:
     """A ChainBackend over one of the servers above.
@@ -174,21 +210,21 @@ class BdkBackend:
         return self._server.name
 
     def sync(self, group: Group) -> Snapshot:
-        wallet = _wallet(group)
-        self._check_chain(wallet.latest_checkpoint().hash)
-        self._deadlines.within(self._sync_timeout_s, "sync", lambda: self._scan(wallet))
-        return _snapshot(wallet, group)
-
-    def _scan(self, wallet: bdk.Wallet) -> None:
-        with _told(self.name):
-            wallet.apply_update(self._server.scan(wallet.start_full_scan().build()))
-
-    def _check_chain(self, genesis: bdk.BlockHash) -> None:
-        if self._ask("the first block's hash", self._server.genesis) != genesis:
+        """Return the wallet's state: by the key of BIP-328 where there is one, else by one address after the other."""
+        if self._ask("the first block's hash", self._server.genesis) != bdk.BlockHash.from_string(GENESIS[self._chain]):
             raise WrongChain(
                 f"{self.name} is of another network", expected=self._chain.name.lower(),
                 hint="name a backend of this wallet's network in config.toml",
             )  # fmt: skip
+        return self._deadlines.within(self._sync_timeout_s, "sync", lambda: self._scan(group))
+
+    def _scan(self, group: Group) -> Snapshot:
+        with _told(self.name):
+            if not group.descriptor.ranged or group.descriptor.branches != len(_BRANCHES) or not group.descriptor.path:
+                return self._server.by_address(group)
+            wallet = _wallet(group)
+            wallet.apply_update(self._server.scan(wallet.start_full_scan().build()))
+        return _snapshot(wallet, group)
 
     def _ask(self, doing: str, call: Callable[[], T]) -> T:
         def told() -> T:
@@ -247,15 +283,10 @@ def _fault(name: str, got: object) -> BackendFault:
 
 def _wallet(group: Group) -> bdk.Wallet:
     """Return a wallet that watches the group's addresses, and knows nothing yet but the first block of its network."""
-    text = group.descriptor.watch_only(group.chain)
-    if text is None or not group.descriptor.ranged or group.descriptor.branches != len(_BRANCHES):
-        raise Unsupported(
-            "Esplora and Electrum servers can watch only wallets of the form tr(musig(...)/<0;1>/*)",
-            hint="use Bitcoin Core 31 or newer (core+http://...) for this wallet, or PSBT files",
-        )
     kind = bdk.NetworkKind.MAIN if group.chain is Chain.MAINNET else bdk.NetworkKind.TEST
+    descriptor = bdk.Descriptor(str(group.descriptor.watch_only(group.chain)), kind)
     return bdk.Wallet.create_from_two_path_descriptor(
-        bdk.Descriptor(text, kind), _NETWORKS[group.chain], bdk.Persister.new_in_memory(), limits.ADDRESS_GAP
+        descriptor, _NETWORKS[group.chain], bdk.Persister.new_in_memory(), limits.ADDRESS_GAP
     )
 
 

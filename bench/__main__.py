@@ -1,6 +1,7 @@
 """`python -m bench CASE`: measure, print a table of ratios, and write JSON.
 
 python -m bench link --json link.json           measure the link, side by side with its floors and two peers
+python -m bench cli                             whole processes of the command line
 python -m bench report link.json                print that file as bench/RESULTS.md has it
 """
 
@@ -12,6 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
+from . import cli
 from .link.plan import CONTESTANTS, MEASURES
 from .link.run import run
 from .report import markdown, table
@@ -28,6 +30,7 @@ def _arguments() -> argparse.ArgumentParser:
     link.add_argument("--quick", action="store_true", help="small samples: shows that it runs, not how fast")
     link.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
     link.add_argument("--profile", type=Path, metavar="DIR", help="cProfile every child into DIR; the figures suffer")
+    cli.add_to(cases)
     report = cases.add_parser("report", help="Markdown from a JSON file of `link`")
     report.add_argument("file", type=Path)
     return parser
@@ -48,6 +51,8 @@ def _said(argv: list[str]) -> str:
 def main(argv: list[str]) -> int:
     options = _arguments().parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the children are closed on the way out
+    if options.case == "cli":
+        return cli.main(options)
     if options.case == "report":
         print(markdown(json.loads(options.file.read_text())), end="")
         return 0

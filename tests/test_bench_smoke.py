@@ -22,3 +22,13 @@ def test_the_benchmark_measures_the_import_and_writes_it(tmp_path: Path) -> None
     samples = json.loads(results.read_text())["measures"]["import"]["samples"]["imports"]
     assert len(samples["ratio"]) == 2
     assert all(ratio > 0 for ratio in samples["ratio"])
+
+
+@pytest.mark.driver
+def test_the_benchmark_measures_the_command_line_and_a_node_with_a_journal(tmp_path: Path) -> None:
+    results = tmp_path / "cli.json"
+    command = [sys.executable, "-m", "bench", "cli", "--rounds", "1", "--stored", "40", "--json", str(results)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    samples = json.loads(results.read_text())["samples_ms"]
+    assert set(samples) == {"python -c pass", "musignet --help", "musignet peers", "run, ready with 40 stored"}

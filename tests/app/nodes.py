@@ -16,11 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from musignet.app.config import CONFIG_FILE, Config, template
+from musignet.app.config import Config, template
 from musignet.app.pins import Pins
+from musignet.app.places import APPROVER_FILE, CONFIG_FILE
 from musignet.chain import Chain
 from musignet.limits import Limits
+from musignet.net.approver import make_approver
 from musignet.net.folder import DataFolder
+from musignet.net.keyfile import LEAST_COST
 from musignet.node.peers import PeerInfo
 from musignet.signing.groupfile import GroupFile
 from support.ceremony import identity, signing_group
@@ -35,16 +38,25 @@ _DEADLINE_S = 30.0
 
 
 def make_data(
-    path: Path, name: str, *, groups: Sequence[GroupFile] = (), peers: Sequence[PeerInfo] = (), **settings: Any
+    path: Path,
+    name: str,
+    *,
+    groups: Sequence[GroupFile] = (),
+    peers: Sequence[PeerInfo] = (),
+    passphrase: str | None = None,
+    **settings: Any,
 ) -> Path:
-    """Make the data folder of a person whose identity is that of the name."""
-    soon = Limits(reapprove_s=0.5)  # what was said to nobody is said again
+    """Make the data folder of a person whose identity is that of the name; with a passphrase they approve by hand."""
+    soon = Limits(reapprove_s=0.5, phase_timeout_s=1.0)  # what was said to nobody is said again
     config = replace(Config(label=name, network=Chain.REGTEST, listen_port=0, limits=soon), **settings)
     folder = DataFolder.lock(path)
     (path / CONFIG_FILE).write_text(template(config))
     (path / "groups").mkdir(mode=0o700)
     for one in groups:
         (path / "groups" / f"{one.group.id.hex()}.json").write_bytes(one.encode())
+    if passphrase is not None:
+        (path / APPROVER_FILE).parent.mkdir(mode=0o700)
+        make_approver(path / APPROVER_FILE, passphrase, LEAST_COST)
     pins = Pins(folder)
     for info in peers:
         pins.pin(info)
@@ -56,10 +68,10 @@ def make_data(
 class RunningNode:
     """A node process, from its ready line on."""
 
-    def __init__(self, data: Path, name: str = "", policy: str = "yes", *, command: Sequence[str] = ()) -> None:
+    def __init__(self, data: Path, name: str = "", *, command: Sequence[str] = ()) -> None:
         self.data = data
         self.name = name
-        here = [sys.executable, str(_TESTS / "app" / "here.py"), str(data), name, policy]
+        here = [sys.executable, str(_TESTS / "app" / "here.py"), str(data), name]
         environment = {**os.environ, "PYTHONPATH": str(_TESTS)}
         self.process = subprocess.Popen(
             list(command) or here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True
@@ -111,7 +123,7 @@ class RunningNode:
 def cli(data: Path, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command on a data folder."""
     command = [sys.executable, "-m", "musignet", args[0], "--data", str(data), *args[1:]]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, **options)
 
 
 def cli_json(data: Path, *args: str) -> Any:

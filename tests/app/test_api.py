@@ -22,12 +22,13 @@ from app.nodes import GROUP, GROUP_FILE, make_data
 from musignet.app import config
 from musignet.app.api.openapi import describe
 from musignet.app.api.route import MAY, Endpoint, Role
-from musignet.app.api.serve import SOCKET, Api, peer_uid, token_file
+from musignet.app.api.serve import Api, peer_uid, token_file
 from musignet.app.api.table import ENDPOINTS
 from musignet.app.client import ApiError, Client, NotRunning
 from musignet.app.daemon import Daemon
 from musignet.app.events import MISSED, Events
 from musignet.app.keys import KeysHere
+from musignet.app.places import API_SOCKET as SOCKET
 from musignet.errors import IoError, Timeout, TransportError
 from musignet.limits import API_BODY_MAX_BYTES, API_EVENT_CLIENTS_MAX, API_EVENTS_WAITING_MAX
 from musignet.net.folder import DataFolder

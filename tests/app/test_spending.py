@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from app.nodes import GROUP_FILE, RunningNode, cli, cli_json, make_data
+from app.nodes import GROUP, GROUP_FILE, RunningNode, cli, cli_json, make_data
+from app.terminal import Terminal
 from musignet.bitcoin.psbt import Psbt
-from support.wallet import MEMBERS, psbt
+from musignet.bitcoin.transaction import TxOut
+from support.wallet import MEMBERS, psbt, replace_tx, spend
 
 pytestmark = pytest.mark.driver
 
@@ -21,8 +26,8 @@ pytestmark = pytest.mark.driver
 class People:
     """The three with their running nodes."""
 
-    def __init__(self, path: Path, policies: dict[str, str]) -> None:
-        self.path, self.policies = path, policies
+    def __init__(self, path: Path, passphrases: dict[str, str]) -> None:
+        self.path, self.passphrases = path, passphrases
         self.nodes: dict[str, RunningNode] = {}
         (path / "rent.psbt").write_bytes(psbt().serialize())
 
@@ -32,11 +37,12 @@ class People:
     def start(self, stack: ExitStack) -> None:
         for name in MEMBERS:
             peers = [one.info for one in self.nodes.values()]
-            make_data(self.data(name), name, groups=[GROUP_FILE], peers=peers)
+            passphrase = self.passphrases.get(name)
+            make_data(self.data(name), name, groups=[GROUP_FILE], peers=peers, passphrase=passphrase)
             self.run(name, stack)
 
     def run(self, name: str, stack: ExitStack) -> RunningNode:
-        node = stack.enter_context(RunningNode(self.data(name), name, self.policies.get(name, "yes")))
+        node = stack.enter_context(RunningNode(self.data(name), name))
         node.ready()
         self.nodes[name] = node
         return node
@@ -102,7 +108,7 @@ def test_who_is_waited_for_is_named(people: People) -> None:
         people.watch("alice", session)
 
 
-@pytest.mark.parametrize("people", [{"bob": "ask"}], indirect=True)
+@pytest.mark.parametrize("people", [{"bob": "bob says yes"}], indirect=True)
 def test_a_person_says_no_and_everybody_hears_why(people: People) -> None:
     session = people.propose()
     assert "waits for YOU: musignet approve" in _until_asked(people, session)
@@ -118,15 +124,75 @@ def test_a_person_says_no_and_everybody_hears_why(people: People) -> None:
     assert "no finished transaction" in none.stderr
 
 
-def _until_asked(people: People, session: str) -> str:
-    """Bob's screen, once the proposal has come to him: his own events say when."""
-    while True:
-        shown = cli(people.data("bob"), "sessions").stdout
-        if session[:8] in shown:
-            return shown
+def _until_asked(people: People, session: str, name: str = "bob") -> str:
+    """Somebody's screen, once their keyholder asks them."""
+    while "waits for YOU" not in (shown := cli(people.data(name), "sessions", "--open").stdout):
+        assert people.nodes[name].process.poll() is None
+    assert session[:8] in shown
+    return shown
 
 
-@pytest.mark.parametrize("people", [{"bob": "ask"}], indirect=True)
+@pytest.mark.parametrize("people", [{"bob": "bob says yes"}], indirect=True)
+def test_nothing_is_signed_without_the_proof_of_a_person(people: People, tmp_path: Path) -> None:
+    session = people.propose()
+    _until_asked(people, session)
+    bob = people.data("bob")
+
+    wrong = _approve(people, "bob", session, "bob says no", "--yes")
+    assert (wrong.returncode, wrong.stdout.count("bcrt") > 0) == (1, True)
+    assert "wrong passphrase" in wrong.stderr
+    for args, sentence in (((), "not approved"), (("--json",), "nobody was asked")):
+        unasked = _approve(people, "bob", session, "bob says yes", *args, input="n\n")
+        assert unasked.returncode == 1
+        assert sentence in unasked.stderr
+    assert cli_json(bob, "status")["asked"] == [session], "nothing of this has reached the keyholder"
+
+    with Terminal("approve", "--data", str(bob), session[:8]) as screen:
+        screen.expect("0.00600000 BTC to ")
+        screen.expect(r"Approve this transaction\? \[y/N\]")
+        screen.type("y")
+        screen.expect("Passphrase of the wallet")
+        screen.type("bob says yes")
+        screen.expect("approved")
+        assert screen.exit_code() == 0
+    people.watch("alice", session)
+    again = _approve(people, "bob", session, "bob says yes", "--yes")
+    assert again.returncode == 1
+    assert "does not wait for you; completed" in again.stderr
+
+
+@pytest.mark.parametrize("people", [{"alice": "1", "bob": "2", "carol": "3"}], indirect=True)
+def test_a_fee_that_is_unusual_is_typed(people: People) -> None:
+    tx, spent = spend(GROUP.wallet)
+    cheap, change = tx.outputs
+    dear = replace_tx(tx, outputs=(cheap, TxOut(change.amount_sat - 400_000, change.script)))
+    (people.path / "rent.psbt").write_bytes(psbt(GROUP.wallet, dear, spent).serialize())
+    session = people.propose()
+    _until_asked(people, session)
+    for fee in ((), ("--fee-sat", "2000")):
+        done = _approve(people, "bob", session, "2", "--yes", *fee)
+        assert done.returncode == 1
+        assert "the fee is 402000 sat" in done.stderr
+    for name, passphrase in people.passphrases.items():
+        _until_asked(people, session, name)
+        assert _approve(people, name, session, passphrase, "--yes", "--fee-sat", "402000").returncode == 0
+    people.watch("carol", session)
+
+
+def _approve(
+    people: People, name: str, session: str, passphrase: str, *args: str, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    read, write = os.pipe()
+    os.write(write, passphrase.encode() + b"\n")
+    os.close(write)
+    try:
+        fd = str(read)
+        return cli(people.data(name), "approve", session, "--passphrase-fd", fd, *args, pass_fds=(read,), **options)
+    finally:
+        os.close(read)
+
+
+@pytest.mark.parametrize("people", [{"bob": "bob says yes"}], indirect=True)
 def test_leaving_in_time_and_too_late(people: People) -> None:
     session = people.propose()
     done = cli(people.data("alice"), "cancel", session)
@@ -140,7 +206,7 @@ BAD_PSBTS = [
 ]
 
 
-@pytest.mark.parametrize("people", [{"alice": "ask"}], indirect=True)
+@pytest.mark.parametrize("people", [{"alice": "alice says yes"}], indirect=True)
 def test_what_cannot_be_proposed_is_refused_in_a_sentence(people: People, tmp_path: Path) -> None:
     for data, sentence in BAD_PSBTS:
         (tmp_path / "bad").write_bytes(data)

@@ -17,10 +17,10 @@ from ..chain import Chain
 from ..errors import LocalError
 from ..limits import LABEL_MAX_CHARS, Limits
 from ..text import safe
+from .places import CONFIG_FILE
 
-__all__ = ["CONFIG_FILE", "OPTIONS", "Config", "Option", "load", "parse", "template"]
+__all__ = ["OPTIONS", "Config", "Option", "load", "parse", "template"]
 
-CONFIG_FILE: Final = "config.toml"
 _CHAINS: Final = {one.name.lower(): one for one in Chain}
 
 

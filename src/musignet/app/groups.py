@@ -11,6 +11,7 @@ from ..errors import IoError, LocalError, NetworkError
 from ..net.folder import DataFolder
 from ..signing.groupfile import GroupFile
 from ..text import safe
+from .places import GROUPS_FOLDER
 from .sessions import NotFound
 
 __all__ = ["Groups"]
@@ -20,7 +21,7 @@ class Groups:
     """See the module. Raises IoError when a file is damaged, or not private."""
 
     def __init__(self, folder: DataFolder) -> None:
-        self._path = folder.path / "groups"
+        self._path = folder.path / GROUPS_FOLDER
         self._path.mkdir(mode=0o700, exist_ok=True)
         self._groups: dict[bytes, GroupFile] = {}
         for path in sorted(self._path.glob("*.json")):

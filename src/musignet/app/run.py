@@ -19,10 +19,9 @@ from .api.serve import Api
 from .config import Config
 from .daemon import Daemon
 from .keys import WalletKeys
+from .places import API_SOCKET, IDENTITY_FILE
 
-__all__ = ["IDENTITY_FILE", "is_open", "open_identity", "ready_line", "serve"]
-
-IDENTITY_FILE = "identity.key"
+__all__ = ["is_open", "open_identity", "ready_line", "serve"]
 
 logger = logging.getLogger("musignet")
 
@@ -96,7 +95,7 @@ def ready_line(daemon: Daemon, api: Api) -> str:
         f"{who(network.id, network.pubkey_hex)} on {daemon.config.network.name.lower()}",
         f"data in {safe(daemon.folder.path, 200)}",
         where,
-        f"API on {safe(daemon.folder.path / 'api.sock', 200)}" + (f" and 127.0.0.1:{api.port}" if api.port else ""),
+        f"API on {safe(daemon.folder.path / API_SOCKET, 200)}" + (f" and 127.0.0.1:{api.port}" if api.port else ""),
         f"groups: {groups}",
         f"waits for {', '.join(waits)}" if waits else "nobody to wait for",
     ]

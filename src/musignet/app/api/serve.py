@@ -18,15 +18,15 @@ import uvicorn
 from starlette.requests import Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ...errors import IoError
+from ...errors import IoError, LocalError
 from ...limits import API_HEAD_MAX_BYTES, API_IDLE_S
 from ..daemon import Daemon
+from ..places import API_SOCKET
 from .route import Role, Unauthorised
 from .server import make_app
 
-__all__ = ["SOCKET", "Api", "make_tokens", "peer_uid", "token_file"]
+__all__ = ["Api", "Gatekeeper", "make_tokens", "own_hosts", "peer_uid", "tcp_socket", "token_file"]
 
-SOCKET: Final = "api.sock"
 _TOKEN_BYTES: Final = 32
 _TOKEN_ROLES: Final = (Role.ADMIN, Role.WALLET, Role.WATCH)
 _UCRED: Final = struct.Struct("3i")
@@ -77,7 +77,7 @@ class Api:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._path = daemon.folder.path / SOCKET
+        self._path = daemon.folder.path / API_SOCKET
         self._servers: list[_Server] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.port = 0
@@ -85,12 +85,16 @@ class Api:
 
     async def start(self) -> None:
         """Serve. Raises IoError when a socket cannot be had."""
-        self._serve(self._unix_socket(), lambda _: Role.OWNER, _OwnersOnly)
-        if self._daemon.config.api_tcp_port:
+        config = self._daemon.config
+        self._serve(self._unix_socket(), make_app(self._daemon, lambda _: Role.OWNER), _OwnersOnly)
+        if config.api_tcp_port:
             tokens = make_tokens(self._daemon.folder.path)
-            listening = tcp_socket(self._daemon.config.api_tcp_port)
-            self.port = listening.getsockname()[1]
-            self._serve(listening, Gatekeeper(tokens, self.port), H11Protocol)
+            listening = tcp_socket(config.api_tcp_port)
+            self.port = config.api_tcp_port
+            self._serve(listening, make_app(self._daemon, Gatekeeper(tokens, self.port)), H11Protocol)
+        if config.metrics_port:
+            metrics = _metrics(self._daemon, config.metrics_port)
+            self._serve(tcp_socket(config.metrics_port), metrics, H11Protocol)
         for server in self._servers:
             await server.ready.wait()
 
@@ -101,9 +105,9 @@ class Api:
         await asyncio.gather(*self._tasks)
         self._path.unlink(missing_ok=True)
 
-    def _serve(self, listening: socket.socket, authorise: Any, protocol: type[asyncio.Protocol]) -> None:
+    def _serve(self, listening: socket.socket, app: Any, protocol: type[asyncio.Protocol]) -> None:
         config = uvicorn.Config(
-            make_app(self._daemon, authorise),
+            app,
             http=protocol,
             ws="none",
             lifespan="off",
@@ -134,6 +138,23 @@ class Api:
         finally:
             os.umask(before)
         return listening
+
+
+def _metrics(daemon: Daemon, port: int) -> Any:
+    """Return the application for metrics. Raises LocalError without its extra."""
+    try:
+        from ..metrics import application
+    except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
+        hint = 'pip install "musignet[metrics]", or set port = 0 in [metrics]'
+        raise LocalError("metrics need an extra", hint=hint) from None
+    return application(daemon, own_hosts(port))
+
+
+def own_hosts(port: int) -> frozenset[str]:
+    """Return what a Host header may say: anything else comes from a browser that was told our address as its own."""
+    return frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost"))
 
 
 def tcp_socket(port: int) -> socket.socket:
@@ -187,7 +208,7 @@ class Gatekeeper:
 
     def __init__(self, tokens: dict[Role, str], port: int) -> None:
         self._tokens = tokens
-        self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
+        self._hosts = own_hosts(port)
 
     def __call__(self, request: Request) -> Role:
         """Return the role of a request. Raises Unauthorised: for its Host, its Origin, or its token."""

@@ -15,6 +15,7 @@ import click
 from ...errors import NetworkError
 from ...text import name_fault, safe
 from ..client import ApiError, Client, NotRunning
+from ..places import API_SOCKET
 
 __all__ = [
     "Command",
@@ -54,7 +55,8 @@ class Failure(click.ClickException):
     """The end of a command that did not do what it was asked."""
 
     def __init__(self, text: str, code: Exit = Exit.REFUSED, *, kind: str = "Refused", hint: str = "") -> None:
-        super().__init__(text)
+        shown = text if hint in text else f"{text}; {hint}"
+        super().__init__(safe(shown, len(shown)))
         self.exit_code = code  # type: ignore[misc]
         self.facts = {"error": text, "kind": kind, "hint": hint}
 
@@ -135,7 +137,7 @@ def address(value: str) -> tuple[str, int]:
 
 def connect(data: Path) -> Client:
     """Return a client of the node that runs on a data folder."""
-    return Client(data / "api.sock")
+    return Client(data / API_SOCKET)
 
 
 def say(text: str = "") -> None:

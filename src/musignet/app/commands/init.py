@@ -2,81 +2,117 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from pathlib import Path
 
 import click
 
+from ...bitcoin.walletkey import WalletKey, new_words
 from ...chain import Chain
-from ...crypto.keys import Identity
-from ...errors import IoError
 from ...net.folder import DataFolder
-from ...net.keystore import save_identity
 from .. import passphrase
-from ..config import CONFIG_FILE, Config, template
+from ..config import Config
+from ..making import Passphrases, check_empty, make
+from ..places import CONFIG_FILE
 from .common import Command, Failure, address, data_option, json_option, label, say, show
 
 __all__ = ["init"]
 
 _CHAINS = {chain.name.lower(): chain for chain in Chain}
+_WORDS_BYTES = 32
+_CHECKED = 2
 
 
 @click.command(cls=Command, example="musignet init --name alice --listen 0.0.0.0:8737")
 @data_option
 @json_option
-@click.option("--name", type=label, default="", help="How others see this node.")
+@click.option("--name", type=label, help="How others see this node.")
 @click.option("--network", type=click.Choice(list(_CHAINS)), default="mainnet", show_default=True)
 @click.option("--listen", type=address, metavar="HOST:PORT", help="Where others reach this node.")
-@click.option("--passphrase-fd", type=int, metavar="N", help="Read the new passphrase from file descriptor N.")
+@click.option("--restore", is_flag=True, help="Take the wallet from the words of an earlier one.")
+@click.option("--xprv", is_flag=True, help="Take the wallet from a master key that begins xprv or tprv.")
+@click.option("--no-wallet", is_flag=True, help="No wallet key: a node that signs nothing.")
+@click.option("--secret-fd", type=int, metavar="N", help="Read the words or the xprv from file descriptor N.")
+@click.option("--passphrase-fd", type=int, metavar="N", help="Read the identity's new passphrase from there.")
+@click.option("--wallet-passphrase-fd", type=int, metavar="N", help="Read the wallet's new passphrase from there.")
+@click.option("--keyring", is_flag=True, help="Put the identity's passphrase into the keyring of the system, too.")
 @click.option("--insecure-no-passphrase", is_flag=True, help="Do not encrypt the keys. For tests; said at each start.")
 def init(
     data: Path,
     as_json: bool,
-    name: str,
+    name: str | None,
     network: str,
     listen: tuple[str, int] | None,
+    restore: bool,
+    xprv: bool,
+    no_wallet: bool,
+    secret_fd: int | None,
     passphrase_fd: int | None,
+    wallet_passphrase_fd: int | None,
+    keyring: bool,
     insecure_no_passphrase: bool,
 ) -> None:
     """Make the data folder: configuration, identity, wallet key.
 
-    Nothing that is there already is ever replaced.
+    A new wallet's words are shown once; write them down, for they alone restore it. Nothing that is there already is
+    ever replaced. The two passphrases must differ: the identity's starts the node, the wallet's also approves.
     """
+    if restore + xprv + no_wallet > 1:
+        raise click.UsageError("--restore, --xprv and --no-wallet exclude each other")
+    host, port = listen or (Config().listen_host, Config().listen_port)
+    config = Config(label=name or "", network=_CHAINS[network], listen_host=host, listen_port=port)
     folder = DataFolder.lock(data)
     try:
-        for file in (CONFIG_FILE, "identity.key"):
-            if (data / file).exists():
-                raise Failure(f"{data / file} is there already", hint="musignet run")
-        identity = Identity.generate()
-        save_identity(
-            identity,
-            data / "identity.key",
-            None if insecure_no_passphrase else _new(passphrase_fd),
-            insecure_no_passphrase=insecure_no_passphrase,
-        )
-        host, port = listen or (Config().listen_host, Config().listen_port)
-        _write(
-            data / CONFIG_FILE,
-            template(Config(label=name, network=_CHAINS[network], listen_host=host, listen_port=port)),
-        )
+        check_empty(folder)
+        wallet = None if no_wallet else _wallet(restore, xprv, secret_fd, as_json, insecure_no_passphrase)
+        phrases = Passphrases(None, None)
+        if not insecure_no_passphrase:
+            first = _new("the identity", passphrase_fd)
+            phrases = Passphrases(first, None if no_wallet else _new("the wallet", wallet_passphrase_fd))
+        identity = make(folder, config, wallet, phrases)
+        if keyring and phrases.identity is not None:
+            passphrase.to_keyring(str(data), phrases.identity)
     finally:
         folder.close()
-    facts = {"data": str(data), "key": identity.pubkey_hex}
-    show(as_json, facts, lambda: _told(data, identity))
+    facts = {"data": str(data), "key": identity.pubkey_hex, "wallet": wallet is not None}
+    show(as_json, facts, lambda: _told(data, identity.pubkey_hex))
 
 
-def _new(fd: int | None) -> str:
-    return passphrase.ask_new("the identity") if fd is None else passphrase.from_fd(fd)
+def _new(what: str, fd: int | None) -> str:
+    return passphrase.ask_new(what) if fd is None else passphrase.from_fd(fd)
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise IoError(f"{error.strerror}: {path}", hint="check the folder and who owns it") from error
+def _wallet(restore: bool, xprv: bool, fd: int | None, as_json: bool, insecure: bool) -> WalletKey:
+    if restore or xprv:
+        what = "The words of the wallet" if restore else "The master key (xprv or tprv)"
+        given = passphrase.from_fd(fd) if fd is not None else click.prompt(what, hide_input=True, err=True)
+        return WalletKey.from_words(given) if restore else WalletKey.from_xprv(given)
+    if as_json:
+        raise Failure(
+            "a new wallet's words are for a person's eyes", hint="with --json: --restore, --xprv, --no-wallet"
+        )
+    words = new_words(secrets.token_bytes(_WORDS_BYTES))
+    _show_words(words.split(), check=not insecure)
+    return WalletKey.from_words(words)
 
 
-def _told(data: Path, identity: Identity) -> None:
-    say(f"made {data}: this node's key is {identity.pubkey_hex}")
+def _show_words(words: list[str], *, check: bool) -> None:
+    """Show the words, then see that two of them were written down. Raises Failure when they were not."""
+    say("These words are the wallet. Write them down, in this order; they are shown this once:")
+    say()
+    for at in range(0, len(words), 4):
+        say("  ".join(f"{at + n + 1:2}. {word:10}" for n, word in enumerate(words[at : at + 4])))
+    say()
+    if not check:
+        return
+    click.prompt("Enter once they are written down", default="", show_default=False, prompt_suffix=" ", err=True)
+    click.clear()
+    for at in sorted(secrets.SystemRandom().sample(range(len(words)), _CHECKED)):
+        typed = click.prompt(f"Word {at + 1}", err=True)
+        if typed.strip().lower() != words[at]:
+            raise Failure("that is another word; nothing was made", hint="run musignet init again, for new words")
+
+
+def _told(data: Path, key: str) -> None:
+    say(f"made {data}: this node's key is {key}")
     say(f"settings are in {data / CONFIG_FILE}; start it with: musignet run --data {data}")

@@ -1,0 +1,84 @@
+"""`musignet approve`: a person sees what they sign, says yes, and proves it to the keyholder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ...bitcoin.checks import Confirm
+from ...bitcoin.review import Review
+from ...crypto.keys import ApproverKey
+from ...errors import AuthenticationError
+from ...net.approver import load_approver
+from ...net.keyfile import LEAST_COST
+from ...signing.approver import prove_consent
+from ...signing.records import consent_digest
+from ...text import safe
+from .. import passphrase
+from ..client import path
+from ..judged import judge
+from ..places import APPROVER_FILE
+from .common import Command, Failure, connect, data_option, json_option, say, show
+from .sessions import describe, told
+
+__all__ = ["approve"]
+
+
+@click.command(cls=Command, example="musignet approve 1f3a")
+@data_option
+@json_option
+@click.argument("session", metavar="ID")
+@click.option("--yes", is_flag=True, help="Ask nothing: for scripts that have looked at `show --json`.")
+@click.option("--fee-sat", type=int, metavar="SAT", help="With --yes: the fee, where the review wants it typed.")
+@click.option("--passphrase-fd", type=int, metavar="N", help="Read the wallet's passphrase from file descriptor N.")
+def approve(data: Path, as_json: bool, session: str, yes: bool, fee_sat: int | None, passphrase_fd: int | None) -> None:
+    """Approve a session, after its review.
+
+    The review is made here, from the signed proposal. The passphrase of the wallet makes a proof of your yes for this
+    one transaction; it goes to the keyholder, and the node never sees the passphrase.
+    """
+    client = connect(data)
+    detail = client.get(path("v1", "sessions", session))
+    one = detail["session"]
+    judged = judge(client, detail)
+    if not as_json:
+        told(detail, judged.facts()["lines"])
+    if not one["asked"]:
+        raise Failure("this session does not wait for you", hint=describe(one))
+    _confirm(judged.review, yes, fee_sat, as_json)
+    key = _unlock(data, passphrase_fd)
+    try:
+        proof = prove_consent(key, judged.proposal.session, consent_digest(judged.digest, ()))
+    finally:
+        key.wipe()
+    found = client.post(path("v1", "sessions", one["id"], "consent"), {"proof": proof.hex()})
+    show(as_json, found, lambda: say(f"approved; {describe(found)}. Follow it: musignet watch {one['id'][:8]}"))
+
+
+def _confirm(review: Review, yes: bool, fee_sat: int | None, as_json: bool) -> None:
+    """Get the person's yes, in the form that the review demands. Raises Failure."""
+    if Confirm.TYPE_FEE in review.confirm:
+        if fee_sat is None and not yes:
+            fee_sat = click.prompt("The fee is unusual. Type it, in satoshi", type=int, err=True)
+        if fee_sat != review.fee_sat:
+            raise Failure(
+                f"not approved: the fee is {review.fee_sat} sat", hint="type that number, or --fee-sat with --yes"
+            )
+    if yes:
+        return
+    if as_json:
+        raise Failure("not approved: nobody was asked", hint="with --json add --yes, after show --json")
+    if not click.confirm("Approve this transaction?", err=True):
+        raise Failure("not approved", hint="to end it for everybody: musignet reject")
+
+
+def _unlock(data: Path, fd: int | None) -> ApproverKey:
+    """Return the key that says yes. Raises AuthenticationError for a wrong passphrase: nothing was sent then."""
+    file = load_approver(data / APPROVER_FILE)
+    if file.cost == LEAST_COST:  # perhaps without a passphrase; trying costs little
+        try:
+            return file.unlock(None)
+        except AuthenticationError:
+            pass
+    return file.unlock(passphrase.from_fd(fd) if fd is not None else passphrase.ask(f"the wallet in {safe(data, 200)}"))

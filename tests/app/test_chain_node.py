@@ -53,7 +53,7 @@ def group(data: Path, command: str, *args: str) -> subprocess.CompletedProcess[s
 def started(stack: ExitStack, path: Path, name: str, peers: list[RunningNode], backend: str) -> RunningNode:
     infos = [one.info for one in peers]
     make_data(path / name, name, groups=[GROUP_FILE], peers=infos, chain_backend=backend)
-    node = stack.enter_context(RunningNode(path / name, name, "yes"))
+    node = stack.enter_context(RunningNode(path / name, name))
     node.ready()
     return node
 

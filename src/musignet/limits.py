@@ -196,6 +196,34 @@ ATTEMPTS_MAX: Final = 16
 NONCE_TTL_S: Final = 120.0
 """How long secret nonces may wait for the others' (THREATS.md K5): two round trips are seconds even over Tor."""
 
+CLOCK_TICK_S: Final = 0.25
+"""How often the clocks are compared while secret nonces are alive (K5)."""
+
+CLOCK_SLEEP_MAX_S: Final = 2.0
+"""Sleep beyond this kills the nonces (K5): shorter ones are the jitter of two clocks read one after the other."""
+
+CLOCK_STEP_MAX_S: Final = 5.0
+"""A step of the wall clock that kills the nonces (K5): NTP slews smaller ones."""
+
+CLOCK_STALL_MAX_S: Final = 5.0
+"""A pause of the ticker that kills the nonces (K5): a stopped process, or a paused machine that hides it."""
+
+PIPE_FRAME_MAX_BYTES: Final = 64 * MIB
+"""One message between node and keyholder: the nonces of 1,000 signers for 250 slots are 17 MiB."""
+
+PIPE_CHUNK_BYTES: Final = 64 * KIB
+"""What is read from that pipe at once: what a pipe holds."""
+
+PIPE_ACCOUNT_MAX_CHARS: Final = 256
+"""A key with its origin: `[fingerprint/87h/1h/2147483647h]` and 111 characters."""
+
+PIPE_TEXT_MAX_CHARS: Final = 1024
+"""The sentence of an error between node and keyholder: text, facts and hint of 240 characters each."""
+
+HOLDER_STOP_S: Final = 5.0
+"""What a keyholder may take to end once its pipe is closed: a commit to a slow disk. Then it is killed, which loses
+nothing that it acknowledged."""
+
 SESSION_MAX_S: Final = 86_400.0
 """The furthest a proposal may expire ahead: a day for people to approve (P3)."""
 
@@ -217,6 +245,15 @@ APPROVER_BYTES: Final = 32
 
 APPROVER_FILE_MAX_BYTES: Final = 1 * KIB
 """The approver's file: six short fields, 250 bytes."""
+
+POLICY_FILE_MAX_BYTES: Final = 64 * KIB
+"""A policy file: a page of comments and a long list of addresses."""
+
+POLICY_ADDRESSES_MAX: Final = 500
+"""Addresses that a policy allows: 45 KiB of the longest."""
+
+POLICY_DAY_S: Final = 86_400.0
+"""What `max_amount_per_day_sat` counts: the 24 hours before an approval, not a date."""
 
 PROOF_MAX_BYTES: Final = 256
 """A proof of consent: a signature or a MAC, with room for its kind."""

@@ -13,7 +13,8 @@ import pytest
 from musignet.app.liars import LIARS
 from musignet.errors import InvalidMessage, IoError, LocalError
 from musignet.limits import Limits
-from musignet.net.cosigner import _KEYHOLDER_KINDS, _row
+from musignet.net.cosigner import HolderHere
+from musignet.net.custody import KEYHOLDER_KINDS, row
 from musignet.net.folder import DataFolder
 from musignet.net.service import NetworkService
 from musignet.net.store import AlreadyStored, Journal
@@ -169,7 +170,7 @@ def test_what_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("journal", ["_holder_journal", "_node_journal"])
+@pytest.mark.parametrize("journal", ["keyholder's", "node's"])
 def test_a_disk_that_fails_signs_nothing_and_the_node_goes_on(tmp_path: Path, journal: str) -> None:
     def fail(_: object) -> list[int]:
         raise IoError("the disk is full")
@@ -178,7 +179,10 @@ def test_a_disk_that_fails_signs_nothing_and_the_node_goes_on(tmp_path: Path, jo
         async with cosigners(tmp_path) as (alice, bob, carol):
             driver = alice.service._driver
             assert driver is not None
-            getattr(driver._cosigners[GROUP.id], journal).append = fail
+            cosigner = driver._cosigners[GROUP.id]
+            assert isinstance(cosigner.holder, HolderHere)
+            failing = cosigner if journal == "node's" else cosigner.holder.custody
+            failing._journal.append = fail  # type: ignore[assignment]
             await bob.service.propose(GROUP.id, psbt().serialize(), expires_in_s=0.5)
             for one in (bob, carol):
                 outcome = await one.outcome()
@@ -209,9 +213,9 @@ def test_the_database_refuses_a_second_burn_of_one_attempt(tmp_path: Path) -> No
     """The last line of defence: whatever the keyholder believed, one attempt has one transcript."""
     folder = DataFolder.lock(tmp_path / "data")
     first, other = (SlotsBurned(bytes(32), 1, bytes(8), bytes((n,)) * 32) for n in (1, 2))
-    with Journal.open(folder, "keyholder", _KEYHOLDER_KINDS) as journal:
-        journal.append([_row(write(first))])
+    with Journal.open(folder, "keyholder", KEYHOLDER_KINDS) as journal:
+        journal.append([row(write(first))])
         with pytest.raises(AlreadyStored):
-            journal.append([_row(write(other))])
-        journal.append([_row(write(SlotsBurned(bytes(32), 2, bytes(8), bytes(32))))])
+            journal.append([row(write(other))])
+        journal.append([row(write(SlotsBurned(bytes(32), 2, bytes(8), bytes(32))))])
     folder.close()

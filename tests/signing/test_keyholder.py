@@ -418,7 +418,7 @@ def test_a_wipe_says_when_it_is_too_late_and_the_coins_stay_locked(table: Table)
 def test_a_changed_descriptor_revokes_what_was_approved(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     table.approve()
     given = journal.read(table.disks[ALICE][0])
-    table.disks[ALICE][0] = journal.write(journal.ApprovalGiven(given.session, bytes(32), given.proposal))
+    table.disks[ALICE][0] = journal.write(journal.ApprovalGiven(given.session, bytes(32), given.proposal, given.at_ms))
     table.restart(ALICE)
     assert "no approval" in str(refusal(table.ask_nonces(ALICE)))
 
@@ -449,3 +449,37 @@ def test_a_key_that_is_not_ours() -> None:
     mixed = type(account_of_bob)(group=signing_group(), identity=identity(ALICE).pubkey, key=account_of_bob.key)
     with pytest.raises(InvalidMessage, match="not the one"):
         Keyholder(mixed, drawer(1))
+
+
+# --- what was approved within a day -----------------------------------------------------------------------------------
+
+
+def test_a_day_counts_approvals_until_they_are_revoked_or_a_day_old() -> None:
+    disk: list[bytes] = []
+    holder = keyholder("alice")
+    assert holder.day_sat() == 0
+    verb = proposal("bob")
+    perform(holder, Approve(verb), NOW, disk)
+    assert holder.day_sat() == 602_000
+    again = keyholder("alice", records=disk)
+    perform(again, Woken(), NOW + 3_599)
+    assert again.day_sat() == 602_000, "a restart forgets nothing"
+    perform(again, Woken(), NOW + 3_601)
+    assert again.day_sat() == 0, "it expired before anything was signed"
+    perform(holder, Wipe(verb.session), NOW + 1, disk)
+    assert holder.day_sat() == 0
+    perform(keyholder("alice", records=disk), Woken(), NOW + 2)
+    assert keyholder("alice", records=disk).day_sat() == 0
+
+
+def test_a_day_counts_what_was_signed_though_it_was_revoked() -> None:
+    holder = keyholder("alice")
+    verb = proposal("bob")
+    perform(holder, Approve(verb), NOW)
+    held = holder._held[verb.session]
+    held.partials[1] = b"payload"
+    perform(holder, Wipe(verb.session), NOW + 1)
+    perform(holder, Woken(), NOW + 86_399)
+    assert holder.day_sat() == 602_000
+    perform(holder, Woken(), NOW + 86_400)
+    assert holder.day_sat() == 0

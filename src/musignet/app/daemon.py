@@ -81,9 +81,9 @@ class Daemon:
 
         Raises: IoError, AuthenticationError, LocalError; then nothing runs.
         """
-        await self.keys.start()
-        await self.network.start()
         try:
+            await self.keys.start(self.network.identity.pubkey, self.config.network)
+            await self.network.start()
             for info in self.pins:
                 self.network.add_peer(info)
             for group in self.groups:
@@ -169,7 +169,7 @@ class Daemon:
     def _cosign(self, group: GroupFile) -> None:
         for identity in group.group.identities:
             self._know(identity, group.labels[identity])
-        self.keys.cosign(self.network, group.group.id)
+        self.keys.cosign(self.network, group.group)
         self.sessions.load(group.group, self.network.session_records(group.group.id))
         self.sessions.look(self.network.sessions(group.group.id))
 

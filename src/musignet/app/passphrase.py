@@ -5,13 +5,12 @@ Never the arguments or the environment, which other programs can read.
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 import click
 
-from ..errors import IoError, LocalError
-from ..limits import PASSPHRASE_MAX_BYTES
+from ..errors import LocalError
+from .passphrase_fd import from_fd
 
 __all__ = ["ask", "ask_new", "from_fd", "from_keyring", "to_keyring"]
 
@@ -35,23 +34,6 @@ def ask_new(what: str) -> str:
     except click.Abort:
         raise LocalError(f"no passphrase for {what}", hint="type it, or give it with --passphrase-fd") from None
     return answer
-
-
-def from_fd(fd: int) -> str:
-    """Return the next line of a file descriptor, which is then closed. Raises IoError, LocalError."""
-    try:
-        with open(fd, "rb", buffering=0) as file:
-            data = b""
-            while b"\n" not in data and len(data) <= PASSPHRASE_MAX_BYTES and (more := file.read(1)):
-                data += more
-    except OSError as error:
-        raise IoError(f"{os.strerror(error.errno or 0)}: file descriptor {fd}", hint="open it for reading") from error
-    if len(data) > PASSPHRASE_MAX_BYTES:
-        raise LocalError("the passphrase is too long", expected=f"at most {PASSPHRASE_MAX_BYTES} bytes")
-    try:
-        return data.decode("utf-8").partition("\n")[0]
-    except UnicodeDecodeError:
-        raise LocalError("the passphrase is not UTF-8") from None
 
 
 def from_keyring(folder: str) -> str:

@@ -6,32 +6,35 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from ..crypto.keys import Identity
-from ..errors import LocalError
+from ..errors import IoError, LocalError
 from ..net.folder import DataFolder
+from ..net.keyfile import is_encrypted
 from ..net.keystore import load_identity
 from ..node.peers import PeerState
 from ..text import safe, who
 from .api.serve import Api
 from .config import Config
 from .daemon import Daemon
-from .keys import WalletKeys
-from .places import API_SOCKET, IDENTITY_FILE
+from .keys import NoKeys, WalletKeys, WalletProcess
+from .places import API_SOCKET, APPROVER_FILE, IDENTITY_FILE, KEYHOLDER_FOLDER, WALLET_FILE
 
-__all__ = ["is_open", "open_identity", "ready_line", "serve"]
+__all__ = ["open_identity", "ready_line", "serve", "wallet_keys"]
 
 logger = logging.getLogger("musignet")
 
+_HEAD_BYTES = 16
 
-def is_open(path: Path) -> bool:
-    """Return whether a key file opens without a passphrase. Raises IoError, SerializationError."""
-    with suppress(LocalError):  # it is encrypted, and there is no passphrase
-        load_identity(path, None).wipe()
-        return True
-    return False
+
+def _encrypted(path: Path) -> bool:
+    """Return whether a key file wants a passphrase. Raises IoError."""
+    try:
+        with open(path, "rb") as file:
+            return is_encrypted(file.read(_HEAD_BYTES))
+    except OSError as error:
+        raise IoError(f"{error.strerror}: key file {path}", hint="check the file and who owns it") from error
 
 
 def open_identity(folder: Path, passphrase: Callable[[], str]) -> tuple[Identity, bool]:
@@ -42,7 +45,7 @@ def open_identity(folder: Path, passphrase: Callable[[], str]) -> tuple[Identity
     path = folder / IDENTITY_FILE
     if not path.exists():
         raise LocalError(f"no {path}", hint=f"make it: musignet init --data {folder}")
-    if is_open(path):
+    if not _encrypted(path):
         return load_identity(path, None), True
     return load_identity(path, passphrase()), False
 
@@ -72,16 +75,24 @@ async def serve(
     return code
 
 
+def wallet_keys(data: Path, passphrase_fd: int | None) -> WalletKeys:
+    """Return who holds the wallet key of a data folder: the keyholder's process, or nobody."""
+    path = data / WALLET_FILE
+    if not path.exists():
+        return NoKeys()
+    return WalletProcess(data / KEYHOLDER_FOLDER, data / APPROVER_FILE, passphrase_fd, encrypted=_encrypted(path))
+
+
 async def _until(stop: asyncio.Event, daemon: Daemon) -> int:
     """Wait for the signal, or for the death of the keyholder."""
-    asked, died = (asyncio.ensure_future(one) for one in (stop.wait(), daemon.keys.gone()))
+    asked, died = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(daemon.keys.gone())
     done, _ = await asyncio.wait((asked, died), return_when=asyncio.FIRST_COMPLETED)
-    for task in (asked, died):
-        task.cancel()
+    asked.cancel()
+    died.cancel()
     await asyncio.gather(asked, died, return_exceptions=True)
     if asked in done:
         return 0
-    logger.error("the keyholder is gone, nothing can be signed: the node stops; start it again")
+    logger.error("nothing can be signed, the node stops: %s", died.result())
     return 1
 
 

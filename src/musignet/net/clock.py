@@ -1,10 +1,14 @@
-"""The one clock of the real drivers."""
+"""The clocks of the real drivers."""
 
 from __future__ import annotations
 
 import time
 
-__all__ = ["Clock"]
+from ..signing.clockjump import Readings
+
+__all__ = ["Clock", "readings"]
+
+_BOOT = getattr(time, "CLOCK_BOOTTIME", None)  # Linux
 
 
 class Clock:
@@ -18,3 +22,9 @@ class Clock:
     def now(self) -> float:
         """Return the time."""
         return self._begun + time.monotonic()
+
+
+def readings() -> Readings:
+    """Return the clocks that tell whether this machine slept (`signing.clockjump`)."""
+    boot = time.clock_gettime(_BOOT) if _BOOT is not None else None
+    return Readings(time.time(), time.monotonic(), boot)

@@ -55,12 +55,12 @@ from ..node.inputs import (
     Woken,
 )
 from ..signing.coordinator import Sessions
-from ..signing.keyholder import Account
+from ..signing.verbs import Reply as HolderReply
 from ..text import safe, short_key
 from ..wire.channel import CloseReceived
 from ..wire.envelope import Gate, VerifiedMessage
 from .clock import Clock
-from .cosigner import Cosigner
+from .cosigner import Cosigner, Holder
 from .folder import DataFolder
 from .transport.base import Connection, Transport
 
@@ -138,13 +138,22 @@ class Driver:
         for cosigner in self._cosigners.values():
             cosigner.close()
 
-    def cosign(self, account: Account, folder: DataFolder, sessions: type[Sessions]) -> None:
-        """Be a cosigner of a group. Raises IoError when a journal cannot be had, LocalError when the node refuses."""
-        group = account.group.id
+    def cosign(
+        self, sessions: Sessions, folder: DataFolder, holder: Callable[[Callable[[HolderReply], None]], Holder]
+    ) -> None:
+        """Be a cosigner of a group. `holder` makes who signs, given where the answers go.
+
+        Raises: IoError when a journal cannot be had, LocalError when the node refuses.
+        """
+        group = sessions.group.id
         if group in self._cosigners:
             raise LocalError("cannot join this group", expected="a group of this node's, once")
-        made = sessions(account.group, account.identity, known=account.known, bounds=self._limits)
-        cosigner = Cosigner(account, folder, made, lambda reply: self.feed(KeyholderReplied(group, reply)))
+        made = holder(lambda reply: self.feed(KeyholderReplied(group, reply)))
+        try:
+            cosigner = Cosigner(made, folder, sessions)
+        except NetworkError:
+            made.close()
+            raise
         self._cosigners[group] = cosigner
         self.submit(JoinGroup, cosigner.sessions, cosigner.records)
 
@@ -280,7 +289,7 @@ class Driver:
         try:
             self._cosigners[effect.group].ask(effect.verb)
         except NetworkError as error:
-            logger.error("the keyholder's journal failed, nothing is signed: %s", error)
+            logger.error("the keyholder failed, nothing is signed: %s", error)
 
     def _save(self, effect: Save) -> None:
         try:

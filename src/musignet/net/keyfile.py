@@ -143,6 +143,11 @@ def check_untrusted(data: bytes, source: object, kind: type[Sealed] = Identity) 
     _parse_untrusted(data, source, kind)
 
 
+def is_encrypted(data: bytes) -> bool:
+    """Return whether a key file says that a passphrase opens it. Only whoever opens it knows."""
+    return data[10:11] != b"\0"
+
+
 def open_untrusted(data: bytes, secret_phrase: bytes | None, source: object) -> Identity:
     """Return the identity in the bytes of a key file: `open_as_untrusted` for this kind."""
     return open_as_untrusted(data, secret_phrase, source, Identity)

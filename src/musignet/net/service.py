@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from ..bitcoin.group import Known
 from ..crypto.keys import Identity
 from ..errors import LocalError, NetworkError, Timeout, TransportError
 from ..limits import BOOT_EPOCH_BYTES, Limits
@@ -30,10 +31,13 @@ from ..node.inputs import (
 )
 from ..node.peers import PeerInfo, PeerRecord, PeerState
 from ..signing.coordinator import Sessions
+from ..signing.group import SigningGroup
 from ..signing.keyholder import Account
+from ..signing.verbs import Reply
 from ..text import short_key
 from ..wire.envelope import Message, VerifiedMessage
 from ..wire.messages import Chain, MessageType, PeerAnnouncement
+from .cosigner import Holder, HolderHere
 from .driver import Driver
 from .folder import DataFolder
 from .handlers import Handler
@@ -315,9 +319,22 @@ class NetworkService:
         Raises: LocalError without `data_dir` (what was signed must survive a crash), or twice for one group; IoError
                 when a journal is damaged or cannot be had: then nothing is signed.
         """
-        if self._folder is None:
-            raise LocalError("a cosigner needs a data folder", hint="NetworkService(data_dir=...)")
-        self._running.cosign(account, self._folder, sessions)
+        made = sessions(account.group, account.identity, known=account.known, bounds=self._limits)
+        folder = self._data_folder
+        self._running.cosign(made, folder, lambda answer: HolderHere(account, folder, answer))
+
+    def cosign_with(
+        self, group: SigningGroup, holder: Callable[[Callable[[Reply], None]], Holder], known: Known | None = None
+    ) -> None:
+        """The same with a keyholder elsewhere: `HolderProcess.of(group)` where it is a process of its own.
+
+        Args:   holder - makes who signs for the group, given where the answers are to go.
+                known  - what our own wallet knows, the same as at the keyholder.
+        Raises: as `cosign`; AuthenticationError when this node is no member.
+        """
+        group.require(self.identity.pubkey)
+        made = Sessions(group, self.identity.pubkey, known=known or Known(), bounds=self._limits)
+        self._running.cosign(made, self._data_folder, holder)
 
     async def propose(self, group: bytes, psbt: bytes, *, expires_in_s: float = 3600.0, memo: str = "") -> bytes:
         """Ask a group to sign a PSBT. Returns the id of the session, 32 bytes; the rest is told to `on_event`.
@@ -348,6 +365,12 @@ class NetworkService:
         return self._running.cosigner(group).records
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _data_folder(self) -> DataFolder:
+        if self._folder is None:
+            raise LocalError("a cosigner needs a data folder", hint="NetworkService(data_dir=...)")
+        return self._folder
 
     @property
     def _running(self) -> Driver:

@@ -45,6 +45,8 @@ class Holding:
     review: Review
     slots: tuple[SlotContext, ...]
     digest: bytes
+    approved_at: float = 0.0
+    """Seconds since 1970."""
     state: State = State.STORING
     attempt: int = 0
     """The highest that nonces were made for, by the journal."""
@@ -65,6 +67,10 @@ class Holding:
     def released(self) -> bool:
         """Whether a partial signature may have left: nothing can call it back."""
         return bool(self.partials)
+
+    def counts(self, since: float) -> bool:
+        """Whether it spends from what a policy allows since then: it may be signed, or it was."""
+        return self.approved_at > since and (self.released or self.state is not State.WIPED)
 
     def locks(self, now: float) -> bool:
         """Whether its coins are not free for another approval."""

@@ -10,7 +10,7 @@ from msgspec import Meta
 from .. import limits
 from ..errors import SerializationError
 from ..wire.codec import Codec, Record
-from ..wire.messages import BootEpoch
+from ..wire.messages import BootEpoch, Millis
 from .records import Attempt, Hash32
 
 __all__ = ["ApprovalGiven", "ApprovalWiped", "NoncesOut", "PartialsOut", "SlotsBurned", "read", "write"]
@@ -23,6 +23,8 @@ class ApprovalGiven(Record, frozen=True):
     digest: Hash32
     proposal: Annotated[bytes, Meta(max_length=limits.MESSAGE_MAX_BYTES)]
     """The signed message."""
+    at_ms: Millis
+    """When, by the keyholder's clock: what a policy allows for a day is counted from here."""
 
 
 class NoncesOut(Record, frozen=True):

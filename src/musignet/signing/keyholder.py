@@ -145,6 +145,12 @@ class Keyholder:
         """Return when `Woken` is due: the oldest nonces die then."""
         return min((one.live.born + limits.NONCE_TTL_S for one in self._held.values() if one.live), default=None)
 
+    def day_sat(self) -> int:
+        """Return what was approved within the last 24 hours and is or may be signed, fees included (`policyfile`)."""
+        since = self._now - limits.POLICY_DAY_S
+        counted = (one.review for one in self._held.values() if one.counts(since))
+        return sum(review.sent_sat + review.fee_sat for review in counted)
+
     def _verb(self, verb: Verb) -> None:
         try:
             if isinstance(verb, Approve):
@@ -190,8 +196,9 @@ class Keyholder:
         for session in verb.replaces & self._held.keys():
             self._wipe(Wipe(session))
         self._held[proposal.session] = holding
+        holding.approved_at = self._now
         self._store(
-            journal.ApprovalGiven(proposal.session, holding.digest, proposal.envelope),
+            journal.ApprovalGiven(proposal.session, holding.digest, proposal.envelope, int(self._now * 1000)),
             lambda: self._approval_stored(holding),
         )
         return None
@@ -456,6 +463,7 @@ class Keyholder:
             holding = self._judge_again(Proposal.open_untrusted(message, self._group))
             if holding.digest != entry.digest:  # our own view of the wallet changed: it is not what was approved
                 holding.state, holding.digest = State.WIPED, entry.digest
+            holding.approved_at = entry.at_ms / 1000
             self._held[entry.session] = holding
             return
         found = self._held.get(entry.session)

@@ -1,0 +1,136 @@
+"""The policy file of one group: what this device signs by itself, what it asks a person about, what it refuses.
+
+It is TOML and strict: a text that cannot be understood whole is no policy, and without a policy nothing is signed. The
+file is read once, when the keyholder starts. `TEMPLATE` explains every key.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from .. import limits
+from ..bitcoin.address import script_of
+from ..bitcoin.review import Review
+from ..chain import Chain
+from ..errors import LocalError
+from .policy import Answer, Ask, No, Yes
+
+__all__ = ["TEMPLATE", "PolicyError", "Rules"]
+
+TEMPLATE: Final = """\
+# What this device does when a transaction of this group is proposed. An unknown key, or a value that cannot be
+# understood, means that nothing is signed. Restart the keyholder after a change. Amounts are whole satoshi.
+
+# "ask": a person says yes to each transaction. "auto": what keeps every limit below is signed without a person, what
+# does not is handled as `beyond` says. "never": nothing is signed. What the review itself wants a person for (a high
+# fee, a far lock time) is asked in every mode.
+mode = "ask"
+
+# What happens to a transaction that breaks a limit: "ask" a person, or "refuse" it whatever a person says.
+beyond = "ask"
+
+# The most that one transaction may pay to others. All outputs count that are not change of this wallet.
+# max_amount_sat = 1_000_000
+
+# The same, fees included, for all transactions that were approved here within 24 hours, this one among them. An
+# approval that was revoked, or expired, before anything was signed does not count.
+# max_amount_per_day_sat = 5_000_000
+
+# The only addresses that may be paid, change apart.
+# allowed_addresses = ["bc1q...", "bc1p..."]
+
+# The most that one transaction may pay the miners, in all and for each virtual byte.
+# max_fee_sat = 50_000
+# max_fee_rate_sat_vb = 100
+"""
+
+_Satoshi = Annotated[int, Meta(ge=0, le=limits.MONEY_MAX_SAT)]
+_Address = Annotated[str, Meta(max_length=limits.BITCOIN_ADDRESS_MAX_CHARS)]
+
+
+class PolicyError(LocalError):
+    """A policy file that cannot be understood. Nothing is signed under it."""
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    mode: Literal["ask", "auto", "never"]
+    beyond: Literal["ask", "refuse"] = "ask"
+    max_amount_sat: _Satoshi | None = None
+    max_amount_per_day_sat: _Satoshi | None = None
+    allowed_addresses: Annotated[tuple[_Address, ...], Meta(max_length=limits.POLICY_ADDRESSES_MAX)] | None = None
+    max_fee_sat: _Satoshi | None = None
+    max_fee_rate_sat_vb: _Satoshi | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """A policy that was understood."""
+
+    file: _File
+    allowed: frozenset[bytes] | None
+    """The scripts that may be paid; None for all."""
+
+    @classmethod
+    def parse_untrusted(cls, data: bytes, chain: Chain) -> Rules:
+        """Return the rules in the bytes of a policy file.
+
+        Raises: PolicyError naming the line or the key that cannot be understood.
+        """
+        file = _read_untrusted(data)
+        if file.mode == "auto" and file.max_amount_per_day_sat is None and file.allowed_addresses is None:
+            raise PolicyError(
+                "a policy that signs anything", expected="max_amount_per_day_sat or allowed_addresses, with auto"
+            )
+        if file.allowed_addresses is None:
+            return cls(file, None)
+        try:
+            return cls(file, frozenset(script_of(address, chain) for address in file.allowed_addresses))
+        except LocalError as error:
+            raise PolicyError(f"not a policy: allowed_addresses: {error}") from None
+
+    def judge(self, review: Review, day_sat: int) -> Answer:
+        """Return what to do about a transaction.
+
+        Args: day_sat - what was approved within the last 24 hours and may be spent, fees included; this one not.
+        """
+        if self.file.mode == "never":
+            return No("this group is set to sign nothing")
+        broken = self._broken(review, day_sat)
+        if broken is not None:
+            return No(broken) if self.file.beyond == "refuse" else Ask()
+        return Yes() if self.file.mode == "auto" else Ask()
+
+    def _broken(self, review: Review, day_sat: int) -> str | None:
+        """Return the first limit that it breaks, in words."""
+        file = self.file
+        bounds = (
+            ("the amount", review.sent_sat, file.max_amount_sat),
+            ("the amount of 24 hours", day_sat + review.sent_sat + review.fee_sat, file.max_amount_per_day_sat),
+            ("the fee", review.fee_sat, file.max_fee_sat),
+        )
+        for name, value, most in bounds:
+            if most is not None and value > most:
+                return f"{name} would be {value} sat, more than {most} sat"
+        if file.max_fee_rate_sat_vb is not None and review.fee_sat > file.max_fee_rate_sat_vb * review.vbytes:
+            return f"the fee rate would be more than {file.max_fee_rate_sat_vb} sat/vB"
+        if self.allowed is not None and not self._pays_only_allowed(review):
+            return "it pays an address that is not on the list"
+        return None
+
+    def _pays_only_allowed(self, review: Review) -> bool:
+        assert self.allowed is not None
+        return all(one.out.script in self.allowed for one in review.outputs if one.change is None)
+
+
+def _read_untrusted(data: bytes) -> _File:
+    if len(data) > limits.POLICY_FILE_MAX_BYTES:
+        raise PolicyError("not a policy", expected=f"at most {limits.POLICY_FILE_MAX_BYTES} bytes", got=len(data))
+    try:
+        return msgspec.convert(tomllib.loads(data.decode("utf-8")), _File, strict=True)
+    except (ValueError, RecursionError) as error:
+        raise PolicyError(f"not a policy: {error}") from None

@@ -107,6 +107,7 @@ KEY_TEXT_MAX_CHARS: Final = 112
 
 GROUP_FILE_MAX_BYTES: Final = 768 * KIB
 """A group file: 1,000 members of at most 510 bytes each, and their descriptor, which is written out once more."""
+
 BITCOIN_ADDRESS_MAX_CHARS: Final = 90
 """A Bitcoin address as text: BIP-173."""
 
@@ -138,6 +139,12 @@ CHAIN_HUNG_MAX: Final = 4
 
 CHAIN_PARALLEL_REQUESTS: Final = 4
 """Requests of one scan that are on their way at once: what public servers bear."""
+
+CHAIN_HISTORY_MAX_PAGES: Final = 200
+"""Pages of 25 transactions of one address. A server without an end must not keep a thread busy for ever."""
+
+CHAIN_ADDRESSES_MAX: Final = 10_000
+"""Addresses of one branch that are asked for one by one: far more than two minutes are enough for."""
 
 REGTEST_BODY_MAX_BYTES: Final = MIB
 """What is posted to the regtest chain: the largest standard transaction in hex is 800,000 characters."""

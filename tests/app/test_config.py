@@ -28,6 +28,7 @@ UNUSUAL = Config(
     log_file="/var/log/musignet.log",
     log_lines_per_s=7,
     metrics_port=9000,
+    chain_backend="core+http://127.0.0.1:8332",
     limits=replace(Limits(), phase_timeout_s=3.5, unacked_max=7),
 )
 

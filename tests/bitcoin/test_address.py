@@ -59,6 +59,8 @@ def test_one_wrong_character(chain: Chain, text: str, _: str, data: st.DataObjec
         "0014751e76e8199196d454941c45d1b3a323f1433bd6",
         "Bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080",
         " bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080",
+        "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080\0bcrt1",
+        "mo9ncXisMeAoXwqcV5EWuyncbmCcQN4rVs\0",
     ],
 )
 def test_no_address(text: str) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from ..bitcoin.transaction import SEQUENCE_FINAL, Outpoint, Transaction, TxIn, TxOut, compact_size
 
-__all__ = ["COINBASE_MATURITY_BLOCKS", "Block", "Mined", "mine", "subsidy_sat"]
+__all__ = ["COINBASE_MATURITY_BLOCKS", "GENESIS_HEADER", "Block", "Mined", "mine", "subsidy_sat"]
 
 COINBASE_MATURITY_BLOCKS: Final = 100
 """What a block pays can be spent in the 100th block after it: Bitcoin Core, `COINBASE_MATURITY`."""
@@ -22,6 +22,18 @@ _SUBSIDY_SAT: Final = 50 * 10**8
 _VERSION: Final = (0x2000_0000).to_bytes(4, "little")
 _BITS: Final = (0x207F_FFFF).to_bytes(4, "little")
 _TARGET: Final = 0x7F_FFFF << 8 * (0x20 - 3)
+GENESIS_HEADER: Final = b"".join(
+    (
+        (1).to_bytes(4, "little"),
+        bytes(32),
+        bytes.fromhex("4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b")[::-1],
+        _GENESIS_TIME_S.to_bytes(4, "little"),
+        _BITS,
+        (2).to_bytes(4, "little"),
+    )
+)
+"""Bitcoin Core, `CRegTestParams`: version, no block before, the root of the one coinbase of all networks, time, bits
+and nonce."""
 _RESERVED: Final = bytes(32)
 _COMMITMENT_SCRIPT: Final = bytes.fromhex("6a24aa21a9ed")
 """BIP-141 "Commitment structure": OP_RETURN, 36 bytes, and the four that mark it."""

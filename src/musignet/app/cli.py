@@ -27,9 +27,11 @@ COMMANDS: Final = {
     "reject": Place("spend", "Say no to a session."),
     "cancel": Place("spend", "Leave a session."),
     "export": Place("spend", "Write a session's transaction, PSBT or proof of a fault to standard output."),
+    "broadcast": Place("chain", "Pass on the finished transaction of a session."),
     "watch": Place("watch", "Show live how sessions go, and who is waited for."),
     "blame": Place("blame", "Check who is proved to have broken a ceremony."),
     "chat": Place("chat", "Talk to other nodes over encrypted links, every line signed."),
+    "regtest": Place("regtest", "Keep a chain to play on, with coins that are worth nothing."),
     "demo": Place("demo", "Cosign a transaction: nodes in processes of their own, on a chain of their own."),
 }
 """Every command, in the order in which they are listed. Groups of commands (`group`) have a table of their own."""

@@ -40,6 +40,7 @@ class Config:
     log_file: str = ""
     log_lines_per_s: int = 10
     metrics_port: int = 0
+    chain_backend: str = ""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -104,6 +105,11 @@ def _addresses(value: Any) -> tuple[str, ...]:
 
 _PORT: Final = _whole(0, 65_535)
 
+_BACKEND: Final = (
+    "who is asked for coins and passes transactions on: esplora+https://HOST/api, electrum+ssl://HOST:PORT or "
+    "core+http://HOST:PORT; empty: nobody"
+)
+
 OPTIONS: Final = (
     Option("node", "label", "label", _label, "how others see this node; empty: the first digits of its key"),
     Option("node", "network", "network", _chain, f"the Bitcoin network: {', '.join(_CHAINS)}"),
@@ -112,6 +118,7 @@ OPTIONS: Final = (
     Option("listen", "advertise", "advertise", _addresses, "HOST:PORT that invites name; empty: where it listens"),
     Option("peers", "auto_connect", "auto_connect", _flag, "dial pinned peers at start, and until they answer"),
     Option("api", "tcp_port", "api_tcp_port", _PORT, "also serve the API on this port of 127.0.0.1, by token; 0: off"),
+    Option("chain", "backend", "chain_backend", _text, _BACKEND),
     Option("log", "level", "log_level", _one_of("debug", "info", "warning", "error"), "the least that is logged"),
     Option("log", "format", "log_format", _one_of("console", "json"), "lines for people, or JSON objects"),
     Option("log", "file", "log_file", _text, "a path, kept at 5 files of 10 MiB; empty: standard error"),

@@ -18,6 +18,7 @@ from ..node.effects import Fault, News, PeerDown, PeerUp, SessionNews
 from ..node.peers import PeerInfo
 from ..signing.groupfile import GroupFile
 from ..text import safe, short_key, who
+from .chain.service import ChainService
 from .config import Config
 from .events import Events
 from .foundings import FoundingDesk
@@ -46,6 +47,7 @@ class Daemon:
         listeners: called with all news of the node, after the daemon has taken them in.
         events:    what API clients are told.
         pins, groups, sessions: what is durable.
+        chain:     who is asked for coins.
 
     Raises: IoError when a journal or a group file is damaged: it does not start then.
     """
@@ -59,6 +61,7 @@ class Daemon:
         self.pins = Pins(folder)
         self.groups = Groups(folder)
         self.sessions = SessionBook()
+        self.chain = ChainService(config.chain_backend, config.network)
         self.network = NetworkService(
             config.label or short_key(identity.pubkey),
             host=config.listen_host,

@@ -131,6 +131,7 @@ class RegtestChain:
             raise IoError(f"cannot begin a chain in {folder}: {error}") from None
         self._coins: dict[Outpoint, _Coin] = {}
         self._heights: dict[bytes, int] = {}
+        self._blocks: list[Block] = []
         self._blocks_built = 0
 
     def __enter__(self) -> Self:
@@ -158,6 +159,11 @@ class RegtestChain:
     def height(self) -> int:
         """The height of the last block; 0 for the genesis block alone."""
         return self._open().height
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """Every block that was mined here, from height 1 on. The genesis block is `blocks.GENESIS_HEADER` alone."""
+        return self._blocks
 
     def mine(self, script: bytes, count: int = 1) -> list[Outpoint]:
         """Mine empty blocks that pay to `script`, and return what they paid: spendable 100 blocks later.
@@ -233,6 +239,7 @@ class RegtestChain:
         self._blocks_built += 1  # a refused block is never built again: the kernel remembers its hash, not its fault
         block = mine(kernel.tip, height, script, transactions, self._blocks_built)
         kernel.connect(block)
+        self._blocks.append(block)
         for one in block.transactions:
             self._record(one, height, is_coinbase=one is block.transactions[0])
         return block

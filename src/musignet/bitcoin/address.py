@@ -37,7 +37,7 @@ def script_of(text: str, chain: Chain) -> bytes:
 
 
 def _script(text: str, chain: Chain) -> bytes | None:
-    """Return the script, where its own address is this text again: libwally alone would take more than that."""
+    """Return the script, where its own address is this text again: libwally reads no further than a NUL."""
     try:
         script = wally.address_script(text, chain)
     except wally.WallyError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import events, foundings, groups, pairings, peers, sessions, status
+from . import chain, events, foundings, groups, pairings, peers, sessions, status
 from .openapi import describe
 from .route import Call, Capability, Endpoint
 
@@ -22,6 +22,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *groups.ENDPOINTS,
     *foundings.ENDPOINTS,
     *sessions.ENDPOINTS,
+    *chain.ENDPOINTS,
     *events.ENDPOINTS,
     Endpoint(
         method="GET",

@@ -17,6 +17,9 @@ COMMANDS: Final = {
     "list": Place("groups", "List the groups of this node, and those that wait to be founded."),
     "show": Place("groups", "Show one group: members, fingerprint, descriptor."),
     "address": Place("groups", "Show a receiving address of a group."),
+    "sync": Place("chain", "Ask the chain backend for a group's coins."),
+    "balance": Place("chain", "Show what the last sync found."),
+    "send": Place("chain", "Sync, and ask a group to pay somebody."),
     "export": Place("groups", "Write a group's descriptor, watch-only descriptor or group file."),
     "import": Place("groups", "Be a member again, on a device restored from its seed."),
 }

@@ -1,0 +1,1 @@
+"""What a wallet asks the chain: its coins, a fee rate, to pass a transaction on. Optional: the extra named `chain`."""

@@ -21,8 +21,8 @@ from musignet.signing.keyholder import Keyholder
 from musignet.signing.verbs import Asked, NoncesMade
 from musignet.wire.envelope import Message
 from musignet.wire.messages import MessageType
-from signing.test_session import EPOCH, POINTS, One
 from support.ceremony import NOW, account, drawer, identity, proposal, signing_group
+from support.one_session import EPOCH, POINTS, One
 from support.wallet import MEMBERS, psbt
 
 GROUP = signing_group()

@@ -181,19 +181,14 @@ class PairingDesk:
 
     def _owner_of(self, label: str) -> bytes | None:
         """Return the confirmed key that has a label here."""
-        try:
-            peer = self._network.peer(label)
-        except PeerNotFound:
-            return None
-        return None if peer.provisional else bytes.fromhex(peer.pubkey_hex)
+        known = self._known(label)
+        return None if known is None else bytes.fromhex(known.pubkey_hex)
 
     async def _reach(self, invite: Invite, places: list[tuple[str, int]]) -> None:
         """Dial one address after the other. A peer of the book keeps its name."""
         key = invite.key.hex()
-        try:
-            label = self._network.peer(key).info.id
-        except PeerNotFound:
-            label = short_key(key)
+        known = self._known(key)
+        label = short_key(key) if known is None else known.id
         if not places:
             raise LocalError("the invite names no address", hint="let them invite with --address HOST:PORT")
         last: NetworkError | None = None
@@ -205,11 +200,21 @@ class PairingDesk:
                 return
             except NetworkError as error:
                 last = error
+        if known is not None:
+            self._network.add_peer(known)  # an invite that leads nowhere does not move a peer that we have
         tried = ", ".join(safe(one, 80) for one in invite.addresses)
         raise ConnectionError(
             f"{who(invite.label, key)} cannot be reached at {tried}: {last}",
             hint="is `musignet invite` still waiting there? is a firewall between?",
         ) from last
+
+    def _known(self, name: str) -> PeerInfo | None:
+        """Return what the book has of a confirmed peer, by its label or its key in hex."""
+        try:
+            peer = self._network.peer(name)
+        except PeerNotFound:
+            return None
+        return None if peer.provisional else peer.info
 
     def _own_addresses(self) -> tuple[str, ...]:
         """Return where others may dial this node: as configured, or where it listens."""

@@ -14,6 +14,7 @@ import pytest
 
 from app.nodes import RunningNode, cli, cli_json, make_data
 from app.terminal import Terminal
+from musignet.chain import Chain
 from musignet.wire.invite import Invite
 from support.ceremony import identity
 
@@ -219,6 +220,27 @@ def test_a_bad_invite_is_one_sentence_and_changes_nothing(people: Any, change: A
     assert len(done.stderr.splitlines()) <= 2
     assert known(alice) == []
     assert bob
+
+
+def test_an_invite_that_leads_nowhere_does_not_move_a_peer(people: tuple[RunningNode, RunningNode]) -> None:
+    alice, bob = people
+    ready(alice, bob)
+    with at(alice, "invite") as host:
+        guest, _ = meet(host, bob)
+        with guest:
+            for one in (host, guest):
+                one.expect("Do both screens")
+                one.type("y")
+            assert (host.exit_code(), guest.exit_code()) == (0, 0)
+    before = cli_json(bob.data, "peers")[0]
+    assert (before["host"], before["port"]) == ("127.0.0.1", alice.port)
+    assert alice.stop() == 0
+    elsewhere = Invite.make(
+        identity("alice").pubkey, "alice", ("127.0.0.1:1",), chain=Chain.REGTEST, expires_at=2e9, secret=bytes(16)
+    )
+    assert cli(bob.data, "join", elsewhere.text()).returncode == 1
+    after = cli_json(bob.data, "peers")[0]
+    assert (after["host"], after["port"], after["pinned"]) == (before["host"], before["port"], True)
 
 
 def test_what_cannot_be_invited(people: tuple[RunningNode, RunningNode]) -> None:

@@ -97,9 +97,9 @@ class RunningNode:
         deadline = time.monotonic() + _DEADLINE_S
         while (match := re.search(pattern, self.seen, re.MULTILINE)) is None:
             ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            line = self.process.stdout.readline() if ready else ""
-            assert line, f"{pattern!r} did not come; it printed:\n{self.seen}"
-            self.seen += line
+            data = os.read(self.process.stdout.fileno(), 65_536) if ready else b""  # no buffer that select cannot see
+            assert data, f"{pattern!r} did not come; it printed:\n{self.seen}"
+            self.seen += data.decode("utf-8", "replace")
         return match
 
     def stop(self, number: int = signal.SIGTERM) -> int:

@@ -30,6 +30,9 @@ check: lint types test ## everything CI runs
 bench: $(READY) ## measure; the table and the case in ARGS="link"
 	$(BIN)/python -m bench $(or $(ARGS),link)
 
+diagrams: $(READY) ## draw docs/states.md again, from the tables of the code
+	$(BIN)/python tools/diagrams.py > docs/states.tmp && mv docs/states.tmp docs/states.md
+
 lock: ## resolve requirements/lock.txt again; newer versions with ARGS=--upgrade
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet uv
@@ -51,4 +54,4 @@ $(READY): pyproject.toml requirements/lock.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help demo test sim lint types check bench lock clean
+.PHONY: help demo test sim lint types check bench diagrams lock clean

@@ -286,7 +286,10 @@ REFUSED: list[tuple[str, dict[str, str], str]] = [
     ("a cycle of two", {"wire/a.py": "from . import b", "wire/b.py": "from . import a"}, "cycle: "),
     ("a cycle on F0", {"errors.py": "from .text import t", "text.py": "from . import errors"}, "cycle: "),
     ("a cycle over a package", {"wire/__init__.py": "from .a import A", "wire/a.py": "from . import B"}, "cycle: "),
-    *((f"F0 to F4, {name}", {"node/a.py": f"import {name}"}, f"node.a imports {name}: F4 is pure") for name in IMPURE),
+    *(
+        (f"F0 to F4, {name}", {"node/a.py": f"import {name}"}, f"node.a imports {name}: F4 is pure")
+        for name in sorted(IMPURE)
+    ),
     ("a part of an impure one", {"limits.py": "import os.path"}, "limits imports os: F0 is pure"),
     ("from an impure one", {"wire/a.py": "from time import monotonic"}, "wire.a imports time: F2 is pure"),
     ("inside a class", {"crypto/a.py": "class C:\n    import os"}, "crypto.a imports os: F1 is pure"),

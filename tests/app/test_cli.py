@@ -15,6 +15,7 @@ import pytest
 
 from musignet.app.cli import COMMANDS, main
 from musignet.app.client import ApiError, Client, NotRunning, path
+from musignet.app.commands.blame import COMMANDS as BLAME_COMMANDS
 from musignet.app.commands.common import Command, Exit, Failure
 from musignet.app.commands.group import COMMANDS as GROUP_COMMANDS
 from musignet.app.sessions import NotFound
@@ -29,7 +30,12 @@ SAVINGS = GroupFile("savings", signing_group(), {identity(name).pubkey: name for
 OTHER = GroupFile("savings", signing_group("participants"), {identity(name).pubkey: name for name in MEMBERS})
 
 
-PLACES = COMMANDS | {f"group {name}": place for name, place in GROUP_COMMANDS.items()}
+PLACES = (
+    COMMANDS
+    | {f"group {name}": place for name, place in GROUP_COMMANDS.items()}
+    | {f"blame {name}": place for name, place in BLAME_COMMANDS.items()}
+)
+GROUPS = ("group", "blame", "regtest")
 """Every command, also those of groups of commands."""
 
 
@@ -53,7 +59,7 @@ def test_each_command_is_what_the_list_says_and_has_an_example(name: str) -> Non
     assert all(line.isascii() for line in text.splitlines())
 
 
-@pytest.mark.parametrize("name", [name for name in PLACES if name not in ("chat", "run", "group")])
+@pytest.mark.parametrize("name", [name for name in PLACES if name not in ("chat", "run", *GROUPS)])
 def test_each_command_speaks_json(name: str) -> None:
     assert "--json" in [option for one in command(name).params for option in one.opts]
 

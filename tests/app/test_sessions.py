@@ -18,6 +18,7 @@ from musignet.limits import SESSIONS_REMEMBERED_MAX
 from musignet.signing.coordinator import Sessions, SigningCoordinator
 from musignet.signing.effects import End, Outcome, Publish, SendToGroup
 from musignet.signing.keyholder import Keyholder
+from musignet.signing.session import Present
 from musignet.signing.verbs import Asked, NoncesMade
 from musignet.wire.envelope import Message
 from musignet.wire.messages import MessageType
@@ -111,6 +112,11 @@ def test_a_session_is_followed_from_the_question_to_its_end() -> None:
     session = one.sessions[entry.id]
     book.told(one.sessions, Asked(entry.id, one.digest, session.review))
     assert entry.waiting_for[0] == identity("carol").pubkey, "the person here"
+    for here in (frozenset(), frozenset(GROUP.identities)):
+        for effect in one.do(Present(here)):
+            if isinstance(effect, Publish):
+                book.told(one.sessions, effect.news)
+        assert entry.asked, "whoever comes or goes does not answer for the person here"
     for effect in one.do(Message.from_bytes(proposal().to_bytes()).verify()):
         assert not isinstance(effect, Publish)
     one.approved()

@@ -22,6 +22,7 @@ from ..signing.group import SigningGroup
 from ..signing.proposal import Proposal
 from ..signing.records import TransactionComplete, decode_untrusted, encode, split
 from ..signing.session import Session
+from ..signing.states import State
 from ..signing.verbs import Asked
 from ..text import safe
 from ..wire.envelope import Message
@@ -140,7 +141,7 @@ class SessionBook:
             entry.asked = True
         elif isinstance(news, Outcome):
             self._end(entry, news)
-        else:
+        elif news.state is not State.REVIEWING:  # somebody who came or went does not answer for the person here
             entry.asked = False
         return entry
 

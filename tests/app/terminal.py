@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
 import subprocess
 import sys
+import termios
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 
 __all__ = ["Terminal"]
@@ -18,13 +22,25 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
 class Terminal:
-    """`musignet ARGS` as a person sees it."""
+    """`musignet ARGS` as a person sees it.
 
-    def __init__(self, *args: str) -> None:
+    Args: environment, folder - what the command finds, and where.
+          controlling - whether it can also be asked at /dev/tty, as a keyholder does.
+    """
+
+    def __init__(
+        self,
+        *args: str,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        controlling: bool = False,
+    ) -> None:
         self._fd, child = pty.openpty()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "musignet", *args], stdin=child, stdout=child, stderr=child, start_new_session=True
-        )
+            [sys.executable, "-m", "musignet", *args], stdin=child, stdout=child, stderr=child, start_new_session=True,
+            env=environment, cwd=folder,
+            preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if controlling else None,
+        )  # fmt: skip
         os.close(child)
         self.seen = ""
         self._at = 0
@@ -45,6 +61,21 @@ class Terminal:
                 raise AssertionError(f"{pattern!r} did not appear; on the screen:\n{self.seen}")
         self._at = match.end()
         return match
+
+    def read(self, wait_s: float) -> None:
+        """Take in what is printed within a time."""
+        self._read(time.monotonic() + wait_s)
+
+    def unread(self, pattern: str) -> re.Match[str] | None:
+        """Return something new on the screen that matches, if it is there already; it is old then."""
+        match = re.compile(pattern).search(self.seen, self._at)
+        self._at = match.end() if match else self._at
+        return match
+
+    @property
+    def over(self) -> bool:
+        """Whether the command has ended and all that it printed was taken in."""
+        return self._process.poll() is not None and not self._read(time.monotonic())
 
     def exit_code(self) -> int:
         """Wait for the end, with everything that is printed until then."""

@@ -160,7 +160,9 @@ def test_what_was_sent_is_written_before_the_disk_is_waited_for(tmp_path: Path) 
             for one in everybody:
                 driver = one.service._driver
                 assert driver is not None
-                journal = driver._cosigners[GROUP.id]._holder_journal
+                holder = driver._cosigners[GROUP.id].holder
+                assert isinstance(holder, HolderHere)
+                journal = holder.custody._journal
                 append = journal.append
 
                 def watched(rows: object, driver: object = driver, append: object = append) -> list[int]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from musignet.bitcoin.finalise import Verified
+from musignet.bitcoin.slots import SigningSlot
 from musignet.signing import coordinator, journal, keyholder, session
 from musignet.signing.attempt import Arrival, Collected
 from musignet.signing.base import SessionBase
@@ -128,7 +130,12 @@ def _keeps_nonces_over_resumed(patch: Patch) -> None:
 
 
 def _believes_a_completion(patch: Patch) -> None:
-    patch.setattr(session, "verify_signature", lambda slot, signature: True)
+    def believed(slot: SigningSlot, signature: bytes) -> Verified:
+        made = Verified(signature)
+        made.slot = slot
+        return made
+
+    patch.setattr(session, "verified", believed)
 
 
 def _takes_an_approval_of_another_digest(patch: Patch) -> None:

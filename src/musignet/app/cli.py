@@ -13,6 +13,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: Final = {
     "init": Place("init", "Make the data folder: configuration, identity, wallet key."),
     "run": Place("run", "Run this node until it is told to stop."),
+    "stop": Place("run", "Stop the running node."),
     "status": Place("status", "Show what the running node is doing."),
     "invite": Place("pairing", "Invite somebody: one word for them, then six words to compare."),
     "join": Place("pairing", "Answer an invite: then six words to compare."),

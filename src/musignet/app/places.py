@@ -11,11 +11,14 @@ __all__ = [
     "GROUPS_FOLDER",
     "IDENTITY_FILE",
     "KEYHOLDER_FOLDER",
+    "LOG_FILE",
     "WALLET_FILE",
 ]
 
 CONFIG_FILE: Final = "config.toml"
 IDENTITY_FILE: Final = "identity.key"
+LOG_FILE: Final = "node.log"
+"""Of a node in the background, unless its configuration names another."""
 API_SOCKET: Final = "api.sock"
 GROUPS_FOLDER: Final = "groups"
 KEYHOLDER_FOLDER: Final = "keyholder"

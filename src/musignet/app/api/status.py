@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from typing import Final
 
@@ -17,6 +18,8 @@ class Status(Struct, frozen=True):
     """One node at one moment."""
 
     version: str
+    pid: int
+    """Its process: SIGTERM stops it."""
     label: str
     key: str
     """66 hex digits: who this node is."""
@@ -40,6 +43,7 @@ async def _status(daemon: Daemon, _: Call) -> Status:
     sessions = [one for one in daemon.sessions if one.end is None]
     return Status(
         version("musignet"),
+        os.getpid(),
         network.id,
         network.pubkey_hex,
         daemon.config.network.name.lower(),

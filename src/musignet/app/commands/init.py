@@ -11,6 +11,7 @@ from ...bitcoin.walletkey import WalletKey, new_words
 from ...chain import Chain
 from ...net.folder import DataFolder
 from .. import passphrase
+from ..chain.url import check_url
 from ..config import Config
 from ..making import Passphrases, check_empty, make
 from ..places import CONFIG_FILE
@@ -29,6 +30,7 @@ _CHECKED = 2
 @click.option("--name", type=label, help="How others see this node.")
 @click.option("--network", type=click.Choice(list(_CHAINS)), default="mainnet", show_default=True)
 @click.option("--listen", type=address, metavar="HOST:PORT", help="Where others reach this node.")
+@click.option("--chain", "backend", default="", metavar="URL", help="Where its coins are looked up; docs/chain.md.")
 @click.option("--restore", is_flag=True, help="Take the wallet from the words of an earlier one.")
 @click.option("--xprv", is_flag=True, help="Take the wallet from a master key that begins xprv or tprv.")
 @click.option("--no-wallet", is_flag=True, help="No wallet key: a node that signs nothing.")
@@ -43,6 +45,7 @@ def init(
     name: str | None,
     network: str,
     listen: tuple[str, int] | None,
+    backend: str,
     restore: bool,
     xprv: bool,
     no_wallet: bool,
@@ -60,7 +63,11 @@ def init(
     if restore + xprv + no_wallet > 1:
         raise click.UsageError("--restore, --xprv and --no-wallet exclude each other")
     host, port = listen or (Config().listen_host, Config().listen_port)
-    config = Config(label=name or "", network=_CHAINS[network], listen_host=host, listen_port=port)
+    config = Config(
+        label=name or "", network=_CHAINS[network], listen_host=host, listen_port=port, chain_backend=backend
+    )
+    if backend:
+        check_url(backend)
     folder = DataFolder.lock(data)
     try:
         check_empty(folder)

@@ -1,20 +1,26 @@
-"""`musignet run`."""
+"""`musignet run` and `musignet stop`."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ...net.folder import DataFolder
-from .. import config, passphrase
+from .. import background, config, passphrase
 from ..logs import set_up
+from ..places import LOG_FILE
 from ..run import open_identity
-from .common import Command, Failure, data_option, run_async, say
+from .common import Command, Exit, Failure, connect, data_option, json_option, run_async, say, show
 
-__all__ = ["run"]
+__all__ = ["run", "stop"]
+
+_STOP_S = 20.0
 
 
 @click.command(cls=Command, example="musignet run --data ~/.musignet")
@@ -22,12 +28,27 @@ __all__ = ["run"]
 @click.option("--passphrase-fd", type=int, metavar="N", help="Read the identity's passphrase from file descriptor N.")
 @click.option("--wallet-passphrase-fd", type=int, metavar="N", help="The keyholder reads the wallet's from there.")
 @click.option("--keyring", is_flag=True, help="Take the identity's passphrase from the keyring of the system.")
-def run(data: Path, passphrase_fd: int | None, wallet_passphrase_fd: int | None, keyring: bool) -> None:
+@click.option("--background", "away", is_flag=True, help="Give the terminal back once it runs; it logs to node.log.")
+@click.option("--ready-fd", type=int, hidden=True)
+def run(
+    data: Path,
+    passphrase_fd: int | None,
+    wallet_passphrase_fd: int | None,
+    keyring: bool,
+    away: bool,
+    ready_fd: int | None,
+) -> None:
     """Run this node until it is told to stop.
 
-    Ctrl-C or SIGTERM stop it: what is on the wire is finished first. Nothing is signed without your approval.
+    Ctrl-C, SIGTERM or musignet stop end it: what is on the wire is finished first. Nothing is signed without your
+    approval.
     """
+    if away:
+        _in_background(data, passphrase_fd, wallet_passphrase_fd, keyring)
+        return
     settings = config.load(data)
+    if ready_fd is not None and not settings.log_file:
+        settings = replace(settings, log_file=str(data / LOG_FILE))
     folder = DataFolder.lock(data)
     log = set_up(settings)
     try:
@@ -37,10 +58,51 @@ def run(data: Path, passphrase_fd: int | None, wallet_passphrase_fd: int | None,
         for what, exposed in (("identity", insecure), ("wallet", keys.insecure)):
             if exposed:
                 click.echo(f"INSECURE: the {what} key is not encrypted (--insecure-no-passphrase)", err=True)
-        run_async(serve(folder, settings, identity, keys, say), logged=True)
+        run_async(serve(folder, settings, identity, keys, _Teller(ready_fd)), logged=True)
     finally:
         folder.close()
         log.close()
+
+
+class _Teller:
+    """Prints what the node says. Its first line is that it runs: then a node in the background leaves the terminal."""
+
+    def __init__(self, ready_fd: int | None) -> None:
+        self._ready_fd = ready_fd
+
+    def __call__(self, line: str) -> None:
+        say(line)
+        if self._ready_fd is not None:
+            ready_fd, self._ready_fd = self._ready_fd, None
+            background.detach(ready_fd)
+
+
+def _in_background(data: Path, passphrase_fd: int | None, wallet_passphrase_fd: int | None, keyring: bool) -> None:
+    fds = {"--passphrase-fd": passphrase_fd, "--wallet-passphrase-fd": wallet_passphrase_fd}
+    given = {name: fd for name, fd in fds.items() if fd is not None}
+    arguments = ["run", "--data", str(data), *(["--keyring"] if keyring else [])]
+    arguments += [word for name, fd in given.items() for word in (name, str(fd))]
+    code = background.start(arguments, tuple(given.values()))
+    if code is not None:
+        raise SystemExit(code)
+    say(f"it runs in the background and logs to {data / LOG_FILE}; musignet stop ends it")
+
+
+@click.command(cls=Command, example="musignet stop")
+@data_option
+@json_option
+def stop(data: Path, as_json: bool) -> None:
+    """Stop the running node.
+
+    It finishes what is on the wire first, and forgets every key.
+    """
+    pid = connect(data).get("/v1/status")["pid"]
+    os.kill(pid, signal.SIGTERM)
+    if not background.ended(pid, _STOP_S):
+        raise Failure(
+            f"the node still runs after {_STOP_S:.0f} s", Exit.TIMEOUT, kind="Timeout", hint="look at its log"
+        )
+    show(as_json, {"pid": pid}, lambda: say("stopped"))
 
 
 def _node() -> Any:

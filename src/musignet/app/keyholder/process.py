@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
@@ -127,6 +128,8 @@ class _Process:
         self._folder = DataFolder.lock(options.data)
         passphrase = _passphrase(options)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with suppress(PermissionError):  # it leads a session already: there is no terminal to leave
+            os.setsid()  # a terminal that closes ends the node, or does not; the node ends this
         self._vault = Vault(self._folder, passphrase, self._answered)
 
     def run(self) -> int:

@@ -63,6 +63,9 @@ SENT_AT_MAX_MS: Final = 2**53 - 1
 PSBT_MAX_BYTES: Final = 512 * KIB
 """A whole PSBT (THREATS.md X17). 250 inputs of three signers with all their nonces and signatures take 280 KiB."""
 
+PARSED_PSBTS_MAX: Final = 4
+"""Parsed proposals that a process remembers, for its node, keyholder and blame: at most 1.2 MiB of Python each."""
+
 PSBT_FIELDS_MAX: Final = 16_384
 """Key-value pairs in one PSBT: the shortest take 1.2 MiB of Python, where 512 KiB of them would be 130,000 pairs."""
 
@@ -89,9 +92,6 @@ DERIVATION_CACHE_MAX: Final = 8192
 
 ADDRESS_CACHE_MAX: Final = 512
 """Derived addresses that one wallet remembers: 250 inputs, their change and the windows of the gap fit at once."""
-
-AGGREGATE_CACHE_MAX: Final = 256
-"""Key aggregations that are remembered: 0.5 ms for 15 keys, 33 ms for 1,000, and the same few lists again and again."""
 
 GROUP_KEYS_MAX: Final = 1000
 """Cosigners of one wallet: the largest star that was measured."""
@@ -164,6 +164,9 @@ SESSIONS_PER_GROUP_MAX: Final = 8
 EARLY_MESSAGES_MAX: Final = 4
 """Messages of one member that are kept for sessions whose proposal has not arrived: an approval, a nonce, a partial
 and one to spare. Each is at most 4 MiB, and honest ones a few kilobytes."""
+
+PROGRESS_NAMES_MAX: Final = 16
+"""Members named where a session says whom it waits for: more is a number to a person, and 1,000 names a cost."""
 
 POLICY_VERSION: Final = 0
 """Part of the group id: cosigners who would judge a PSBT by other rules are not one group (P10)."""

@@ -140,9 +140,9 @@ def test_the_two_implementations_must_agree(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_libwally_refuses_to_finish() -> None:
-    """A redeem script that is empty: we keep it, libwally does not take it."""
+    """A witness of a stranger's input that is cut off: we would copy it, libwally does not take it."""
     made, done, ours = shared(EXTERNAL, (In.FINAL_SCRIPTWITNESS, WITNESS))
-    spoiled = made.with_input(0, made.inputs[0].with_field(In.REDEEM_SCRIPT, b"", b""))
+    spoiled = made.with_input(0, made.inputs[0].with_field(In.FINAL_SCRIPTWITNESS, b"", WITNESS[:-1]))
     with pytest.raises(RuleBroken) as caught:
         finalise(spoiled, done, ours)
     assert caught.value.rule is Rule.X12

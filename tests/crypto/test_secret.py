@@ -128,6 +128,7 @@ def test_a_platform_without_mlock_is_written_down(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(module, "DEGRADED", degraded := set[str]())
     monkeypatch.setattr(ctypes, "CDLL", missing)
+    module._libc.cache_clear()
     buffer = _filled()
     assert bytes(buffer.view[0:32]) == SECRET
     assert degraded >= {"mlock"}

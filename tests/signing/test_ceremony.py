@@ -16,6 +16,7 @@ from musignet.signing.attempt import Arrival, Collected
 from musignet.signing.blame import Kind, Verdict
 from musignet.signing.effects import End
 from musignet.signing.keyholder import Keyholder
+from musignet.signing.mesh import MeshSession
 from musignet.signing.records import Approval
 from musignet.signing.session import Session
 from musignet.signing.states import State
@@ -168,7 +169,7 @@ def _signs_again_on_retry(patch: pytest.MonkeyPatch) -> None:
 
 
 def _forgets_stored_partials(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(session._HANDLERS, PartialsMade, lambda self, event: None)
+    patch.setitem(Session._HANDLERS, PartialsMade, lambda self, event: None)
 
 
 def _believes_completions(patch: pytest.MonkeyPatch) -> None:
@@ -184,14 +185,14 @@ def _judges_under_any_transcript(patch: pytest.MonkeyPatch) -> None:
 
 
 def _keeps_quiet_about_a_restart(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(session._HANDLERS, StatusIs, lambda self, event: None)
+    patch.setitem(Session._HANDLERS, StatusIs, lambda self, event: None)
 
 
 def _never_repeats_an_approval(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        Session,
+        MeshSession,
         "_repeat_approval",
-        lambda self: self._say(MessageType.APPROVAL, Approval(self.digest)) if self.attempt == 0 else None,
+        lambda self, to=None: self._say(MessageType.APPROVAL, Approval(self.digest)) if self.attempt == 0 else None,
     )
 
 
@@ -216,8 +217,8 @@ def _blames_without_proof(patch: pytest.MonkeyPatch) -> None:
 
 
 def _never_tries_again(patch: pytest.MonkeyPatch) -> None:
-    honest = Session._begin
-    patch.setattr(Session, "_begin", lambda self, attempt: honest(self, attempt) if attempt == 1 else None)
+    honest = MeshSession._begin
+    patch.setattr(MeshSession, "_begin", lambda self, attempt: honest(self, attempt) if attempt == 1 else None)
 
 
 def _all_liars() -> None:

@@ -7,10 +7,11 @@ import pytest
 from musignet import limits
 from musignet.errors import LocalError
 from musignet.limits import EARLY_MESSAGES_MAX
-from musignet.signing.coordinator import Sessions, SigningCoordinator
+from musignet.signing.coordinator import Sessions, SigningCoordinator, ToSend
 from musignet.signing.effects import End, Outcome, Publish, Save, Saved, SendToGroup
 from musignet.signing.keyholder import Keyholder
 from musignet.signing.policy import Ask
+from musignet.signing.records import Topology
 from musignet.signing.session import Session
 from musignet.signing.verbs import Asked
 from musignet.wire.envelope import Message
@@ -51,10 +52,10 @@ class Net:
                     call = CALLS.get(message.type, SigningCoordinator.handle_other)
                     queue += [(name, one) for one in call(node, message, NOW)]
 
-    def propose(self) -> list[bytes]:
+    def propose(self, topology: Topology = Topology.MESH) -> list[bytes]:
         tx, spent = spend(GROUP.wallet)
         made = psbt(GROUP.wallet, tx, spent).serialize()
-        return self.nodes["alice"].propose(made, bytes(range(32)), NOW + 60, NOW)
+        return self.nodes["alice"].propose(made, bytes(range(32)), NOW + 60, NOW, topology=topology)
 
     def ends(self) -> list[Outcome]:
         return [[one for one in node.news if isinstance(one, Outcome)][-1] for node in self.nodes.values()]
@@ -65,6 +66,38 @@ def test_three_coordinators_finish_a_transaction() -> None:
     net.carry("alice", net.propose())
     assert {one.end for one in net.ends()} == {End.COMPLETED}
     assert len({one.transaction.txid for one in net.ends()}) == 1
+
+
+def test_a_star_needs_no_more_than_to_be_told_whom_each_message_is_for() -> None:
+    net, addressed = Net(), 0
+    queue = [("alice", one) for one in net.propose(Topology.STAR)]
+    while queue:
+        sender, raw = queue.pop(0)
+        assert isinstance(raw, ToSend)
+        addressed += raw.to is not None
+        message = Message.from_bytes(raw).verify()
+        for name, node in net.nodes.items():
+            if name != sender and raw.to in (None, identity(name).pubkey):
+                call = CALLS.get(message.type, SigningCoordinator.handle_other)
+                queue += [(name, one) for one in call(node, message, NOW)]
+    assert {one.end for one in net.ends()} == {End.COMPLETED}
+    assert addressed >= 6
+
+
+def test_a_star_whose_every_message_goes_to_everybody_works_too() -> None:
+    net = Net()
+    net.carry("alice", net.propose(Topology.STAR))
+    assert {one.end for one in net.ends()} == {End.COMPLETED}
+
+
+def test_who_is_present_can_be_told() -> None:
+    net = Net()
+    alice = net.nodes["alice"]
+    alice.present([identity("alice").pubkey, identity("bob").pubkey], NOW)
+    net.carry("alice", net.propose())
+    assert not any(isinstance(one, Outcome) for one in alice.news)
+    net.carry("alice", alice.present(GROUP.identities, NOW))
+    assert {one.end for one in net.ends()} == {End.COMPLETED}
 
 
 def test_a_person_is_asked_and_says_yes() -> None:

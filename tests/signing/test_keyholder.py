@@ -10,7 +10,6 @@ from musignet import limits
 from musignet.bitcoin import finalise as finalising
 from musignet.bitcoin.group import Known
 from musignet.bitcoin.rules import Rule, RuleBroken
-from musignet.crypto.keyagg import KeyAggCache
 from musignet.errors import InvalidMessage, NetworkError, SerializationError
 from musignet.signing import journal, rounds
 from musignet.signing.keyholder import Keyholder
@@ -114,7 +113,7 @@ def test_a_ceremony(names: tuple[str, ...], shape: str, inputs: int) -> None:
     table = Table(names, shape, inputs).approve().nonces().partials()
     read = Proposal.open_untrusted(table.proposal, table.group)
     reviewed = read.review(table.group, Known(), NOW)
-    slots = rounds.contexts(table.group, reviewed.slots, KeyAggCache())
+    slots = rounds.contexts(table.group, reviewed.slots)
     nonces, partials = {}, {}
     for name in names:
         key = identity(name).pubkey

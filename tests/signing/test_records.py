@@ -10,26 +10,33 @@ from hypothesis import strategies as st
 
 from musignet import limits
 from musignet.bitcoin.group import Known
-from musignet.crypto.keyagg import KeyAggCache
 from musignet.crypto.keys import Identity
 from musignet.errors import AuthenticationError, InvalidMessage, LocalError, SerializationError
 from musignet.signing import rounds
 from musignet.signing.group import Member, SigningGroup
 from musignet.signing.proposal import Proposal
 from musignet.signing.records import (
+    AggregateNonces,
+    AggregateShown,
     Approval,
+    AttemptBegin,
+    AttemptFailed,
     AttemptGone,
+    ListWanted,
     NonceList,
     PartialSignature,
     PublicNonce,
+    Topology,
     TransactionComplete,
     TransactionProposal,
     approval_digest,
     consent_digest,
     decode_untrusted,
     encode,
+    nonce_root,
     session_id,
     split,
+    star_transcript_hash,
     transcript_hash,
 )
 from musignet.signing.states import TRANSITIONS, Event, Role, State, step
@@ -48,6 +55,11 @@ VALID: Mapping[MessageType, Record] = {
     MessageType.TRANSACTION_COMPLETE: TransactionComplete(bytes(64)),
     MessageType.ATTEMPT_GONE: AttemptGone(0, E),
     MessageType.NONCE_LIST: NonceList(1, b"own", (b"one", b"two")),
+    MessageType.ATTEMPT_BEGIN: AttemptBegin(1, H),
+    MessageType.AGGREGATE_NONCE: AggregateNonces(1, E, H, bytes(66)),
+    MessageType.AGGREGATE_SHOWN: AggregateShown(b"envelope"),
+    MessageType.LIST_WANTED: ListWanted(1),
+    MessageType.ATTEMPT_FAILED: AttemptFailed(1, (bytes(33),), (bytes(33), bytes(33))),
 }
 
 
@@ -77,6 +89,12 @@ OUT_OF_BOUNDS: list[Record] = [
     PartialSignature(1, E, H, bytes(31)),
     TransactionComplete(bytes(63)),
     AttemptGone(-1, E),
+    Approval(H, limits.ATTEMPTS_MAX + 1),
+    AttemptBegin(1, H[1:]),
+    AggregateNonces(1, E, H, bytes(65)),
+    ListWanted(0),
+    AttemptFailed(1, (bytes(32),), ()),
+    AttemptFailed(1, (), (bytes(33),) * (limits.PROGRESS_NAMES_MAX + 1)),
     NonceList(1, b"", (b"",) * (limits.GROUP_KEYS_MAX + 1)),
 ]
 
@@ -129,6 +147,7 @@ def test_the_session_id_covers_each_field_and_the_proposer() -> None:
         fields = {name: getattr(base, name) for name in base.__struct_fields__} | changes
         variants.append(TransactionProposal(**fields))
     variants.append(TransactionProposal(H, H, 1, b"psbtmemo", ""))
+    variants.append(TransactionProposal(H, H, 1, b"psbt", "memo", Topology.STAR))
     ids = [session_id(identity("alice").pubkey, one) for one in variants]
     _all_different([*ids, session_id(identity("bob").pubkey, base)])
 
@@ -213,7 +232,7 @@ def test_a_stranger_is_no_member() -> None:
 def test_slots_are_aggregated_to_what_the_review_derived() -> None:
     signing = signing_group()
     slots = Proposal.open_untrusted(proposal(), signing).review(signing, Known(), NOW).slots
-    contexts = rounds.contexts(signing, slots, KeyAggCache())
+    contexts = rounds.contexts(signing, slots)
     assert [one.keyagg.output.compressed for one in contexts] == [slot.signing_key for slot in slots]
 
 
@@ -246,3 +265,33 @@ def test_a_key_and_its_negation_are_one_persons(whose: str) -> None:
     ]
     with pytest.raises(InvalidMessage, match="an identity each, none of them a key of the wallet"):
         SigningGroup(honest.wallet, members)
+
+
+def test_the_transcript_of_a_star_covers_each_part() -> None:
+    one, other = signing_group(), signing_group("participants")
+    base = {"group": one, "session": H, "attempt": 1, "digest": H, "root": H, "aggregates": bytes(66)}
+    changes = [
+        {},
+        {"group": other},
+        {"session": bytes(32)},
+        {"attempt": 2},  # another collector, too
+        {"attempt": 1 + len(one.identities)},
+        {"digest": bytes(32)},
+        {"root": bytes(32)},
+        {"aggregates": bytes(65) + b"\1"},
+    ]
+    _all_different([star_transcript_hash(**(base | change)) for change in changes])
+
+
+def test_the_root_covers_whose_nonce_of_which_epoch_it_is() -> None:
+    group = signing_group()
+    first, second, third = group.identities
+    base = {first: (E, b"1"), second: (E, b"2"), third: (E, b"3")}
+    changes = [{}, {first: (E, b"x")}, {first: (bytes([1]) * 8, b"1")}, {first: (E, b"2"), second: (E, b"1")}]
+    _all_different([nonce_root(group, base | change) for change in changes])
+
+
+def test_everybodys_turn_comes() -> None:
+    group = signing_group()
+    turns = [group.collector(attempt) for attempt in range(1, 7)]
+    assert turns == [*group.identities, *group.identities]

@@ -14,7 +14,7 @@ from musignet.crypto.keys import Identity, SigningKey
 from musignet.signing.group import Member, SigningGroup
 from musignet.signing.keyholder import Account, Keyholder
 from musignet.signing.policy import Answer, Yes
-from musignet.signing.records import TransactionProposal, encode, session_id
+from musignet.signing.records import Topology, TransactionProposal, encode, session_id
 from musignet.signing.verbs import KeyholderEffect, KeyholderInput, Store, Stored
 from musignet.wire.codec import Record
 from musignet.wire.envelope import Message, VerifiedMessage
@@ -90,12 +90,13 @@ def proposal(
     expires_at: float = NOW + 3600,
     memo: str = "rent",
     locktime: int = 0,
+    topology: Topology = Topology.MESH,
 ) -> VerifiedMessage:
     group = group or signing_group()
     coins = [(RECEIVE, number) for number in range(inputs)]
     tx, spent = spend(group.wallet, coins=coins, locktime=locktime)
     made = psbt(group.wallet, tx, spent).serialize()
-    record = TransactionProposal(group.id, random, int(expires_at * 1000), made, memo)
+    record = TransactionProposal(group.id, random, int(expires_at * 1000), made, memo, topology)
     return say(name, MessageType.TRANSACTION_PROPOSAL, session_id(identity(name).pubkey, record), record, group)
 
 

@@ -20,19 +20,25 @@ from musignet.bitcoin.group import Known
 from musignet.crypto import backend, musig_backend
 from musignet.crypto.keys import Identity
 from musignet.signing import journal
-from musignet.signing.blame import verify_blame
+from musignet.signing.blame import Kind as BlameKind
+from musignet.signing.blame import accuse, verify_blame
 from musignet.signing.coordinator import Sessions
 from musignet.signing.effects import End, Outcome, Publish, Save, Saved, SendToGroup
 from musignet.signing.keyholder import Keyholder
 from musignet.signing.proposal import Proposal
 from musignet.signing.records import (
+    AggregateNonces,
+    AttemptBegin,
+    AttemptFailed,
     PartialSignature,
     PublicNonce,
+    Topology,
     TransactionComplete,
     decode_untrusted,
     encode,
     payload_hash,
 )
+from musignet.signing.session import Present
 from musignet.signing.verbs import NoncesMade, PartialsMade, Resumed, Store, Stored, Woken
 from musignet.wire.envelope import Message, VerifiedMessage
 from musignet.wire.messages import MessageType
@@ -40,7 +46,7 @@ from musignet.wire.messages import MessageType
 from .ceremony import NOW, account, drawer, identity, proposal, signing_group
 from .wallet import MEMBERS
 
-__all__ = ["LIARS", "Broken", "Party", "World", "watch_signatures"]
+__all__ = ["LIARS", "STAR_LIARS", "Broken", "Party", "World", "watch_signatures"]
 
 BOUNDS = limits.Limits(phase_timeout_s=2.0, reapprove_s=2.0, silent_attempts_max=8)
 LASTS_S = 110.0
@@ -152,6 +158,106 @@ LIARS: dict[str, Lie] = {
 }
 
 
+# --- liars of a star: most of what they do, they do when it is their turn to collect ----------------------------------
+
+
+def _two_to_the_collector(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    read = decode_untrusted(kind, payload) if kind == MessageType.PUBLIC_NONCE else None
+    if isinstance(read, PublicNonce):
+        other = encode(PublicNonce(read.attempt, read.epoch, identity("x").pubkey * 2 + read.nonces[66:]))
+        return [(kind, payload), (kind, other)]
+    return _silent_collector(world, kind, payload, to)
+
+
+def _silent_collector(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    hidden = (MessageType.ATTEMPT_BEGIN, MessageType.ATTEMPT_FAILED, MessageType.TRANSACTION_COMPLETE)
+    return [] if kind in hidden else [(kind, payload)]
+
+
+def _withholds_completion(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    return _unfinished(kind, payload)
+
+
+def _aggregate(payload: bytes, **changes: bytes) -> bytes:
+    read = decode_untrusted(MessageType.AGGREGATE_NONCE, payload)
+    assert isinstance(read, AggregateNonces)
+    fields = {"attempt": read.attempt, "epoch": read.epoch, "root": read.root, "aggregates": read.aggregates}
+    return encode(AggregateNonces(**(fields | changes)))
+
+
+def _wrong_sum(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    if kind == MessageType.AGGREGATE_NONCE:
+        payload = _aggregate(payload, aggregates=identity("x").pubkey * 2 * world.inputs)
+    return _unfinished(kind, payload)
+
+
+def _wrong_root(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    if kind == MessageType.AGGREGATE_NONCE:
+        payload = _aggregate(payload, root=bytes(32))
+    return _unfinished(kind, payload)
+
+
+def _two_aggregates(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    """Each signer is sent another one: whoever compares them has the proof. The list is kept back."""
+    if kind == MessageType.AGGREGATE_NONCE:
+        payload = _aggregate(payload, root=bytes((world.names.index(to),)) * 32)
+    return [] if kind == MessageType.NONCE_LIST else _unfinished(kind, payload)
+
+
+def _no_points(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    if kind == MessageType.AGGREGATE_NONCE:
+        payload = _aggregate(payload, aggregates=b"\x05" * 66 * world.inputs)
+    return _unfinished(kind, payload)
+
+
+def _false_silence(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    """When it is its turn: an honest signer is said to be silent."""
+    if kind == MessageType.ATTEMPT_BEGIN:
+        read = decode_untrusted(kind, payload)
+        assert isinstance(read, AttemptBegin)
+        named = world.parties[world.names[-1]].key.pubkey
+        return [(MessageType.ATTEMPT_FAILED, encode(AttemptFailed(read.attempt, (named,), ())))]
+    hidden = (MessageType.AGGREGATE_NONCE, MessageType.ATTEMPT_FAILED, MessageType.TRANSACTION_COMPLETE)
+    return [] if kind in hidden else [(kind, payload)]
+
+
+def _false_blame(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    """Says of each honest signer's partial signature that it is bad, by an aggregate they did not sign for."""
+    partials = [one for one in world._heard if one.type == MessageType.PARTIAL_SIGNATURE]
+    if kind != MessageType.AGGREGATE_NONCE or not partials:
+        return _unfinished(kind, payload)
+    nonces = {one.sender_key: one for one in world._heard if one.type == MessageType.PUBLIC_NONCE}
+    read = Proposal.open_untrusted(world.proposal, world.group)
+    records = [
+        accuse(blamed, read, (one, nonces[one.sender_key]), (payload,))
+        for one in partials
+        for blamed in (BlameKind.BAD_PARTIAL, BlameKind.EQUIVOCATION)
+    ]
+    return [(kind, payload), *((MessageType.BLAME, record) for record in records)]
+
+
+def _other_digest(world: World, kind: MessageType, payload: bytes, to: str) -> list[tuple[MessageType, bytes]]:
+    if kind == MessageType.ATTEMPT_BEGIN:
+        read = decode_untrusted(kind, payload)
+        assert isinstance(read, AttemptBegin)
+        payload = encode(AttemptBegin(read.attempt, bytes(32)))
+    return _unfinished(kind, payload)
+
+
+STAR_LIARS: dict[str, Lie] = {
+    "two nonces to the collector": _two_to_the_collector,
+    "silent collector": _silent_collector,
+    "withholds the completion": _withholds_completion,
+    "wrong sum": _wrong_sum,
+    "wrong root": _wrong_root,
+    "two aggregates": _two_aggregates,
+    "no points": _no_points,
+    "false silence": _false_silence,
+    "false blame": _false_blame,
+    "other digest": _other_digest,
+}
+
+
 @dataclass
 class Party:
     """One cosigner: two machines, two disks, and how often it was started."""
@@ -180,12 +286,18 @@ class World:
         crashes: int = 0,
         loss: float = 0.0,
         liar: tuple[str, str] | None = None,
+        cuts: int = 0,
+        topology: Topology = Topology.MESH,
+        bounds: limits.Limits = BOUNDS,
+        away: Sequence[tuple[str, float, float]] = (),
     ) -> None:
+        """`away` are (who, from, until) in seconds from the start; `cuts` lose one link each for a while."""
         self.rng = random.Random(seed)
         _signed.clear()  # one seed draws the same entropy in every run
+        self._bounds = bounds
         self.seed, self.names, self.inputs, self.loss = seed, tuple(names), inputs, loss
         self.group = signing_group(shape, self.names)
-        self.proposal = proposal(names[0], self.group, inputs=inputs, expires_at=NOW + LASTS_S)
+        self.proposal = proposal(names[0], self.group, inputs=inputs, expires_at=NOW + LASTS_S, topology=topology)
         read = Proposal.open_untrusted(self.proposal, self.group)
         reviewed = read.review(self.group, Known(), NOW)
         self.slots, self.digest = reviewed.slots, read.digest(self.group, reviewed)
@@ -195,12 +307,20 @@ class World:
         self._number = 0
         self._sequence = 0
         self._heard: list[VerifiedMessage] = []
+        self._lost: Counter[frozenset[str]] = Counter()
         self.parties = {name: Party(name, identity(name)) for name in self.names}
         if liar is not None:
             self.parties[liar[0]].lie = liar[1]
         for party in self.parties.values():
             self._boot(party)
             self._tick(party)
+        for who, first, last in away:
+            for other in self.names:
+                if other != who:
+                    self._cut(who, other, first, last)
+        for _ in range(cuts):
+            first = self.rng.random() * self.rng.choice((0.3, 10.0))
+            self._cut(*self.rng.sample(self.names, 2), first, first + self.rng.random() * 30)
         self._quiet_at = NOW + (20.0 if crashes or loss else 0.0)
         for _ in range(crashes):
             party = self.parties[self.rng.choice(self.names)]
@@ -239,7 +359,7 @@ class World:
         self.__dict__.setdefault("holders", {})[party.name] = Keyholder(
             account(party.name, self.group), draw, party.holder_disk
         )
-        sessions = Sessions(self.group, party.key.pubkey, bounds=BOUNDS)
+        sessions = Sessions(self.group, party.key.pubkey, bounds=self._bounds)
         self.__dict__.setdefault("sessions", {})[party.name] = sessions
 
     def _crash(self, party: Party) -> None:
@@ -257,6 +377,7 @@ class World:
         self._boot(party)
         if not party.disk and party.name == self.names[0]:
             self._perform(party, self._open())  # its owner proposes again what was never stored
+        self._perform(party, self._tell_present(party.name))
         self._perform(party, self.sessions[party.name].resume(tuple(party.disk), self.now))
 
     def _tick(self, party: Party) -> None:
@@ -320,16 +441,40 @@ class World:
     def _feed(self, party: Party, event: object) -> None:
         self._perform(party, self.sessions[party.name].handle(event, self.now))
 
+    # --- links --------------------------------------------------------------------------------------------------------
+
+    def _cut(self, one: str, other: str, first: float, last: float) -> None:
+        """Take the link between two away for a while. Messages on it are lost."""
+
+        def change(by: int) -> None:
+            self._lost[frozenset((one, other))] += by
+            for name in (one, other):
+                if self.parties[name].up:
+                    self._perform(self.parties[name], self._tell_present(name))
+
+        self._at(first, lambda: change(1))
+        self._at(last, lambda: change(-1))
+
+    def _linked(self, one: str, other: str) -> bool:
+        return not self._lost[frozenset((one, other))]
+
+    def _tell_present(self, name: str) -> list[object]:
+        here = frozenset(self.parties[other].key.pubkey for other in self.names if self._linked(name, other))
+        return self.sessions[name].handle(Present(here), self.now)
+
     # --- network ------------------------------------------------------------------------------------------------------
 
     def _send(self, party: Party, effect: SendToGroup) -> None:
         if effect.kind == MessageType.TRANSACTION_COMPLETE:
             require(any(record[:1] == b"\x02" for record in party.disk), "a completion leaves before it is on disk")
         for other in self.parties.values():
-            if other is party:
+            if other is party or effect.to not in (None, other.key.pubkey):
                 continue
-            for kind, payload in LIARS.get(party.lie, _truth)(self, effect.kind, effect.payload, other.name):
-                self._deliver(other, self._sign(party, kind, effect.session, payload))
+            for kind, payload in (LIARS | STAR_LIARS).get(party.lie, _truth)(
+                self, effect.kind, effect.payload, other.name
+            ):
+                if self._linked(party.name, other.name):
+                    self._deliver(other, self._sign(party, kind, effect.session, payload))
 
     def _sign(self, party: Party, kind: MessageType, session: bytes, payload: bytes) -> VerifiedMessage:
         self._sequence += 1

@@ -100,7 +100,13 @@ def _chat_identity(key_file: Path | None) -> Any:
 @main.command(epilog="Example: musignet demo --signers 2 --liar bad-partial")
 @click.option("--signers", type=click.IntRange(2, 15), default=3, show_default=True, help="How many cosigners.")
 @click.option("--inputs", type=click.IntRange(1, 250), default=2, show_default=True, help="How many coins are spent.")
-@click.option("--topology", type=click.Choice(["mesh"]), default="mesh", help="Everybody sends to everybody.")
+@click.option(
+    "--topology",
+    type=click.Choice(["mesh", "star"]),
+    default="mesh",
+    show_default=True,
+    help="Mesh: everybody sends to everybody. Star: everybody sends to one collector, whose turn passes on.",
+)
 @click.option(
     "--liar",
     type=click.Choice(["bad-partial", "equivocate", "silent"]),
@@ -120,7 +126,7 @@ def demo(signers: int, inputs: int, topology: str, liar: str | None, as_json: bo
         raise click.ClickException(
             'the demo needs Bitcoin Core\'s kernel: pip install "musignet[demo]" (Python below 3.14)'
         ) from None
-    _run(Demo(signers, inputs, liar or "", as_json).run())
+    _run(Demo(signers, inputs, topology, liar or "", as_json).run())
 
 
 def _run(work: Coroutine[Any, Any, int | None]) -> None:

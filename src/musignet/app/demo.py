@@ -90,9 +90,10 @@ class _Cosigner:
 class Demo:
     """One run. The last of the cosigners is the liar, where there is one."""
 
-    def __init__(self, signers: int, inputs: int, liar: str, as_json: bool) -> None:
+    def __init__(self, signers: int, inputs: int, topology: str, liar: str, as_json: bool) -> None:
         self._signers = signers
         self._inputs = inputs
+        self._topology = topology
         self._liar = liar
         self._json = as_json
         self._begun = time.perf_counter()
@@ -133,7 +134,7 @@ class Demo:
         self._show(
             f"{proposer.label} proposes a PSBT of {len(psbt.serialize()):,} bytes; each keyholder reviews it itself"
         )
-        await proposer.tell("propose", psbt_hex=psbt.serialize().hex())
+        await proposer.tell("propose", psbt_hex=psbt.serialize().hex(), topology=self._topology)
         outcomes = await self._watch()
         self._lap("signing")
         result = self._result(wallet, [coins[txin.outpoint] for txin in psbt.tx.inputs])
@@ -185,7 +186,9 @@ class Demo:
     async def _outcome(self, node: _Cosigner) -> dict[str, Any]:
         while (report := await node.next())["event"] != "outcome":
             if report["event"] == "progress" and report["waiting_for"]:
-                waiting = ", ".join(self._labels[key] for key in report["waiting_for"])
+                waiting = ", ".join(
+                    self._labels[key] + (" (away)" if key in report["away"] else "") for key in report["waiting_for"]
+                )
                 attempt = f" (attempt {report['attempt']})" if report["attempt"] > 1 else ""
                 self._show(f"{node.label}: {report['state']}{attempt}, waits for {waiting}")
         self._show(f"{node.label}: {report['end']}" + (f": {report['error']}" if report["error"] else ""))
@@ -241,7 +244,7 @@ class Demo:
             "spent": [{"amount_sat": out.amount_sat, "script_pubkey_hex": out.script.hex()} for out in spent],
             "confirmations": 0,
             "signers": [node.facts["pubkey_hex"] for node in self._nodes],
-            "topology": "mesh",
+            "topology": self._topology,
             "timings_ms": self._timings_ms,
             "blame": None,
         }

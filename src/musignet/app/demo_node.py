@@ -27,6 +27,7 @@ from ..signing.effects import Outcome, Progress
 from ..signing.group import Member, SigningGroup
 from ..signing.keyholder import Account
 from ..signing.policy import Answer, Yes
+from ..signing.records import Topology
 from .liars import LIARS
 
 _CHAIN = Chain.REGTEST
@@ -80,15 +81,16 @@ class _Node:
 
     async def _propose(self, order: dict[str, Any]) -> None:
         assert self._group is not None
-        await self._network.propose(self._group.id, bytes.fromhex(order["psbt_hex"]))
+        topology = Topology[order["topology"].upper()]
+        await self._network.propose(self._group.id, bytes.fromhex(order["psbt_hex"]), topology=topology)
 
     def _on_event(self, news: News) -> None:
         if isinstance(news, PeerUp):
             _report("connected", peer=news.key.hex())
         elif isinstance(news, SessionNews) and isinstance(news.news, Progress):
             told = news.news
-            waiting = [key.hex() for key in told.waiting_for]
-            _report("progress", state=told.state.value, attempt=told.attempt, waiting_for=waiting)
+            waiting, away = ([key.hex() for key in keys] for keys in (told.waiting_for, told.away))
+            _report("progress", state=told.state.value, attempt=told.attempt, waiting_for=waiting, away=away)
         elif isinstance(news, SessionNews) and isinstance(news.news, Outcome):
             _report("outcome", **_outcome(news.news))
 

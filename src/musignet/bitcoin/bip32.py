@@ -10,8 +10,7 @@ from typing import Final, NamedTuple
 from .. import limits
 from ..chain import Chain
 from ..crypto import backend
-from ..crypto.keyagg import KeyAgg
-from ..crypto.schnorr import PublicKey
+from ..crypto.keyagg import KeyAggCache
 from ..errors import InvalidMessage, NetworkError
 from . import wally
 
@@ -120,14 +119,13 @@ def derive(point: bytes, chaincode: bytes, path: tuple[int, ...]) -> tuple[Step,
     return tuple(steps)
 
 
-@lru_cache(maxsize=limits.AGGREGATE_CACHE_MAX)
-def aggregate(points: tuple[bytes, ...]) -> bytes:
+def aggregate(points: tuple[bytes, ...], cache: KeyAggCache | None = None) -> bytes:
     """Return the 33-byte plain aggregate of the points in this order (BIP-327 KeyAgg). Nothing is sorted.
 
     Raises: InvalidMessage when one of them is not a point.
     """
     try:
-        return KeyAgg([PublicKey(point) for point in points]).aggregate
+        return (cache or KeyAggCache()).aggregate_points(points).aggregate
     except NetworkError as error:
         raise InvalidMessage(f"these keys cannot be aggregated: {error}") from None
 

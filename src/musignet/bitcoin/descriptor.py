@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from .. import limits
 from ..chain import Chain
+from ..crypto.keyagg import KeyAggCache
 from ..errors import InvalidMessage
 from . import taproot, wally
 from .bip32 import HARDENED, KeyOrigin, Xpub, aggregate, derive, is_point, synthetic
@@ -199,7 +200,7 @@ class Descriptor:
     def _paths(self) -> tuple[tuple[PathStep, ...], ...]:
         return (self.path, *(member.path for member in self.members))
 
-    def aggregated(self, branch: int, index: int) -> Aggregated:
+    def aggregated(self, branch: int, index: int, cache: KeyAggCache | None = None) -> Aggregated:
         """Return the participants at (branch, index) in aggregation order, and their aggregate.
 
         It is the same everywhere for a descriptor with a `path`: aggregate once, and give it to `derive`.
@@ -209,7 +210,7 @@ class Descriptor:
             (Participant(point, member, path) for member, (point, path) in enumerate(points)),
             key=lambda one: (one.pubkey, one.member),
         )
-        return Aggregated(tuple(participants), aggregate(tuple(one.pubkey for one in participants)))
+        return Aggregated(tuple(participants), aggregate(tuple(one.pubkey for one in participants), cache))
 
     def derive(self, branch: int, index: int, aggregated: Aggregated | None = None) -> Derived:
         """Return the address at `branch` (0 where there is no `<0;1>`) and `index` (0 where there is no `*`).

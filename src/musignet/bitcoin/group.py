@@ -9,10 +9,11 @@ from typing import Final
 
 from .. import limits
 from ..chain import Chain
+from ..crypto.keyagg import KeyAggCache
 from ..errors import InvalidMessage
 from . import taproot
 from .bip32 import KeyOrigin, Xpub
-from .descriptor import Derived, Descriptor
+from .descriptor import Aggregated, Derived, Descriptor
 from .psbt import FieldMap
 from .rules import Rule, RuleBroken
 from .transaction import Outpoint, TxOut
@@ -59,18 +60,23 @@ class Group:
     """One wallet: the same for all of its cosigners, and the only source of its keys, scripts and addresses.
 
     Args:   descriptor - of 2 to 1,000 different keys.
+            cache      - of key aggregations, shared with other wallets of this process; its own by default. Reviews,
+                         sessions, keyholder and blame of one wallet all use it: keys are aggregated once.
     Raises: InvalidMessage for one key, or the same key twice (usually one seed on two devices; THREATS.md P9);
             RuleBroken (X7) when a key is of another network.
     """
 
-    __slots__ = ("_aggregated", "_derived", "bounds", "chain", "descriptor")
+    __slots__ = ("_aggregated", "_derived", "bounds", "cache", "chain", "descriptor")
 
-    def __init__(self, descriptor: Descriptor, chain: Chain, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self, descriptor: Descriptor, chain: Chain, bounds: Bounds | None = None, *, cache: KeyAggCache | None = None
+    ) -> None:
         self.descriptor: Final = descriptor
         self.chain: Final = chain
         self.bounds: Final = bounds or Bounds()
         self._derived: dict[tuple[int, int], Derived] = {}
-        self._aggregated = descriptor.aggregated(0, 0) if descriptor.path else None
+        self.cache: Final = cache or KeyAggCache()
+        self._aggregated = self._aggregate(0, 0) if descriptor.path else None
         points = {_point(member.key) for member in descriptor.members}
         if not 2 <= len(points) == len(descriptor.members):
             raise InvalidMessage(
@@ -91,11 +97,14 @@ class Group:
         if derived is None:
             if not 0 <= branch < self.descriptor.branches or (index and not self.descriptor.ranged):
                 raise InvalidMessage("no such address in this wallet", got=f"branch {branch}, index {index}")
-            derived = self.descriptor.derive(branch, index, self._aggregated)
+            derived = self.descriptor.derive(branch, index, self._aggregated or self._aggregate(branch, index))
             if len(self._derived) >= limits.ADDRESS_CACHE_MAX:
                 self._derived.clear()
             self._derived[at] = derived
         return derived
+
+    def _aggregate(self, branch: int, index: int) -> Aggregated:
+        return self.descriptor.aggregated(branch, index, self.cache)
 
     def address(self, branch: int, index: int) -> str:
         """Return an address of this wallet, in the form of its network."""

@@ -49,6 +49,11 @@ class FieldMap:
         """Return the map without any field whose type is not in `table`."""
         return FieldMap((key, value) for key, value in self._fields.items() if key[0] in table)
 
+    def picked(self, kinds: Iterable[int]) -> FieldMap:
+        """Return the map with nothing but the fields of these types that have no key data."""
+        found = ((bytes((kind,)), self.get(kind)) for kind in kinds)
+        return FieldMap((key, value) for key, value in found if value is not None)
+
     def to_bytes(self) -> bytes:
         """Return the fields, each behind its lengths, and the zero byte that ends a map."""
         parts = (with_size(key) + with_size(value) for key, value in self._fields.items())

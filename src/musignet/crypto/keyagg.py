@@ -8,7 +8,7 @@ never where an order is given (PSBT field 0x1a).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -138,12 +138,21 @@ class KeyAggCache:
 
     def __init__(self, max_entries: int = KEY_AGGREGATES_MAX) -> None:
         self._max_entries = max_entries
-        self._held: dict[bytes, KeyAgg] = {}
+        self._held: dict[tuple[bytes, ...], KeyAgg] = {}
 
     def aggregate(self, keys: Sequence[PublicKey]) -> KeyAgg:
         """Return the aggregate of `keys` in that order. Raises what `KeyAgg` raises."""
-        name = b"".join([key.compressed for key in keys])
-        found = self._held.pop(name, None) or KeyAgg(keys)
+        return self._get(tuple([key.compressed for key in keys]), lambda: keys)
+
+    def aggregate_points(self, points: Sequence[bytes]) -> KeyAgg:
+        """Return the aggregate of encoded keys, which are parsed only when it is not here.
+
+        Raises: what `KeyAgg` raises; AuthenticationError when one of them is no 33-byte point.
+        """
+        return self._get(tuple(points), lambda: [PublicKey(point) for point in points])
+
+    def _get(self, name: tuple[bytes, ...], keys: Callable[[], Sequence[PublicKey]]) -> KeyAgg:
+        found = self._held.pop(name, None) or KeyAgg(keys())
         self._held[name] = found  # a dict keeps its order: the last one used is the last one
         if len(self._held) > self._max_entries:
             del self._held[next(iter(self._held))]

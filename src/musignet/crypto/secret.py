@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import weakref
+from functools import cache
 from typing import Final, NoReturn
 
 from . import backend
@@ -35,9 +36,15 @@ def _map(size: int) -> mmap.mmap:
     return memory
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    """Opened once: it costs more than making a nonce."""
+    return ctypes.CDLL(None)
+
+
 def _lock(address: int, size: int) -> None:
     try:
-        locked = ctypes.CDLL(None).mlock(ctypes.c_void_p(address), ctypes.c_size_t(size)) == 0
+        locked = _libc().mlock(ctypes.c_void_p(address), ctypes.c_size_t(size)) == 0
     except (OSError, AttributeError, TypeError):
         locked = False
     if not locked:

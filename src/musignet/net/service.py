@@ -31,6 +31,7 @@ from ..node.inputs import (
 from ..node.peers import PeerInfo, PeerRecord, PeerState
 from ..signing.coordinator import Sessions
 from ..signing.keyholder import Account
+from ..signing.records import Topology
 from ..text import short_key
 from ..wire.envelope import Message, VerifiedMessage
 from ..wire.messages import Chain, MessageType, PeerAnnouncement
@@ -316,18 +317,32 @@ class NetworkService:
             raise LocalError("a cosigner needs a data folder", hint="NetworkService(data_dir=...)")
         self._running.cosign(account, self._folder, sessions)
 
-    async def propose(self, group: bytes, psbt: bytes, *, expires_in_s: float = 3600.0, memo: str = "") -> bytes:
+    async def propose(
+        self,
+        group: bytes,
+        psbt: bytes,
+        *,
+        expires_in_s: float = 3600.0,
+        memo: str = "",
+        topology: Topology = Topology.MESH,
+    ) -> bytes:
         """Ask a group to sign a PSBT. Returns the id of the session, 32 bytes; the rest is told to `on_event`.
+
+        `topology`: a mesh is the quickest, a star costs each signer the same in a group of any size.
 
         Raises: LocalError when this node is not in the group, SerializationError when the PSBT is too large.
         """
         expires_at = self._running.now() + expires_in_s
-        session: bytes = await self._do(Propose, group, psbt, expires_at, memo)
+        session: bytes = await self._do(Propose, group, psbt, expires_at, memo, topology)
         return session
 
-    async def consent(self, session: bytes, proof: bytes) -> None:
-        """Tell the keyholder that a person approved a session. Raises InvalidMessage when there is none such."""
-        await self._do(ConsentToSession, session, proof)
+    async def consent(self, session: bytes, proof: bytes, *, replaces: frozenset[bytes] = frozenset()) -> None:
+        """Tell the keyholder that a person approved a session. Raises InvalidMessage when there is none such.
+
+        `replaces` are ids of earlier sessions for the same coins that are given up for this one; the person's proof is
+        then over all of them (`signing.records.consent_digest`).
+        """
+        await self._do(ConsentToSession, session, proof, replaces)
 
     async def cancel_session(self, session: bytes) -> None:
         """Leave a session. What has been signed stays signed. Raises InvalidMessage when there is none such."""

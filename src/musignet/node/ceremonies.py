@@ -1,7 +1,7 @@
 """The signing sessions of a node beside its links: routed by group, spoken through the outbox, kept by the keyholder.
 
-A session's message goes to every other member of its group; the session itself says again what may have been lost, so
-nothing waits here for a member who is not connected.
+A session's message goes to the other members of its group that are connected. The session itself says again what may
+have been lost, and is told who comes and goes, so nothing waits here for a member who is not connected.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from ..signing.coordinator import Sessions, SessionsInput
 from ..signing.effects import Publish as Told
 from ..signing.effects import Save as SaveRecord
 from ..signing.effects import SendToGroup, SessionEffect
+from ..signing.group import SigningGroup
 from ..signing.records import TransactionProposal, encode, session_id
-from ..signing.session import Cancel, Consent
+from ..signing.session import Cancel, Consent, Present
 from ..signing.verbs import Woken
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import MessageType
@@ -21,6 +22,7 @@ from .book import Book
 from .effects import AskKeyholder, Effect, Publish, Reply, Save, SessionNews
 from .inputs import CancelSession, ConsentToSession, JoinGroup, KeyholderReplied, Propose, Saved
 from .outbox import Outbox
+from .peers import PeerRecord
 from .timers import Timers
 
 __all__ = ["Ceremonies"]
@@ -50,7 +52,22 @@ class Ceremonies:
         self._groups[group.id] = event.sessions
         self.ids.add(group.id)
         out.append(Reply(event.request))
+        self._perform(group.id, event.sessions.handle(self._present(group), now), now, out)
         self._perform(group.id, event.sessions.resume(event.records, now), now, out)
+
+    def links_changed(self, key: bytes, now: float, out: list[Effect]) -> None:
+        """A peer has its first link, or lost its last one: the groups it is in know who is here."""
+        for group, sessions in self._groups.items():
+            if key in sessions.group:
+                self._feed(group, self._present(sessions.group), now, out)
+
+    def _present(self, group: SigningGroup) -> Present:
+        return Present(frozenset(one for one in group.identities if self._linked(one) is not None))
+
+    def _linked(self, key: bytes) -> PeerRecord | None:
+        """Return the peer with this key if it is connected."""
+        peer = self._book.get(key)
+        return peer if peer is not None and peer.links else None
 
     def wants(self, message: VerifiedMessage) -> bool:
         """Return whether a message is a ceremony's: addressed to one of our groups."""
@@ -67,7 +84,8 @@ class Ceremonies:
             out.append(Reply(event.request, LocalError("this node is not in that group", hint="join it first")))
             return
         try:
-            record = TransactionProposal(event.group, random, int(event.expires_at * 1000), event.psbt, event.memo)
+            expires_at_ms = int(event.expires_at * 1000)
+            record = TransactionProposal(event.group, random, expires_at_ms, event.psbt, event.memo, event.topology)
             session = session_id(self._identity.pubkey, record)
             kind = MessageType.TRANSACTION_PROPOSAL
             signed = self._outbox.to_group(kind, session, encode(record), event.group, now).verify()
@@ -79,7 +97,7 @@ class Ceremonies:
 
     def consent(self, event: ConsentToSession, now: float, out: list[Effect]) -> None:
         """A person said yes; the keyholder checks their proof."""
-        self._command(event.request, event.session, Consent(event.session, event.proof), now, out)
+        self._command(event.request, event.session, Consent(event.session, event.proof, event.replaces), now, out)
 
     def cancel(self, event: CancelSession, now: float, out: list[Effect]) -> None:
         """Our side leaves a session."""
@@ -130,8 +148,7 @@ class Ceremonies:
             self._timers.set(deadline, group)
 
     def _send(self, group: bytes, effect: SendToGroup, now: float, out: list[Effect]) -> None:
-        """Sign once, and send to every other member that is connected."""
+        """Sign once, and send to every other member that is connected, or to the one it is for."""
         signed = self._outbox.to_group(effect.kind, effect.session, effect.payload, group, now)
-        own = self._identity.pubkey
-        members = [self._book.get(one) for one in self._groups[group].group.identities if one != own]
-        self._outbox.spread(signed, [peer for peer in members if peer is not None and peer.links], out)
+        others = self._groups[group].group.others(self._identity.pubkey) if effect.to is None else (effect.to,)
+        self._outbox.spread(signed, [peer for one in others if (peer := self._linked(one)) is not None], out)

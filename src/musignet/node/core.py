@@ -195,6 +195,7 @@ class Node:
         self._schedule_redial(peer)
         retry_in = None if peer.redial_at is None else peer.redial_at - self._now
         self._out.append(Publish(PeerDown(peer.key, error, retry_in)))
+        self.ceremonies.links_changed(peer.key, self._now, self._out)
         self._answer_drains()
 
     def _send_own(self, link: Link, kind: MessageType, payload: Record) -> None:
@@ -367,6 +368,7 @@ class Node:
         if not was_connected:
             peer.last_error = None
             self._out.append(Publish(PeerUp(peer.key)))
+            self.ceremonies.links_changed(peer.key, self._now, self._out)
         self._answer_dials(peer, None)
         self._outbox.resend(peer, self._out)
         while (extra := self._superfluous(peer)) is not None:

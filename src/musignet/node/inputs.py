@@ -9,6 +9,7 @@ from msgspec import Struct
 from ..errors import NetworkError, PeerError
 from ..signing.coordinator import Sessions
 from ..signing.effects import Saved as RecordSaved
+from ..signing.records import Topology
 from ..signing.verbs import Reply as KeyholderReply
 from ..wire.channel import CloseReceived
 from ..wire.envelope import Message, VerifiedMessage
@@ -148,6 +149,7 @@ class Propose(Struct, frozen=True):
     psbt: bytes
     expires_at: float
     memo: str = ""
+    topology: Topology = Topology.MESH
 
 
 class ConsentToSession(Struct, frozen=True):
@@ -156,6 +158,8 @@ class ConsentToSession(Struct, frozen=True):
     request: int
     session: bytes
     proof: bytes
+    replaces: frozenset[bytes] = frozenset()
+    """Earlier sessions that spend the same coins and are left for this one; the proof covers them."""
 
 
 class CancelSession(Struct, frozen=True):

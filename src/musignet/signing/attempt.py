@@ -14,11 +14,14 @@ from . import rounds
 from .group import SigningGroup
 from .proposal import Proposal
 from .records import (
+    AggregateNonces,
     NonceList,
     PartialSignature,
     decode_untrusted,
     encode,
+    nonce_root,
     split,
+    star_transcript_hash,
     transcript_hash,
 )
 from .records import PublicNonce as NonceRecord
@@ -45,8 +48,11 @@ class Collected:
     nonces: dict[bytes, VerifiedMessage] = field(default_factory=dict)
     partials: dict[bytes, VerifiedMessage] = field(default_factory=dict)
     lists: dict[bytes, VerifiedMessage] = field(default_factory=dict)
+    aggregates: dict[bytes, VerifiedMessage] = field(default_factory=dict)
+    """Star: the collector's, under its key."""
     own_nonce: bytes = b""
     own_partial: bytes = b""
+    own_aggregate: bytes = b""
     transcript: bytes = b""
     """Ours, once every nonce is here."""
     compared: bool = False
@@ -55,16 +61,21 @@ class Collected:
     sessions: tuple[SigningSession, ...] = ()
 
     def take(self, message: VerifiedMessage, epoch: bytes) -> Arrival:
-        """Keep a nonce or partial message unless one of this sender is here."""
-        kept = self.nonces if message.type == MessageType.PUBLIC_NONCE else self.partials
-        first = kept.setdefault(message.sender_key, message)
+        """Keep a nonce, aggregate or partial message unless one of this sender is here."""
+        first = self.kept(message.type).setdefault(message.sender_key, message)
         if first is message:
             return Arrival.FIRST
         if first.payload == message.payload:
             return Arrival.REPEAT
         same = decode_untrusted(first.type, first.payload)
-        assert isinstance(same, NonceRecord | PartialSignature)
+        assert isinstance(same, NonceRecord | PartialSignature | AggregateNonces)
         return Arrival.EQUIVOCATION if same.epoch == epoch else Arrival.OTHER_EPOCH
+
+    def kept(self, kind: int) -> dict[bytes, VerifiedMessage]:
+        """Return what is here of a kind: nonces, aggregate nonces or partial signatures."""
+        if kind == MessageType.AGGREGATE_NONCE:
+            return self.aggregates
+        return self.nonces if kind == MessageType.PUBLIC_NONCE else self.partials
 
     def payloads(self, identity: bytes) -> dict[bytes, bytes]:
         """Return every nonce payload here, our own under `identity`."""
@@ -80,6 +91,24 @@ class Collected:
             self.points[one] = rounds.parse_nonces(slots, one, read.nonces)
         self.transcript = transcript_hash(group, proposal.session, self.number, digest, signed)
         self.sessions = rounds.signing_sessions(slots, self.points)
+
+    def aggregate(self, group: SigningGroup, identity: bytes, session: bytes, digest: bytes, slots: Slots) -> bytes:
+        """Star: compute the same at the collector, and return the payload that tells the signers.
+
+        Every nonce is here, and the points of the others'.
+        """
+        signed = {}
+        for one, payload in self.payloads(identity).items():
+            read = decode_untrusted(MessageType.PUBLIC_NONCE, payload)
+            assert isinstance(read, NonceRecord)
+            signed[one] = (read.epoch, payload)
+            if one == identity:
+                self.points[one] = rounds.parse_nonces(slots, one, read.nonces)
+        self.sessions = rounds.signing_sessions(slots, self.points)
+        root, aggregates = nonce_root(group, signed), rounds.encoded_aggregates(self.sessions)
+        self.transcript = star_transcript_hash(group, session, self.number, digest, root, aggregates)
+        self.own_aggregate = encode(AggregateNonces(self.number, signed[identity][0], root, aggregates))
+        return self.own_aggregate
 
     def strangers(self) -> list[VerifiedMessage]:
         """Return the partial signatures that were made under another transcript than ours."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 from ..bitcoin.finalise import FinalTransaction, finalise
 from ..bitcoin.group import Known
-from ..crypto.keyagg import KeyAggCache
 from ..errors import NetworkError, PeerError, SerializationError
-from ..limits import Limits
+from ..limits import PROGRESS_NAMES_MAX, Limits
 from ..wire.codec import Record
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import Abort, MessageType, payload_encode
@@ -22,7 +22,7 @@ from .group import SigningGroup
 from .proposal import Proposal
 from .records import TransactionComplete, encode
 from .rounds import SlotContext
-from .states import Event, Role, State, step
+from .states import IN_ATTEMPT, Event, Role, State, step
 from .verbs import Wipe
 
 __all__ = ["ABORT_CODES", "Proved", "SessionBase"]
@@ -58,13 +58,15 @@ class SessionBase:
         self.group, self.identity, self.proposal = group, identity, proposal
         self.id: Final = proposal.session
         self.review = proposal.review(group, known or Known(), now)
-        self.slots: tuple[SlotContext, ...] = rounds.contexts(group, self.review.slots, KeyAggCache())
+        self.slots: tuple[SlotContext, ...] = rounds.contexts(group, self.review.slots)
         self.digest = proposal.digest(group, self.review)
         self.state = State.REVIEWING
         self.attempt = 0
         self.outcome: Outcome | None = None
         self._bounds = bounds or Limits()
-        self._others = tuple(one for one in group.identities if one != identity)
+        self._others = group.others(identity)
+        self._everybody_else = frozenset(self._others)
+        self._away: frozenset[bytes] = frozenset()
         self._message: VerifiedMessage | None = None
         self._approvals: dict[bytes, VerifiedMessage] = {}
         self._collected: dict[int, Collected] = {}
@@ -84,11 +86,16 @@ class SessionBase:
 
     @property
     def waiting_for(self) -> tuple[bytes, ...]:
-        """The identity keys of those whose contribution to this phase is not here."""
-        here: Mapping[bytes, object] = self._approvals
-        if self.state in (State.ROUND_1, State.ROUND_2):
+        """The identity keys of those whose contribution to this phase is not here, or who are away."""
+        return tuple(self._waited_for())
+
+    def _waited_for(self) -> Iterator[bytes]:
+        if self.state in (State.COMPLETED, State.FAILED):
+            return iter(())
+        if self.state in IN_ATTEMPT:
             here = self._current.nonces if self.state is State.ROUND_1 else self._current.partials
-        return tuple(one for one in self._others if one not in here)
+            return (one for one in self._others if one not in here)
+        return (one for one in self._others if one not in self._approvals or one in self._away)
 
     @property
     def _current(self) -> Collected:
@@ -97,11 +104,11 @@ class SessionBase:
     def _at(self, attempt: int) -> Collected:
         return self._collected.setdefault(attempt, Collected(attempt))
 
-    def _send(self, kind: MessageType, payload: bytes) -> None:
-        self._out.append(SendToGroup(kind, self.id, payload))
+    def _send(self, kind: MessageType, payload: bytes, to: bytes | None = None) -> None:
+        self._out.append(SendToGroup(kind, self.id, payload, to))
 
-    def _say(self, kind: MessageType, record: Record) -> None:
-        self._send(kind, encode(record))
+    def _say(self, kind: MessageType, record: Record, to: bytes | None = None) -> None:
+        self._send(kind, encode(record), to)
 
     def _save(self, record: bytes, after: Callable[[], None]) -> None:
         self._number += 1
@@ -115,11 +122,16 @@ class SessionBase:
 
     def _advance(self, event: Event) -> None:
         self.state = step(Role.SIGNER, self.state, event)
-        self._out.append(Publish(Progress(self.id, self.state, self.attempt, self.waiting_for)))
+        self._publish_progress()
+
+    def _publish_progress(self) -> None:
+        shown = tuple(islice(self._waited_for(), PROGRESS_NAMES_MAX))
+        away = tuple(one for one in shown if one in self._away)
+        self._out.append(Publish(Progress(self.id, self.state, self.attempt, shown, away)))
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
-    def _complete(self, signatures: tuple[bytes, ...], *, on_disk: bool = False) -> None:
+    def _complete(self, signatures: tuple[bytes, ...], *, on_disk: bool = False, heard: bool = False) -> None:
         if self.state is State.COMPLETED:
             return
         by_input = {one.slot.input_index: mine for one, mine in zip(self.slots, signatures, strict=True)}
@@ -134,13 +146,18 @@ class SessionBase:
         payload = encode(TransactionComplete(b"".join(signatures)))
 
         def saved() -> None:
-            self._send(MessageType.TRANSACTION_COMPLETE, payload)
+            if self._spreads(heard):
+                self._send(MessageType.TRANSACTION_COMPLETE, payload)
             self._out.append(Publish(outcome))
 
         if on_disk:
             saved()
         else:
             self._save(b"\x02" + self.id + payload, saved)
+
+    def _spreads(self, heard: bool) -> bool:
+        """Return whether we tell everybody how it ended; `heard`: somebody told us."""
+        return True
 
     def _blame(self, proof: Proved) -> None:
         message = proof.evidence[0]
@@ -164,6 +181,7 @@ class SessionBase:
         verdict: Verdict | None = None,
         blame: bytes = b"",
         error: NetworkError | None = None,
+        heard: bool = False,
     ) -> None:
         """End it, revoke our approval, and tell the others unless they have said so themselves."""
         if self.outcome is not None:
@@ -172,8 +190,11 @@ class SessionBase:
         self._advance(Event.FAILED)
         self._out.append(Wipe(self.id))
         self._save(b"\x01" + self.id + end.value.encode(), lambda: self._out.append(Publish(outcome)))
-        if blame:
+        if blame and self._spreads(heard):
             self._send(MessageType.BLAME, blame)
         elif end in ABORT_CODES:
-            text = str(error)[:200] if error else end.value
-            self._send(MessageType.ABORT, payload_encode(MessageType.ABORT, Abort(ABORT_CODES[end], text)))
+            self._say_abort(end, error)
+
+    def _say_abort(self, end: End, error: NetworkError | None, to: bytes | None = None) -> None:
+        text = str(error)[:200] if error else end.value
+        self._send(MessageType.ABORT, payload_encode(MessageType.ABORT, Abort(ABORT_CODES[end], text)), to)

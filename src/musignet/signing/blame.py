@@ -5,7 +5,7 @@ What is only suspected - silence, another transcript that nobody explained - is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Final
@@ -15,7 +15,6 @@ from msgspec import Meta
 from .. import limits
 from ..bitcoin.finalise import verify_signature
 from ..bitcoin.group import Known
-from ..crypto.keyagg import KeyAggCache
 from ..errors import InvalidMessage, PeerError, SerializationError
 from ..text import short_key
 from ..wire.codec import Codec, Record
@@ -25,13 +24,18 @@ from . import rounds
 from .group import SigningGroup
 from .proposal import Proposal, require_member
 from .records import (
+    AggregateNonces,
     Approval,
+    AttemptBegin,
     NonceList,
     PartialSignature,
     PublicNonce,
+    Topology,
     TransactionComplete,
     decode_untrusted,
+    nonce_root,
     split,
+    star_transcript_hash,
     transcript_hash,
 )
 
@@ -51,6 +55,8 @@ class Kind(IntEnum):
     """Signatures that do not hold, said to be final."""
     WRONG_TRANSCRIPT = 5
     """A transcript that does not follow from the nonces which the sender says it is of."""
+    WRONG_AGGREGATE = 6
+    """Star: an aggregate nonce that is not the sum, or not of the root, of the nonces its collector shows for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,11 @@ class Verdict:
 
 
 class BlameRecord(Record, frozen=True):
-    """The proof. Envelopes are whole signed messages; `nonces` are payloads that a signed transcript commits to."""
+    """The proof. Envelopes are whole signed messages; `nonces` are payloads that a signed transcript commits to.
+
+    In mesh those are everybody's nonces. In star it is the collector's aggregate: the accused signed for that very one,
+    so it needs nobody else's signature.
+    """
 
     kind: Annotated[int, Meta(ge=1, le=len(Kind))]
     proposal: Annotated[bytes, Meta(max_length=limits.MESSAGE_MAX_BYTES)]
@@ -98,7 +108,7 @@ def verify_blame(record: bytes, group: SigningGroup) -> Verdict:
     """
     read = _codec.decode_untrusted(record)
     case = _Case.open(read, group)
-    slot = _CHECKS[Kind(read.kind)](case)
+    slot = _CHECKS[case.proposal.record.topology, Kind(read.kind)](case)
     return Verdict(case.messages[0].sender_key, Kind(read.kind), case.proposal.session, slot)
 
 
@@ -112,7 +122,7 @@ class _Case:
     ) -> None:
         reviewed = proposal.review(group, Known(), 0.0)
         self.group, self.proposal, self.messages, self.nonces = group, proposal, messages, nonces
-        self.slots = rounds.contexts(group, reviewed.slots, KeyAggCache())
+        self.slots = rounds.contexts(group, reviewed.slots)
         self.digest = proposal.digest(group, reviewed)
 
     @classmethod
@@ -132,9 +142,10 @@ class _Case:
     def approved(self) -> VerifiedMessage:
         """Return the first message of a sender who approved these very slots: so they know how many there are."""
         message, approval = self.pair()
-        read = decode_untrusted(MessageType.APPROVAL, approval.payload)
-        _require(approval.type == MessageType.APPROVAL, "an approval")
-        _require(isinstance(read, Approval) and read.digest == self.digest, "an approval of this proposal")
+        _require(approval.type in (MessageType.APPROVAL, MessageType.ATTEMPT_BEGIN), "an approval")
+        read = decode_untrusted(approval.type, approval.payload)
+        assert isinstance(read, Approval | AttemptBegin)
+        _require(read.digest == self.digest, "an approval of this proposal")
         return message
 
 
@@ -155,10 +166,48 @@ def _bad_partial(case: _Case) -> int:
     accused = case.messages[0].sender_key
     partials = split(signed.partials, limits.PARTIAL_BYTES, len(case.slots))
     for at, session in enumerate(rounds.signing_sessions(case.slots, points)):
-        signer = case.slots[at].order.index(accused)
+        signer = case.slots[at].places[accused]
         if not session.partial_verify(signer, points[accused][at], partials[at]):
             return at
     raise InvalidMessage("this blame record proves nothing", expected="a partial signature that does not verify")
+
+
+def _bad_partial_in_star(case: _Case) -> int:
+    """The accused signed a transcript of this aggregate, and their own nonce: other sums are no excuse."""
+    partial, nonce_message = case.pair()
+    _require(partial.type == MessageType.PARTIAL_SIGNATURE, "a partial signature")
+    _require(nonce_message.type == MessageType.PUBLIC_NONCE, "the nonces of the accused")
+    _require(len(case.nonces) == 1, "the aggregate that was signed for")
+    signed = decode_untrusted(MessageType.PARTIAL_SIGNATURE, partial.payload)
+    aggregate = decode_untrusted(MessageType.AGGREGATE_NONCE, case.nonces[0])
+    nonce = _nonce(nonce_message.payload)
+    assert isinstance(signed, PartialSignature)
+    assert isinstance(aggregate, AggregateNonces)
+    _require((signed.attempt, signed.epoch) == (nonce.attempt, nonce.epoch), "the nonces of this partial signature")
+    about = (case.group, case.proposal.session, signed.attempt, case.digest)
+    right = star_transcript_hash(*about, aggregate.root, aggregate.aggregates)
+    _require(right == signed.transcript, "the aggregate that the accused signed for")
+    points = rounds.parse_nonces(case.slots, partial.sender_key, nonce.nonces)
+    partials = split(signed.partials, limits.PARTIAL_BYTES, len(case.slots))
+    for at, session in enumerate(rounds.aggregate_sessions(case.slots, aggregate.aggregates)):
+        if not session.partial_verify(case.slots[at].places[partial.sender_key], points[at], partials[at]):
+            return at
+    raise InvalidMessage("this blame record proves nothing", expected="a partial signature that does not verify")
+
+
+def _wrong_aggregate(case: _Case) -> None:
+    aggregate_message, list_message = case.pair()
+    _require(aggregate_message.type == MessageType.AGGREGATE_NONCE, "an aggregate nonce")
+    said = decode_untrusted(MessageType.AGGREGATE_NONCE, aggregate_message.payload)
+    assert isinstance(said, AggregateNonces)
+    payloads = list_payloads(list_message, case.group)
+    own = _nonce(payloads[list_message.sender_key])
+    _require((said.attempt, said.epoch) == (own.attempt, own.epoch), "the same attempt of the same boot epoch")
+    signed = {one: (_nonce(payload).epoch, payload) for one, payload in payloads.items()}
+    points = {one: rounds.parse_nonces(case.slots, one, _nonce(payload).nonces) for one, payload in payloads.items()}
+    sums = rounds.encoded_aggregates(rounds.signing_sessions(case.slots, points))
+    right = (nonce_root(case.group, signed), sums)
+    _require((said.root, said.aggregates) != right, "another root or sum than those of the list")
 
 
 def _equivocation(case: _Case) -> None:
@@ -174,8 +223,8 @@ def _stated(message: VerifiedMessage) -> tuple[tuple[int, int, bytes], bytes]:
         own = _nonce(read.own)
         _require(own.attempt == read.attempt, "a list of one attempt")
         return (MessageType.PUBLIC_NONCE, own.attempt, own.epoch), read.own
-    _require(isinstance(read, PublicNonce | PartialSignature), "nonces or partial signatures")
-    assert isinstance(read, PublicNonce | PartialSignature)
+    _require(isinstance(read, PublicNonce | AggregateNonces | PartialSignature), "nonces or partial signatures")
+    assert isinstance(read, PublicNonce | AggregateNonces | PartialSignature)
     return (message.type, read.attempt, read.epoch), message.payload
 
 
@@ -255,13 +304,15 @@ def list_messages(message: VerifiedMessage, group: SigningGroup) -> list[Verifie
 
 
 def read_contribution(message: VerifiedMessage, slots: Sequence[rounds.SlotContext]) -> Record:
-    """Return what a nonce, a partial signature or a completion says, in its full length; nonces as points too.
+    """Return what a nonce, an aggregate, a partial signature or a completion says, in full length, with its points.
 
     Raises: PeerError for a message that no honest node makes.
     """
     read = decode_untrusted(message.type, message.payload)
     if isinstance(read, PublicNonce):
         rounds.parse_nonces(slots, message.sender_key, read.nonces)
+    elif isinstance(read, AggregateNonces):
+        rounds.parse_aggregates(slots, read.aggregates)
     elif isinstance(read, PartialSignature):
         split(read.partials, limits.PARTIAL_BYTES, len(slots))
     elif isinstance(read, TransactionComplete):
@@ -270,12 +321,38 @@ def read_contribution(message: VerifiedMessage, slots: Sequence[rounds.SlotConte
 
 
 _CONTRIBUTIONS: Final = frozenset(
-    (MessageType.PUBLIC_NONCE, MessageType.PARTIAL_SIGNATURE, MessageType.TRANSACTION_COMPLETE)
+    (
+        MessageType.PUBLIC_NONCE,
+        MessageType.AGGREGATE_NONCE,
+        MessageType.PARTIAL_SIGNATURE,
+        MessageType.TRANSACTION_COMPLETE,
+    )
 )
-_CHECKS: Final = {
-    Kind.BAD_PARTIAL: _bad_partial,
+
+
+def _no_such_fault(_: _Case) -> None:
+    raise InvalidMessage("this blame record proves nothing", expected="a fault that there is in this topology")
+
+
+_COMMON: Final = {
     Kind.EQUIVOCATION: _equivocation,
     Kind.MALFORMED: _malformed,
     Kind.WRONG_COMPLETION: _wrong_completion,
+}
+_MESH: Final = {
+    **_COMMON,
+    Kind.BAD_PARTIAL: _bad_partial,
     Kind.WRONG_TRANSCRIPT: _wrong_transcript,
+    Kind.WRONG_AGGREGATE: _no_such_fault,
+}
+_STAR: Final = {
+    **_COMMON,
+    Kind.BAD_PARTIAL: _bad_partial_in_star,
+    Kind.WRONG_TRANSCRIPT: _no_such_fault,
+    Kind.WRONG_AGGREGATE: _wrong_aggregate,
+}
+_CHECKS: Final[Mapping[tuple[Topology, Kind], Callable[[_Case], int | None]]] = {
+    (topology, kind): check
+    for topology, checks in ((Topology.MESH, _MESH), (Topology.STAR, _STAR))
+    for kind, check in checks.items()
 }

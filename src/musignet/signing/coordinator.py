@@ -7,8 +7,8 @@ returns to every other cosigner.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, TypeAlias
 
 from ..bitcoin.group import Known
 from ..crypto.keys import Identity
@@ -20,14 +20,18 @@ from .base import ABORT_CODES
 from .effects import End, News, Outcome, Publish, Save, Saved, SendToGroup, SessionEffect
 from .group import SigningGroup
 from .keyholder import Keyholder
+from .mesh import MeshSession
 from .proposal import Proposal, require_member
-from .records import TransactionProposal, encode, session_id
-from .session import Cancel, Consent, Session, Start
+from .records import Topology, TransactionProposal, encode, session_id
+from .session import Cancel, Consent, Present, Session, Start
+from .star import StarSession
 from .verbs import KeyholderInput, Reply, Store, Stored, Woken
 
-__all__ = ["Sessions", "SigningCoordinator"]
+__all__ = ["Sessions", "SigningCoordinator", "ToSend"]
 
-SessionsInput: TypeAlias = VerifiedMessage | Consent | Cancel | Saved | Reply | Woken
+_KINDS: Final[Mapping[Topology, type[Session]]] = {Topology.MESH: MeshSession, Topology.STAR: StarSession}
+
+SessionsInput: TypeAlias = VerifiedMessage | Consent | Cancel | Present | Saved | Reply | Woken
 
 
 class Sessions:
@@ -45,6 +49,7 @@ class Sessions:
         self._known, self._bounds = known, bounds
         self._sessions: dict[bytes, Session] = {}
         self._early: dict[bytes, deque[VerifiedMessage]] = {}
+        self._present = Present(frozenset(group.identities))
 
     def __contains__(self, session: bytes) -> bool:
         return session in self._sessions
@@ -81,6 +86,10 @@ class Sessions:
             for session in list(self._sessions.values()):
                 out += session.handle(event, now)
             self._forget(now)
+        elif isinstance(event, Present):
+            self._present = event
+            for session in list(self._sessions.values()):
+                out += session.handle(event, now)
         elif isinstance(event, VerifiedMessage) and event.type == MessageType.TRANSACTION_PROPOSAL:
             out += self._open(event, now, restarted=False)
         else:
@@ -119,11 +128,13 @@ class Sessions:
             proposal = Proposal.open_untrusted(message, self.group)
             proposal.require_time(now)
             self._require_room(proposal.proposer, now)
-            session = Session(self.group, self.identity, proposal, now, known=self._known, bounds=self._bounds)
+            kind = _KINDS[proposal.record.topology]
+            session = kind(self.group, self.identity, proposal, now, known=self._known, bounds=self._bounds)
         except NetworkError as error:
             return self._refuse(message, error)
         self._sessions[proposal.session] = session
-        out = session.handle(Start(message, restarted, completion), now)
+        out = session.handle(self._present, now)
+        out += session.handle(Start(message, restarted, completion), now)
         for early in self._take_early(session.id):
             out += session.handle(early, now)
         return out
@@ -150,11 +161,26 @@ class Sessions:
                 del self._sessions[session.id]
 
 
+class ToSend(bytes):
+    """A signed message on its way out: bytes, and the identity key of whom it is for (`to`; None: everybody else)."""
+
+    to: bytes | None
+
+    def __new__(cls, raw: bytes, to: bytes | None) -> ToSend:
+        made = super().__new__(cls, raw)
+        made.to = to
+        return made
+
+
 class SigningCoordinator:
     """One cosigner, for people who bring their own network and disk.
 
     Each call returns the signed messages to send to every other member of the group, in order; `news` collects what
-    to tell a person. Call `wake` when `next_deadline` comes.
+    to tell a person. Call `wake` when `next_deadline` comes. Many are for one member alone (`ToSend.to`): sending those
+    to everybody does no harm, and sending them to that one makes a star as cheap as it can be.
+
+    Say with `present` who is connected, each time that changes, and nobody who is away is taken for silent. Without
+    it everybody counts as here.
 
     Args:
         identity:  signs the messages.
@@ -184,12 +210,20 @@ class SigningCoordinator:
         self._records = tuple(records)
         self._sequence = 0
 
-    def propose(self, psbt: bytes, random: bytes, expires_at: float, now: float, memo: str = "") -> list[bytes]:
+    def propose(
+        self,
+        psbt: bytes,
+        random: bytes,
+        expires_at: float,
+        now: float,
+        memo: str = "",
+        topology: Topology = Topology.MESH,
+    ) -> list[bytes]:
         """Open a session for a PSBT. `random` is 32 fresh bytes. Raises SerializationError for a field out of bounds.
 
         A PSBT that breaks a rule ends in an `Outcome` in `news`, and nothing is sent but the refusal.
         """
-        record = TransactionProposal(self.group.id, random, int(expires_at * 1000), psbt, memo)
+        record = TransactionProposal(self.group.id, random, int(expires_at * 1000), psbt, memo, topology)
         session = session_id(self._identity.pubkey, record)
         signed = self._sign(MessageType.TRANSACTION_PROPOSAL, session, encode(record), now)
         return self._run(self.sessions.handle(signed, now), now)
@@ -224,6 +258,10 @@ class SigningCoordinator:
         """Take any other message of a ceremony: approvals, lost attempts, lists of nonces, blame, aborts."""
         return self._run(self.sessions.handle(message, now), now)
 
+    def present(self, identities: Iterable[bytes], now: float) -> list[bytes]:
+        """These members are connected now, and no others."""
+        return self._run(self.sessions.handle(Present(frozenset(identities)), now), now)
+
     def resume(self, now: float) -> list[bytes]:
         """Go on after a restart. Call it once, before anything else."""
         return self._run(self.sessions.resume(self._records, now), now)
@@ -247,7 +285,8 @@ class SigningCoordinator:
         out: list[bytes] = []
         for effect in effects:
             if isinstance(effect, SendToGroup):
-                out.append(self._sign(effect.kind, effect.session, effect.payload, now).to_bytes())
+                signed = self._sign(effect.kind, effect.session, effect.payload, now)
+                out.append(ToSend(signed.to_bytes(), effect.to))
             elif isinstance(effect, Save):
                 self._store(False, effect.record)
                 out += self._run(self.sessions.handle(Saved(effect.session, effect.number), now), now)

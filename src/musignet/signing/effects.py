@@ -35,11 +35,13 @@ class End(Enum):
 
 
 class SendToGroup(Struct, frozen=True):
-    """Sign this and send it to every other member, addressed to the group."""
+    """Sign this, addressed to the group, and send it to every other member, or to one of them alone."""
 
     kind: MessageType
     session: bytes
     payload: bytes
+    to: bytes | None = None
+    """An identity key; None: everybody."""
 
 
 class Save(Struct, frozen=True):
@@ -58,12 +60,14 @@ class Saved(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """Where a session is, and whom it waits for (identity keys)."""
+    """Where a session is, and whom it waits for: identity keys, of large groups the first `PROGRESS_NAMES_MAX`."""
 
     session: bytes
     state: State
     attempt: int
     waiting_for: tuple[bytes, ...]
+    away: tuple[bytes, ...] = ()
+    """Those of them that are not connected: nothing is wrong, they are waited for until the session expires."""
 
 
 class Outcome(Struct, frozen=True):

@@ -35,13 +35,14 @@ class SigningGroup:
         id:        32 bytes that stand for descriptor, network, policy version and who is who.
         wallet:    the descriptor with its network and bounds.
         members:   in the order of their identity keys.
-        positions: identity key to the position of its wallet key in the descriptor.
+        identities: those keys, in the order of `members`, which is the order of transcripts.
+        positions: identity key to the position of its wallet key in the descriptor; `by_position` is the other way.
 
     Raises: InvalidMessage unless each key of the descriptor belongs to exactly one member, each with an identity of
             their own that is no wallet key (THREATS.md A4).
     """
 
-    __slots__ = ("_points", "id", "members", "positions", "wallet")
+    __slots__ = ("_points", "by_position", "id", "identities", "members", "positions", "wallet")
 
     def __init__(self, wallet: Group, members: Iterable[Member]) -> None:
         self.wallet: Final = wallet
@@ -56,7 +57,9 @@ class SigningGroup:
                 "not the cosigners of this wallet", expected="an identity each, none of them a key of the wallet"
             )
         self.positions: Final = {member.identity: keys.index(member.key) for member in self.members}
+        self.by_position: Final = {position: identity for identity, position in self.positions.items()}
         self._points = {member.identity: points[keys.index(member.key)] for member in self.members}
+        self.identities: Final = tuple(member.identity for member in self.members)
         self.id: Final = self._hash()
 
     def _hash(self) -> bytes:
@@ -66,10 +69,13 @@ class SigningGroup:
             *(member.identity + with_size(member.key.encode()) for member in self.members),
         )
 
-    @property
-    def identities(self) -> tuple[bytes, ...]:
-        """The identity keys in the order of `members`, which is the order of transcripts."""
-        return tuple(member.identity for member in self.members)
+    def others(self, identity: bytes) -> tuple[bytes, ...]:
+        """Return the identity keys of everybody else, in the order of `members`."""
+        return tuple(one for one in self.identities if one != identity)
+
+    def collector(self, attempt: int) -> bytes:
+        """Return whose turn it is to collect, in star: everybody's, one after the other. `attempt` counts from 1."""
+        return self.identities[(attempt - 1) % len(self.identities)]
 
     def wallet_key(self, identity: bytes) -> bytes:
         """Return the 33-byte key that a member has in the descriptor."""

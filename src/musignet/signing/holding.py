@@ -9,6 +9,7 @@ from ..bitcoin.transaction import Outpoint
 from ..crypto.keys import SigningKey
 from ..crypto.secret_nonces import SecretNonces
 from .proposal import Proposal
+from .records import Topology
 from .rounds import SlotContext
 from .states import TRANSITIONS, Event, Role, State, step
 
@@ -56,6 +57,10 @@ class Holding:
     @property
     def session(self) -> bytes:
         return self.proposal.session
+
+    @property
+    def topology(self) -> Topology:
+        return self.proposal.record.topology
 
     @property
     def outpoints(self) -> frozenset[Outpoint]:

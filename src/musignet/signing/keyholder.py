@@ -19,28 +19,24 @@ from .. import limits
 from ..bitcoin.bip32 import Xpub, derive
 from ..bitcoin.group import Known
 from ..bitcoin.rules import Rule, RuleBroken
-from ..crypto.keyagg import KeyAggCache
 from ..crypto.keys import SigningKey
 from ..crypto.musig2 import SigningSession
 from ..crypto.schnorr import TaggedHash
 from ..crypto.secret_nonces import SecretNonces
 from ..errors import InvalidMessage, LocalError, NetworkError, SerializationError, Timeout
-from ..wire.envelope import Message, VerifiedMessage
-from ..wire.messages import MessageType
+from ..wire.envelope import Message
 from . import journal, rounds
+from .evidence import require_approved, signing_transcript
 from .group import SigningGroup
 from .holding import Attempt, Holding
 from .policy import Ask, No, Policy, Yes, ask_always
-from .proposal import Proposal, require_member
+from .proposal import Proposal
 from .records import (
-    Approval,
     PartialSignature,
     PublicNonce,
     consent_digest,
-    decode_untrusted,
     encode,
     payload_hash,
-    transcript_hash,
 )
 from .states import Event, State
 from .verbs import (
@@ -112,7 +108,6 @@ class Keyholder:
         self._group = group
         self._draw = draw
         self._last_draw = b""
-        self._cache = KeyAggCache()
         self._held: dict[bytes, Holding] = {}
         self._after: dict[int, Callable[[], None]] = {}
         self._number = 0
@@ -212,7 +207,7 @@ class Keyholder:
         reviewed = proposal.review(self._group, self.account.known, self._now)
         if not 1 <= len(reviewed.slots) <= limits.SLOTS_MAX:
             raise LocalError("nothing here is ours to sign", got=f"{len(reviewed.slots)} slots")
-        slots = rounds.contexts(self._group, reviewed.slots, self._cache)
+        slots = rounds.contexts(self._group, reviewed.slots)
         return Holding(proposal, reviewed, slots, proposal.digest(self._group, reviewed))
 
     def _require_free(self, holding: Holding, replaces: frozenset[bytes]) -> None:
@@ -251,7 +246,7 @@ class Keyholder:
             raise LocalError(
                 "attempts only rise", expected=f"{holding.attempt + 1} to {limits.ATTEMPTS_MAX}", got=verb.attempt
             )
-        self._require_approvals(holding, verb.approvals)
+        require_approved(self._group, self.account.identity, holding, verb.attempt, verb.approvals)
         self._lose(holding)
         attempt = Attempt(verb.attempt, self.epoch, self._now, SecretNonces(len(holding.slots)))
         holding.live, holding.attempt = attempt, verb.attempt
@@ -270,25 +265,6 @@ class Keyholder:
         if attempt.state is State.STORING_NONCES:
             attempt.advance(Event.STORED)
             self._out.append(NoncesMade(holding.session, attempt.number, attempt.epoch, attempt.payload))
-
-    def _require_approvals(self, holding: Holding, approvals: Iterable[VerifiedMessage]) -> None:
-        """Everybody else signed an approval of the very same digest (THREATS.md P1)."""
-        for message in self._one_each(holding, approvals, MessageType.APPROVAL).values():
-            approval = decode_untrusted(MessageType.APPROVAL, message.payload)
-            if not isinstance(approval, Approval) or approval.digest != holding.digest:
-                raise RuleBroken(Rule.X15, "a cosigner approved something else", expected=holding.digest.hex())
-
-    def _one_each(
-        self, holding: Holding, messages: Iterable[VerifiedMessage], kind: MessageType
-    ) -> dict[bytes, VerifiedMessage]:
-        found = {}
-        for message in messages:
-            require_member(message, self._group, kind, holding.session)
-            found[message.sender_key] = message
-        missing = set(self._group.identities) - set(found) - {self.account.identity}
-        if missing or self.account.identity in found:
-            raise LocalError(f"not one {kind.name} of each other cosigner", got=f"{len(missing)} missing")
-        return found
 
     def _nonce(self, holding: Holding, attempt: Attempt, at: int) -> bytes:
         """Make one secret nonce: fresh randomness, and an extra input that never repeats (THREATS.md K8)."""
@@ -344,28 +320,12 @@ class Keyholder:
             raise LocalError("no nonces for this attempt", got=f"attempt {verb.attempt}", hint="begin the next one")
         if attempt.state is not State.NONCES_OUT:
             raise LocalError("these nonces are used already", got=attempt.state.value)
-        transcript, sessions = self._transcript(holding, attempt, verb.nonces)
+        transcript, sessions = signing_transcript(self._group, self.account.identity, holding, attempt, verb.nonces)
         attempt.advance(Event.PARTIALS_ASKED)
         self._store(
             journal.SlotsBurned(verb.session, attempt.number, attempt.epoch, transcript),
             lambda: self._sign(holding, attempt, transcript, sessions),
         )
-
-    def _transcript(
-        self, holding: Holding, attempt: Attempt, messages: Iterable[VerifiedMessage]
-    ) -> tuple[bytes, tuple[SigningSession, ...]]:
-        payloads = {self.account.identity: attempt.payload}
-        found = self._one_each(holding, messages, MessageType.PUBLIC_NONCE)
-        payloads |= {identity: message.payload for identity, message in found.items()}
-        signed, points = {}, {}
-        for identity, payload in payloads.items():
-            record = decode_untrusted(MessageType.PUBLIC_NONCE, payload)
-            if not isinstance(record, PublicNonce) or record.attempt != attempt.number:
-                raise InvalidMessage("nonces of another attempt", expected=attempt.number)
-            signed[identity] = (record.epoch, payload)
-            points[identity] = rounds.parse_nonces(holding.slots, identity, record.nonces)
-        transcript = transcript_hash(self._group, holding.session, attempt.number, holding.digest, signed)
-        return transcript, rounds.signing_sessions(holding.slots, points)
 
     def _sign(
         self, holding: Holding, attempt: Attempt, transcript: bytes, sessions: tuple[SigningSession, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from .. import limits
 from ..bitcoin.group import Known
@@ -33,6 +34,10 @@ def require_member(message: VerifiedMessage, group: SigningGroup, kind: MessageT
         )
 
 
+_parse_untrusted = lru_cache(maxsize=limits.PARSED_PSBTS_MAX)(Psbt.parse_untrusted)
+"""A parsed PSBT never changes: all who read the same bytes in one process share it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """A proposal whose session id and group are right. Its PSBT is parsed, and judged by `review`."""
@@ -60,7 +65,7 @@ class Proposal:
                 "the session id is not that of this proposal", expected=right.hex(), got=message.session.hex(),
                 action=Action.WARN,
             )  # fmt: skip
-        return cls(right, message.sender_key, record, Psbt.parse_untrusted(record.psbt), message.to_bytes())
+        return cls(right, message.sender_key, record, _parse_untrusted(record.psbt), message.to_bytes())
 
     @property
     def expires_at(self) -> float:

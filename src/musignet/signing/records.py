@@ -6,6 +6,7 @@ Who said it stands in the signed envelope, never here; so do the group (the reci
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
 from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta
@@ -20,26 +21,46 @@ from ..wire.messages import BootEpoch, Label, MessageType, Millis
 from .group import SigningGroup
 
 __all__ = [
+    "AggregateNonces",
+    "AggregateShown",
     "Approval",
+    "AttemptBegin",
+    "AttemptFailed",
     "AttemptGone",
+    "ListWanted",
     "NonceList",
     "PartialSignature",
     "PublicNonce",
+    "Topology",
     "TransactionComplete",
     "TransactionProposal",
     "approval_digest",
     "consent_digest",
     "decode_untrusted",
     "encode",
+    "named",
+    "nonce_root",
     "payload_hash",
     "session_id",
     "split",
+    "star_transcript_hash",
     "transcript_hash",
 ]
 
 Hash32: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Attempt: TypeAlias = Annotated[int, Meta(ge=1, le=limits.ATTEMPTS_MAX)]
+Key33: TypeAlias = Annotated[bytes, Meta(min_length=33, max_length=33)]
+Names: TypeAlias = Annotated[tuple[Key33, ...], Meta(max_length=limits.PROGRESS_NAMES_MAX)]
 LastAttempt: TypeAlias = Annotated[int, Meta(ge=0, le=limits.ATTEMPTS_MAX)]
+
+
+class Topology(IntEnum):
+    """Which way the messages of a session go. The proposal says it, so everybody is of one mind."""
+
+    MESH = 0
+    """Everybody sends to everybody: the quickest, for up to about 15."""
+    STAR = 1
+    """Everybody sends to the collector of the attempt: the cost of each signer is the same in a group of any size."""
 
 
 class TransactionProposal(Record, frozen=True):
@@ -52,12 +73,15 @@ class TransactionProposal(Record, frozen=True):
     psbt: Annotated[bytes, Meta(min_length=1, max_length=limits.PSBT_MAX_BYTES)]
     memo: Label
     """The proposer's words: shown, never trusted (THREATS.md X16)."""
+    topology: Topology = Topology.MESH
 
 
 class Approval(Record, frozen=True):
     """I will sign that. `digest` is `approval_digest`."""
 
     digest: Hash32
+    turn: LastAttempt = 0
+    """Star: the attempt that its sender awaits, so that nobody waits for another collector. 0 in mesh."""
 
 
 class PublicNonce(Record, frozen=True):
@@ -97,10 +121,56 @@ class AttemptGone(Record, frozen=True):
     epoch: BootEpoch
 
 
+class AttemptFailed(Record, frozen=True):
+    """I do not go on with this attempt. It says whom its sender waited for, and proves nothing about them."""
+
+    attempt: Attempt
+    silent: Names
+    """Identity keys of members who are here and did not answer."""
+    away: Names
+    """Of members who are not connected to me: the next attempt waits until they are."""
+
+
+class AttemptBegin(Record, frozen=True):
+    """Star: the collector has everybody's approval of `digest`, and everybody is here: make your nonces."""
+
+    attempt: Attempt
+    digest: Hash32
+
+
+class AggregateNonces(Record, frozen=True):
+    """Star: what the collector made of everybody's nonces, 66 bytes for each slot, and the list it is committed to.
+
+    One for each (session, attempt, boot epoch of the collector's own nonces).
+    """
+
+    attempt: Attempt
+    epoch: BootEpoch
+    root: Hash32
+    """`nonce_root` of the signed nonces. The list itself travels only when something fails."""
+    aggregates: Annotated[
+        bytes,
+        Meta(min_length=limits.PUBLIC_NONCE_BYTES, max_length=limits.PUBLIC_NONCE_BYTES * limits.SLOTS_MAX),
+    ]
+
+
+class AggregateShown(Record, frozen=True):
+    """Star: the signed `AggregateNonces` that a failed attempt had, for the next collector to compare."""
+
+    envelope: Annotated[bytes, Meta(max_length=limits.MESSAGE_MAX_BYTES)]
+
+
+class ListWanted(Record, frozen=True):
+    """Star: show the list of signed nonces behind your aggregate of this attempt. Asked by the next collector."""
+
+    attempt: Attempt
+
+
 class NonceList(Record, frozen=True):
     """The signed nonce messages of one attempt as I have them, in the order of members, my own one left out.
 
-    Sent only when somebody signed another transcript than ours: whoever has two payloads is then proved.
+    Sent only when something failed. In mesh: somebody signed another transcript than ours, and whoever has two payloads
+    is then proved. In star: a collector who signed another root or another sum than those of this list is.
     """
 
     attempt: Attempt
@@ -117,6 +187,11 @@ _CODECS: Final[Mapping[int, Codec[Record]]] = {
     MessageType.TRANSACTION_COMPLETE: Codec[Record](TransactionComplete),
     MessageType.ATTEMPT_GONE: Codec[Record](AttemptGone),
     MessageType.NONCE_LIST: Codec[Record](NonceList),
+    MessageType.ATTEMPT_FAILED: Codec[Record](AttemptFailed),
+    MessageType.ATTEMPT_BEGIN: Codec[Record](AttemptBegin),
+    MessageType.AGGREGATE_NONCE: Codec[Record](AggregateNonces),
+    MessageType.AGGREGATE_SHOWN: Codec[Record](AggregateShown),
+    MessageType.LIST_WANTED: Codec[Record](ListWanted),
 }
 _KINDS: Final[Mapping[type[Record], int]] = {
     TransactionProposal: MessageType.TRANSACTION_PROPOSAL,
@@ -126,6 +201,11 @@ _KINDS: Final[Mapping[type[Record], int]] = {
     TransactionComplete: MessageType.TRANSACTION_COMPLETE,
     AttemptGone: MessageType.ATTEMPT_GONE,
     NonceList: MessageType.NONCE_LIST,
+    AttemptFailed: MessageType.ATTEMPT_FAILED,
+    AttemptBegin: MessageType.ATTEMPT_BEGIN,
+    AggregateNonces: MessageType.AGGREGATE_NONCE,
+    AggregateShown: MessageType.AGGREGATE_SHOWN,
+    ListWanted: MessageType.LIST_WANTED,
 }
 
 
@@ -152,6 +232,11 @@ def split(data: bytes, size: int, slots: int) -> tuple[bytes, ...]:
     return tuple(data[at : at + size] for at in range(0, len(data), size))
 
 
+def named(members: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return the members that a message names: as many as there is room for."""
+    return tuple(sorted(members)[: limits.PROGRESS_NAMES_MAX])
+
+
 # --- hashes -----------------------------------------------------------------------------------------------------------
 
 _proposal_hash = TaggedHash("musignet/proposal")
@@ -160,12 +245,18 @@ _approval_hash = TaggedHash("musignet/approval")
 _consent_hash = TaggedHash("musignet/consent")
 _payload_hash = TaggedHash("musignet/nonce-payload")
 _transcript_hash = TaggedHash("musignet/transcript")
+_nonce_root = TaggedHash("musignet/nonce-root")
+_aggregates_hash = TaggedHash("musignet/aggregate-nonces")
+_star_transcript_hash = TaggedHash("musignet/star-transcript")
 
 
 def session_id(proposer: bytes, proposal: TransactionProposal) -> bytes:
     """Return the 32-byte id of the session that a proposal of this identity key opens (THREATS.md P2)."""
     hashed = _proposal_hash(
-        proposal.expires_at_ms.to_bytes(8, "little"), with_size(proposal.psbt), with_size(proposal.memo.encode())
+        proposal.expires_at_ms.to_bytes(8, "little"),
+        with_size(proposal.psbt),
+        with_size(proposal.memo.encode()),
+        bytes((proposal.topology,)),
     )
     return _session_hash(proposal.group, proposer, proposal.random, hashed)
 
@@ -212,4 +303,30 @@ def transcript_hash(
             identity + group.wallet_key(identity) + nonces[identity][0] + payload_hash(nonces[identity][1])
             for identity in group.identities
         ),
+    )
+
+
+def nonce_root(group: SigningGroup, nonces: Mapping[bytes, tuple[bytes, bytes]]) -> bytes:
+    """Return what commits a collector to the ordered list of everybody's nonces.
+
+    Args: nonces - identity key of each member to (boot epoch, nonce payload).
+    """
+    return _nonce_root(
+        *(identity + nonces[identity][0] + payload_hash(nonces[identity][1]) for identity in group.identities)
+    )
+
+
+def star_transcript_hash(
+    group: SigningGroup, session: bytes, attempt: int, digest: bytes, root: bytes, aggregates: bytes
+) -> bytes:
+    """Return what every round-2 message signs in star: the same cost in a group of any size."""
+    return _star_transcript_hash(
+        bytes((group.wallet.chain,)),
+        group.id,
+        session,
+        attempt.to_bytes(4, "little"),
+        digest,
+        group.collector(attempt),
+        root,
+        _aggregates_hash(aggregates),
     )

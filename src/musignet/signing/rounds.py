@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from .. import limits
 from ..bitcoin.slots import SigningSlot
-from ..crypto.keyagg import InvalidContributionError, KeyAgg, KeyAggCache
-from ..crypto.musig2 import PublicNonce, SigningSession, nonce_agg
-from ..crypto.schnorr import PublicKey
+from ..crypto.keyagg import InvalidContributionError, KeyAgg
+from ..crypto.musig2 import AggregateNonce, PublicNonce, SigningSession, nonce_agg
 from ..errors import LocalError
 from .group import SigningGroup
 from .records import split
@@ -18,9 +17,12 @@ __all__ = [
     "Contribution",
     "Nonces",
     "SlotContext",
+    "aggregate_sessions",
     "complete",
     "contexts",
+    "encoded_aggregates",
     "own_key",
+    "parse_aggregates",
     "parse_nonces",
     "signing_sessions",
 ]
@@ -37,6 +39,8 @@ class SlotContext:
     keyagg: KeyAgg
     order: tuple[bytes, ...]
     """Identity keys in aggregation order."""
+    places: Mapping[bytes, int]
+    """Identity key to its place in `order`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +52,30 @@ class Contribution:
     error: InvalidContributionError
 
 
-def contexts(group: SigningGroup, slots: Iterable[SigningSlot], cache: KeyAggCache) -> tuple[SlotContext, ...]:
+def contexts(group: SigningGroup, slots: Iterable[SigningSlot]) -> tuple[SlotContext, ...]:
     """Prepare all slots of a review. Raises LocalError when a key does not aggregate to what the review derived."""
-    by_position = {position: identity for identity, position in group.positions.items()}
-    return tuple(_context(slot, by_position, cache) for slot in slots)
+    orders: dict[tuple[int, ...], tuple[tuple[bytes, ...], Mapping[bytes, int]]] = {}
+    return tuple(_context(group, slot, orders) for slot in slots)
 
 
-def _context(slot: SigningSlot, by_position: Mapping[int, bytes], cache: KeyAggCache) -> SlotContext:
-    keyagg = cache.aggregate([PublicKey(key) for key in slot.keys])
+def _context(
+    group: SigningGroup, slot: SigningSlot, orders: dict[tuple[int, ...], tuple[tuple[bytes, ...], Mapping[bytes, int]]]
+) -> SlotContext:
+    keyagg = group.wallet.cache.aggregate_points(slot.keys)
     for tweak in slot.tweaks:
         keyagg = keyagg.tweak(tweak.value, xonly=tweak.xonly)
     if keyagg.output.compressed != slot.signing_key:
         raise LocalError("two derivations of one signing key differ", hint="report this wallet's descriptor")
-    return SlotContext(slot, keyagg, tuple(by_position[one.member] for one in slot.participants))
+    members = tuple(one.member for one in slot.participants)
+    if members not in orders:  # the same in every slot, where it is the aggregate that is derived
+        order = tuple(group.by_position[one] for one in members)
+        orders[members] = order, {identity: place for place, identity in enumerate(order)}
+    return SlotContext(slot, keyagg, *orders[members])
 
 
 def own_key(context: SlotContext, identity: bytes) -> tuple[bytes, tuple[int, ...]]:
     """Return a member's public key in a slot, and the path to it from their key in the descriptor."""
-    one = context.slot.participants[context.order.index(identity)]
+    one = context.slot.participants[context.places[identity]]
     return one.pubkey, one.path
 
 
@@ -74,7 +84,7 @@ def parse_nonces(slots: Sequence[SlotContext], identity: bytes, data: bytes) -> 
     parts = split(data, limits.PUBLIC_NONCE_BYTES, len(slots))
     parsed = []
     for context, part in zip(slots, parts, strict=True):
-        signer = context.order.index(identity)
+        signer = context.places[identity]
         parsed.append(PublicNonce.parse_untrusted(part, signer, context.keyagg.keys[signer]))
     return tuple(parsed)
 
@@ -85,6 +95,25 @@ def signing_sessions(slots: Sequence[SlotContext], nonces: Nonces) -> tuple[Sign
         SigningSession(nonce_agg([nonces[one][at] for one in context.order]), context.slot.message, context.keyagg)
         for at, context in enumerate(slots)
     )
+
+
+def parse_aggregates(slots: Sequence[SlotContext], aggregates: bytes) -> tuple[AggregateNonce, ...]:
+    """Parse the sums of a collector. Raises SerializationError or InvalidContributionError: the collector's fault."""
+    parts = split(aggregates, limits.PUBLIC_NONCE_BYTES, len(slots))
+    return tuple(AggregateNonce.parse_untrusted(part) for part in parts)
+
+
+def aggregate_sessions(slots: Sequence[SlotContext], aggregates: bytes) -> tuple[SigningSession, ...]:
+    """Return what each slot signs under the sums that a collector sent. Raises what `parse_aggregates` raises."""
+    return tuple(
+        SigningSession(one, context.slot.message, context.keyagg)
+        for one, context in zip(parse_aggregates(slots, aggregates), slots, strict=True)
+    )
+
+
+def encoded_aggregates(sessions: Iterable[SigningSession]) -> bytes:
+    """Return the sums that a collector sends."""
+    return b"".join(one.aggregate_nonce.encoded for one in sessions)
 
 
 def complete(

@@ -1,7 +1,7 @@
-"""One signing session at one node, in mesh: everybody sends to everybody, and everybody collects.
+"""The life of one signing session at one node, whatever way its messages go: `mesh` and `star` fill in the rounds.
 
     proposal -> approvals of all -> attempt k: nonces of all -> partials of all -> signatures -> completion
-                                        ^------ the next attempt, by itself ------'
+                     ^------- the next attempt, by itself, once everybody is here -------'
 
 It holds no secret: it asks the keyholder by verb. Who said what is taken from the signed message alone. Every session
 ends by its expiry, with an `Outcome`.
@@ -9,9 +9,10 @@ ends by its expiry, with an `Outcome`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Final, TypeAlias
 
 from msgspec import Struct
 
@@ -22,30 +23,18 @@ from ..text import short_key
 from ..wire.codec import Record
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import Abort, MessageType, payload_decode_untrusted
-from . import rounds
-from .attempt import Arrival, Collected
+from .attempt import Arrival
 from .base import ABORT_CODES, Proved, SessionBase
-from .blame import Kind, accuse, list_messages, list_payloads, read_contribution, verify_blame
+from .blame import Kind, read_contribution, verify_blame
 from .effects import End, Outcome, Publish, Saved, SessionEffect
 from .proposal import require_member
-from .records import (
-    Approval,
-    AttemptGone,
-    NonceList,
-    PartialSignature,
-    PublicNonce,
-    TransactionComplete,
-    decode_untrusted,
-    split,
-)
-from .states import Event, State
+from .records import Approval, AttemptGone, TransactionComplete, decode_untrusted, split
+from .states import IN_ATTEMPT, Event, State
 from .verbs import (
     Approve,
     Approved,
     Asked,
     AttemptLost,
-    MakeNonces,
-    MakePartials,
     NoncesMade,
     PartialsMade,
     Refused,
@@ -56,7 +45,7 @@ from .verbs import (
     Woken,
 )
 
-__all__ = ["Cancel", "Consent", "Session", "SessionInput", "Start"]
+__all__ = ["Cancel", "Consent", "Present", "Session", "SessionInput", "Start"]
 
 _ANSWERS_MAX: Final = 64
 """Answers to repeats and restarts of one member in one session: each costs them a message, too."""
@@ -86,11 +75,65 @@ class Cancel(Struct, frozen=True):
     reason: str = "cancelled"
 
 
-SessionInput: TypeAlias = Start | Consent | Cancel | Saved | Woken | VerifiedMessage | Reply
+class Present(Struct, frozen=True):
+    """Who is here: the identity keys of the members that are connected, all of them. Others are away.
+
+    Nobody who is away is waited for with a clock, or called silent. Before the first of these everybody counts as here.
+    """
+
+    identities: frozenset[bytes]
 
 
-class Session(SessionBase):
+SessionInput: TypeAlias = Start | Consent | Cancel | Present | Saved | Woken | VerifiedMessage | Reply
+
+
+class Session(SessionBase, ABC):
     """See the module. `handle` raises nothing."""
+
+    _on_disk = False
+    """Whether the proposal is in our journal: before that nobody hears of it from us."""
+
+    # --- what mesh and star do in their own way -----------------------------------------------------------------------
+
+    @abstractmethod
+    def _repeat_approval(self, to: bytes | None = None) -> None:
+        """Say again that we approved, if we did."""
+
+    @abstractmethod
+    def _begin_if_ready(self) -> None:
+        """Begin the next attempt if everybody has approved and is here."""
+
+    @abstractmethod
+    def _begin(self, attempt: int) -> None:
+        """Begin this attempt, with fresh nonces."""
+
+    @abstractmethod
+    def _answer(self, sender: bytes) -> None:
+        """Answer a repeat with what we said in this attempt, byte for byte."""
+
+    @abstractmethod
+    def _catch_up(self, member: bytes) -> None:
+        """Say to a member who came back, or restarted, what they may have missed of this attempt."""
+
+    @abstractmethod
+    def _gone(self, sender: bytes, attempt: int) -> None:
+        """A member's nonces up to this attempt are gone."""
+
+    @abstractmethod
+    def _timed_out(self) -> None:
+        """The time of a phase is over."""
+
+    @abstractmethod
+    def _waited(self) -> None:
+        """The time between attempts is over."""
+
+    @abstractmethod
+    def _lost(self, gone: AttemptGone) -> None:
+        """Our nonces of this attempt are gone: say so, and go on."""
+
+    @abstractmethod
+    def _gave_up(self, sender: bytes) -> tuple[bytes, ...]:
+        """Return whom we wait for, too, now that a member ends the session because somebody is silent."""
 
     # --- in and out ---------------------------------------------------------------------------------------------------
 
@@ -99,7 +142,7 @@ class Session(SessionBase):
         self._now = now
         out = self._out = []
         try:
-            _HANDLERS[type(event)](self, event)
+            self._HANDLERS[type(event)](self, event)
         except Proved as proof:
             self._blame(proof)
         if self.outcome is None and now >= self.proposal.expires_at:
@@ -120,11 +163,13 @@ class Session(SessionBase):
             assert isinstance(read, TransactionComplete)
             self._complete(split(read.signatures, SIGNATURE_BYTES, len(self.slots)), on_disk=True)
         elif event.restarted:
+            self._on_disk = True
             self._out.append(Status(self.id))
         else:
             self._save(b"\x00" + self.proposal.envelope, self._proposal_saved)
 
     def _proposal_saved(self) -> None:
+        self._on_disk = True
         self._repeat_proposal()
         self._approve(b"", frozenset())
 
@@ -147,7 +192,7 @@ class Session(SessionBase):
             return
         self._advance(Event.WE_APPROVED)
         self._repeat_approval()
-        self._begin_if_all_approved()
+        self._begin_if_ready()
 
     def _status_is(self, event: StatusIs) -> None:
         """After a restart: re-send what is stored, and say what is gone, so that nobody takes us for an equivocator."""
@@ -157,22 +202,38 @@ class Session(SessionBase):
             self._end(End.CANCELLED, error=LocalError("the approval was revoked"))
             return
         self.attempt = event.attempt
-        gone = event.attempt - 1 if event.partials else event.attempt
+        resends = bool(event.partials) and self._partials_go_to() != self.identity
+        gone = event.attempt - 1 if resends else event.attempt
         self._say(MessageType.ATTEMPT_GONE, AttemptGone(gone, event.epoch))
-        if event.partials:
-            self._send(MessageType.PARTIAL_SIGNATURE, event.partials)
+        if resends:
+            self._send(MessageType.PARTIAL_SIGNATURE, event.partials, self._partials_go_to())
         if event.digest:
             self._approved(Approved(self.id, event.digest))
         else:
             self._approve(b"", frozenset())
 
-    def _repeat_proposal(self) -> None:
-        if self.proposal.proposer == self.identity:
-            self._say(MessageType.TRANSACTION_PROPOSAL, self.proposal.record)
+    def _partials_go_to(self) -> bytes | None:
+        """Return who collects the partial signatures of this attempt; None: everybody."""
+        return None
 
-    def _repeat_approval(self) -> None:
-        if self.state in (State.APPROVING, State.ROUND_1, State.ROUND_2):
-            self._say(MessageType.APPROVAL, Approval(self.digest))
+    def _repeat_proposal(self, to: bytes | None = None) -> None:
+        if self._on_disk and self.proposal.proposer == self.identity:
+            self._say(MessageType.TRANSACTION_PROPOSAL, self.proposal.record, to)
+
+    # --- who is here --------------------------------------------------------------------------------------------------
+
+    def _present(self, event: Present) -> None:
+        """Tell those who came back what they missed, and go on once nobody is away."""
+        before, self._away = self._away, self._everybody_else - event.identities
+        if self.outcome is not None or before == self._away:
+            return
+        for member in sorted(before - self._away):
+            self._repeat_proposal(member)
+            self._repeat_approval(member)
+            self._catch_up(member)
+        if before - self._away:
+            self._begin_if_ready()
+        self._publish_progress()
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
@@ -187,7 +248,7 @@ class Session(SessionBase):
             if self.outcome is None or (
                 self.state is State.FAILED and message.type == MessageType.TRANSACTION_COMPLETE
             ):
-                _MESSAGES.get(message.type, Session._nothing)(self, message)
+                self._MESSAGES.get(message.type, Session._nothing)(self, message)
             elif message.type in _STILL_WORKING:
                 self._answer_with_the_end(message.sender_key, self.outcome)
         except PeerError:
@@ -196,15 +257,21 @@ class Session(SessionBase):
     def _nothing(self, _: VerifiedMessage) -> None:
         """A type that has no place in a session."""
 
-    def _answer_with_the_end(self, sender: bytes, outcome: Outcome) -> None:
-        """Whoever still works on it has not heard that it is done, or who is proved to have stopped it."""
+    def _may_answer(self, sender: bytes) -> bool:
+        """Count an answer to a member. Returns whether they may still have it."""
         self._answered[sender] += 1
-        if self._answered[sender] > _ANSWERS_MAX or not self.settled:
+        return self._answered[sender] <= _ANSWERS_MAX
+
+    def _answer_with_the_end(self, sender: bytes, outcome: Outcome) -> None:
+        """Whoever still works on it has not heard that it is done, or who stopped it."""
+        if not self._may_answer(sender) or not self.settled:
             return
         if outcome.signatures:
-            self._say(MessageType.TRANSACTION_COMPLETE, TransactionComplete(b"".join(outcome.signatures)))
+            self._say(MessageType.TRANSACTION_COMPLETE, TransactionComplete(b"".join(outcome.signatures)), sender)
         elif outcome.blame:
-            self._send(MessageType.BLAME, outcome.blame)
+            self._send(MessageType.BLAME, outcome.blame, sender)
+        elif outcome.end in (End.REFUSED, End.CANCELLED):
+            self._say_abort(outcome.end, outcome.error, sender)
 
     def _approval(self, message: VerifiedMessage) -> None:
         read = decode_untrusted(MessageType.APPROVAL, message.payload)
@@ -213,73 +280,45 @@ class Session(SessionBase):
             error = InvalidMessage("a cosigner approved something else", peer=short_key(message.sender_key))
             self._end(End.ABORTED, suspects=(message.sender_key,), error=error)
             return
-        self._approvals.setdefault(message.sender_key, message)
-        self._begin_if_all_approved()
+        if message.sender_key not in self._approvals:
+            self._approvals[message.sender_key] = message
+            self._begin_if_ready()
+        self._compare_turns(message.sender_key, read.turn)
+
+    def _compare_turns(self, sender: bytes, turn: int) -> None:
+        """Star: agree with a member on whose turn it is."""
 
     def _contribution(self, message: VerifiedMessage) -> Record:
         """Read a contribution. Raises Proved when no honest node makes it and its sender approved these slots."""
         try:
             return read_contribution(message, self.slots)
         except PeerError:
-            approval = self._approvals.get(message.sender_key)
+            approval = self._approval_of(message.sender_key)
             if approval is None:
                 raise
             raise Proved(Kind.MALFORMED, (message, approval)) from None
 
-    def _public_nonce(self, message: VerifiedMessage) -> None:
-        read = self._contribution(message)
-        assert isinstance(read, PublicNonce)
-        if read.attempt < self.attempt or not self._take(message, read.attempt, read.epoch):
-            return
-        if read.attempt > self.attempt and self.state in (State.ROUND_1, State.ROUND_2):
-            self._count_silent(self._bounds.phase_timeout_s / 2)
-            self._begin(read.attempt)
-        self._sign_if_all_nonces()
-
-    def _partial_signature(self, message: VerifiedMessage) -> None:
-        read = self._contribution(message)
-        assert isinstance(read, PartialSignature)
-        if read.attempt >= self.attempt and self._take(message, read.attempt, read.epoch):
-            self._judge_partials()
+    def _approval_of(self, member: bytes) -> VerifiedMessage | None:
+        """Return the message in which a member agreed to the digest, if it is here."""
+        return self._approvals.get(member)
 
     def _take(self, message: VerifiedMessage, attempt: int, epoch: bytes) -> bool:
         """Return whether this is the first contribution. Raises Proved for a second, different one."""
         collected = self._at(attempt)
         arrival = collected.take(message, epoch)
         if arrival is Arrival.EQUIVOCATION:
-            kept = collected.nonces if message.type == MessageType.PUBLIC_NONCE else collected.partials
-            raise Proved(Kind.EQUIVOCATION, (kept[message.sender_key], message))
-        if arrival is Arrival.REPEAT:
+            raise Proved(Kind.EQUIVOCATION, (collected.kept(message.type)[message.sender_key], message))
+        if arrival is Arrival.REPEAT and self._may_answer(message.sender_key) and self.state in IN_ATTEMPT:
             self._answer(message.sender_key)
         return arrival is Arrival.FIRST
-
-    def _answer(self, sender: bytes) -> None:
-        """Answer a repeat with what we said in this attempt, byte for byte."""
-        self._answered[sender] += 1
-        if self._answered[sender] > _ANSWERS_MAX or self.state not in (State.ROUND_1, State.ROUND_2):
-            return
-        current = self._current
-        if current.own_partial:
-            self._send(MessageType.PARTIAL_SIGNATURE, current.own_partial)
-        elif current.own_nonce:
-            self._send(MessageType.PUBLIC_NONCE, current.own_nonce)
 
     def _attempt_gone(self, message: VerifiedMessage) -> None:
         read = decode_untrusted(MessageType.ATTEMPT_GONE, message.payload)
         assert isinstance(read, AttemptGone)
-        self._answered[message.sender_key] += 1
-        if self._answered[message.sender_key] > _ANSWERS_MAX:
-            return
-        self._repeat_approval()
-        if self.state not in (State.ROUND_1, State.ROUND_2):
-            return
-        if read.attempt >= self.attempt and message.sender_key not in self._current.partials:
-            self._begin(read.attempt + 1)
-            return
-        if self._current.own_nonce:
-            self._send(MessageType.PUBLIC_NONCE, self._current.own_nonce)
-        if self._current.own_partial:
-            self._send(MessageType.PARTIAL_SIGNATURE, self._current.own_partial)
+        if self._may_answer(message.sender_key):
+            self._repeat_approval(message.sender_key)
+            if self.state in IN_ATTEMPT:
+                self._gone(message.sender_key, read.attempt)
 
     def _transaction_complete(self, message: VerifiedMessage) -> None:
         """Believe it only when every signature holds for our own sighashes."""
@@ -287,148 +326,45 @@ class Session(SessionBase):
         assert isinstance(read, TransactionComplete)
         signatures = split(read.signatures, SIGNATURE_BYTES, len(self.slots))
         if all(verify_signature(one.slot, mine) for one, mine in zip(self.slots, signatures, strict=True)):
-            self._complete(signatures)
-        elif message.sender_key in self._approvals:
-            raise Proved(Kind.WRONG_COMPLETION, (message, self._approvals[message.sender_key]))
+            self._complete(signatures, heard=True)
+        elif (approval := self._approval_of(message.sender_key)) is not None:
+            raise Proved(Kind.WRONG_COMPLETION, (message, approval))
 
     def _abort(self, message: VerifiedMessage) -> None:
         read = payload_decode_untrusted(MessageType.ABORT, message.payload)
         assert isinstance(read, Abort)
-        waiting = tuple(one for one in self.waiting_for if one != message.sender_key)
+        waiting = self._gave_up(message.sender_key)
         error = InvalidMessage(f"a cosigner left: {read.text}", peer=short_key(message.sender_key))
-        if read.code == ABORT_CODES[End.SILENT] and waiting and self.state in (State.ROUND_1, State.ROUND_2):
+        if read.code == ABORT_CODES[End.SILENT] and waiting:
             self._end(End.SILENT, suspects=waiting, error=Timeout(str(error)))
         else:
             self._end(End.ABORTED, suspects=(message.sender_key,), error=error)
 
     def _blame_record(self, message: VerifiedMessage) -> None:
-        self._answered[message.sender_key] += 1
-        if self._answered[message.sender_key] > _ANSWERS_MAX:
+        if not self._may_answer(message.sender_key):
             return  # each costs us a review
         verdict = verify_blame(message.payload, self.group)
         if verdict.session == self.id and verdict.accused != self.identity:
-            self._end(End.BLAMED, verdict=verdict, blame=message.payload)
-
-    def _nonce_list(self, message: VerifiedMessage) -> None:
-        """Somebody signed another transcript: whoever has two payloads is proved."""
-        read = decode_untrusted(MessageType.NONCE_LIST, message.payload)
-        assert isinstance(read, NonceList)
-        if read.attempt != self.attempt or self.state not in (State.ROUND_1, State.ROUND_2):
-            return
-        if message.sender_key in self._current.lists:
-            return
-        for listed in list_messages(message, self.group):
-            nonce = decode_untrusted(MessageType.PUBLIC_NONCE, listed.payload)
-            assert isinstance(nonce, PublicNonce)
-            if listed.sender_key != self.identity and nonce.attempt == read.attempt:
-                self._take(listed, nonce.attempt, nonce.epoch)
-        self._current.lists.setdefault(message.sender_key, message)
-        self._sign_if_all_nonces()
-        if self.state is State.ROUND_2:
-            self._compare(self._current)
-            self._judge_lists()
+            self._end(End.BLAMED, verdict=verdict, blame=message.payload, heard=True)
 
     # --- an attempt ---------------------------------------------------------------------------------------------------
 
-    def _begin_if_all_approved(self) -> None:
-        if self.state is State.APPROVING and len(self._approvals) == len(self._others):
-            self._begin(max([self.attempt + 1, *self._collected]))
-
-    def _begin(self, attempt: int) -> None:
-        """Begin an attempt with fresh nonces. What the one before has collected is forgotten."""
+    def _enter(self, attempt: int) -> bool:
+        """Make this the current attempt. Returns False when none is left, and ends the session then."""
         if attempt > ATTEMPTS_MAX:
             error = Timeout("no attempt is left", expected=f"at most {ATTEMPTS_MAX}")
-            self._end(End.SILENT, suspects=self.waiting_for, error=error)
-            return
+            self._end(End.SILENT, suspects=self._gave_up(b""), error=error)
+            return False
         self.attempt = attempt
-        self._collected = {number: one for number, one in self._collected.items() if number >= attempt}
         self._restart_clock()
-        if attempt > 1:  # whoever was not there may wait for nothing but this
-            self._repeat_approval()
-        self._advance(Event.ATTEMPT_BEGAN)
-        self._out.append(MakeNonces(self.id, attempt, tuple(self._approvals.values())))
+        return True
 
     def _restart_clock(self) -> None:
         self._began, self._deadline = self._now, self._now + self._bounds.phase_timeout_s
 
-    def _nonces_made(self, event: NoncesMade) -> None:
-        if self.state is State.ROUND_1 and event.attempt == self.attempt:
-            self._current.own_nonce = event.payload
-            self._send(MessageType.PUBLIC_NONCE, event.payload)
-            self._sign_if_all_nonces()
-
-    def _sign_if_all_nonces(self) -> None:
-        if self.state is not State.ROUND_1 or not self._current.own_nonce or self.waiting_for:
-            return
-        current = self._current
-        current.fix(self.group, self.identity, self.proposal, self.digest, self.slots)
-        self._restart_clock()
-        self._advance(Event.NONCES_COMPLETE)
-        self._out.append(MakePartials(self.id, self.attempt, tuple(current.nonces.values())))
-        self._judge_partials()
-
-    def _partials_made(self, event: PartialsMade) -> None:
-        if self.state is State.ROUND_2 and event.attempt == self.attempt:
-            self._current.own_partial = event.payload
-            self._send(MessageType.PARTIAL_SIGNATURE, event.payload)
-            self._judge_partials()
-
-    def _judge_partials(self) -> None:
-        """Judge each partial only under the transcript that its sender signed."""
-        current = self._current
-        if self.state is not State.ROUND_2:
-            return
-        if current.strangers():
-            self._compare(current)
-            self._judge_lists()
-        elif current.own_partial and not self.waiting_for:
-            result = current.complete(self.identity, self.slots)
-            if isinstance(result, rounds.Contribution):
-                self._bad_partial(current, result.identity)
-            else:
-                self._complete(result)
-
-    def _bad_partial(self, current: Collected, identity: bytes) -> None:
-        if identity == self.identity:
-            self._end(End.REFUSED, error=LocalError("our own partial signature does not verify"))
-            return
-        payloads = current.payloads(self.identity)
-        nonces = tuple(payloads[one] for one in self.group.identities)
-        raise Proved(Kind.BAD_PARTIAL, (current.partials[identity],), nonces)
-
-    def _compare(self, current: Collected) -> None:
-        if not current.compared:
-            current.compared = True
-            self._send(MessageType.NONCE_LIST, current.list_payload(self.group))
-
-    def _judge_lists(self) -> None:
-        """A signed list says which nonces its sender's transcript is of, and which one of theirs others got."""
-        current = self._current
-        if self.state is not State.ROUND_2:
-            return
-        for message in current.strangers():
-            listed = current.lists.get(message.sender_key)
-            if listed is None:
-                continue
-            for kind, pair in (
-                (Kind.WRONG_TRANSCRIPT, (message, listed)),
-                (Kind.EQUIVOCATION, (current.nonces[message.sender_key], listed)),
-            ):
-                self._prove_if_true(kind, pair)
-
-    def _prove_if_true(self, kind: Kind, evidence: Sequence[VerifiedMessage]) -> None:
-        """Raise Proved when the evidence holds before a judge who knows nothing else."""
-        try:
-            list_payloads(evidence[-1], self.group)
-            verify_blame(accuse(kind, self.proposal, evidence), self.group)
-        except PeerError:
-            return
-        raise Proved(kind, evidence)
-
     def _attempt_lost(self, event: AttemptLost) -> None:
-        if self.state in (State.ROUND_1, State.ROUND_2) and event.attempt == self.attempt:
-            self._say(MessageType.ATTEMPT_GONE, AttemptGone(event.attempt, event.epoch))
-            self._begin(self.attempt + 1)
+        if self.state in IN_ATTEMPT and event.attempt == self.attempt:
+            self._lost(AttemptGone(event.attempt, event.epoch))
 
     def _refused(self, event: Refused) -> None:
         """An approval that is refused ends the session; a refused attempt is left to the next one."""
@@ -449,51 +385,65 @@ class Session(SessionBase):
         if self.outcome is not None or self._now < self._deadline:
             return
         self._repeat_proposal()
-        if self.state not in (State.ROUND_1, State.ROUND_2):
-            self._repeat_approval()
+        if self.state in IN_ATTEMPT:
+            self._timed_out()
+        else:
             self._deadline = self._now + self._bounds.reapprove_s
-            return
-        self._count_silent(0)
+            self._waited()
+
+    def _end_if_silent(self) -> bool:
+        """End the session when somebody was counted too often. Returns whether it has."""
         silent = tuple(one for one, count in self._silent.items() if count >= self._bounds.silent_attempts_max)
         if silent:
-            names = ", ".join(short_key(one) for one in silent)
-            error = Timeout(f"no answer from {names}", hint="this proves nothing about them: networks fail")
+            error = Timeout(self._silence(silent), hint="this proves nothing about them: networks fail")
             self._end(End.SILENT, suspects=silent, error=error)
-        else:
-            self._begin(self.attempt + 1)
+        return bool(silent)
 
-    def _count_silent(self, least_s: float) -> None:
-        """Count who did not answer in an attempt that has lasted at least so long; others start again at 0."""
-        if self._now - self._began >= least_s:
-            missing = self.waiting_for
-            self._silent = Counter({one: self._silent[one] + 1 for one in missing})
+    def _count(self, missing: Iterable[bytes]) -> None:
+        """Count who did not answer in this attempt; others start again at 0."""
+        self._silent = Counter({one: self._silent[one] + 1 for one in sorted(missing)})
+
+    def _silence(self, silent: tuple[bytes, ...]) -> str:
+        return "no answer from " + ", ".join(short_key(one) for one in silent)
+
+    _MESSAGES: ClassVar[Mapping[MessageType, Callable[[Any, VerifiedMessage], None]]] = {
+        MessageType.APPROVAL: _approval,
+        MessageType.TRANSACTION_COMPLETE: _transaction_complete,
+        MessageType.ATTEMPT_GONE: _attempt_gone,
+        MessageType.BLAME: _blame_record,
+        MessageType.ABORT: _abort,
+    }
+
+    @abstractmethod
+    def _nonces_made(self, event: NoncesMade) -> None:
+        """Our nonces are on the keyholder's disk."""
+
+    @abstractmethod
+    def _partials_made(self, event: PartialsMade) -> None:
+        """Our partial signatures are on the keyholder's disk."""
+
+    _HANDLERS: ClassVar[Mapping[type, Callable[[Any, Any], None]]] = {
+        VerifiedMessage: _receive,
+        Start: _start,
+        Consent: _consent,
+        Cancel: _cancel,
+        Present: _present,
+        Saved: SessionBase._saved,
+        Woken: _woken,
+        Approved: _approved,
+        Asked: _asked,
+        NoncesMade: lambda self, event: self._nonces_made(event),
+        PartialsMade: lambda self, event: self._partials_made(event),
+        AttemptLost: _attempt_lost,
+        Refused: _refused,
+        StatusIs: lambda self, event: self._status_is(event),
+        Wiped: _wiped,
+    }
 
 
-_MESSAGES: Final[Mapping[MessageType, Callable[[Session, VerifiedMessage], None]]] = {
-    MessageType.APPROVAL: Session._approval,
-    MessageType.PUBLIC_NONCE: Session._public_nonce,
-    MessageType.PARTIAL_SIGNATURE: Session._partial_signature,
-    MessageType.TRANSACTION_COMPLETE: Session._transaction_complete,
-    MessageType.ATTEMPT_GONE: Session._attempt_gone,
-    MessageType.NONCE_LIST: Session._nonce_list,
-    MessageType.BLAME: Session._blame_record,
-    MessageType.ABORT: Session._abort,
-}
-_STILL_WORKING: Final = (MessageType.APPROVAL, MessageType.PUBLIC_NONCE, MessageType.ATTEMPT_GONE)
-
-_HANDLERS: Final[Mapping[type, Callable[[Session, Any], None]]] = {
-    VerifiedMessage: Session._receive,
-    Start: Session._start,
-    Consent: Session._consent,
-    Cancel: Session._cancel,
-    Saved: Session._saved,
-    Woken: Session._woken,
-    Approved: Session._approved,
-    Asked: Session._asked,
-    NoncesMade: Session._nonces_made,
-    PartialsMade: Session._partials_made,
-    AttemptLost: Session._attempt_lost,
-    Refused: Session._refused,
-    StatusIs: Session._status_is,
-    Wiped: Session._wiped,
-}
+_STILL_WORKING: Final = (
+    MessageType.APPROVAL,
+    MessageType.PUBLIC_NONCE,
+    MessageType.ATTEMPT_GONE,
+    MessageType.ATTEMPT_BEGIN,
+)

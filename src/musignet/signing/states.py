@@ -8,7 +8,7 @@ from typing import Final
 
 from ..errors import LocalError
 
-__all__ = ["TRANSITIONS", "Event", "Role", "State", "step"]
+__all__ = ["IN_ATTEMPT", "TRANSITIONS", "Event", "Role", "State", "step"]
 
 
 class Role(Enum):
@@ -51,6 +51,7 @@ class Event(Enum):
     WE_APPROVED = "we approved"
     ATTEMPT_BEGAN = "attempt began"
     NONCES_COMPLETE = "nonces complete"
+    ATTEMPT_FAILED = "attempt failed"
     COMPLETED = "completed"
     FAILED = "failed"
     STORED = "stored"
@@ -60,14 +61,16 @@ class Event(Enum):
 
 
 _ENDS: Final = {Event.COMPLETED: State.COMPLETED, Event.FAILED: State.FAILED}
+_FAILED: Final = {Event.ATTEMPT_FAILED: State.APPROVING}
+"""Somebody is away, or another collector's turn comes: everybody has approved, and the next attempt is awaited."""
 _LOST: Final = {Event.LOST: State.GONE}
 
 TRANSITIONS: Final[Mapping[Role, Mapping[State, Mapping[Event, State]]]] = {
     Role.SIGNER: {
         State.REVIEWING: {Event.WE_APPROVED: State.APPROVING, **_ENDS},
         State.APPROVING: {Event.ATTEMPT_BEGAN: State.ROUND_1, **_ENDS},
-        State.ROUND_1: {Event.ATTEMPT_BEGAN: State.ROUND_1, Event.NONCES_COMPLETE: State.ROUND_2, **_ENDS},
-        State.ROUND_2: {Event.ATTEMPT_BEGAN: State.ROUND_1, **_ENDS},
+        State.ROUND_1: {Event.ATTEMPT_BEGAN: State.ROUND_1, Event.NONCES_COMPLETE: State.ROUND_2, **_FAILED, **_ENDS},
+        State.ROUND_2: {Event.ATTEMPT_BEGAN: State.ROUND_1, **_FAILED, **_ENDS},
         # Others may have finished it after we gave up: what is signed is signed.
         State.FAILED: {Event.COMPLETED: State.COMPLETED},
         State.COMPLETED: {},
@@ -86,6 +89,10 @@ TRANSITIONS: Final[Mapping[Role, Mapping[State, Mapping[Event, State]]]] = {
         State.GONE: {},
     },
 }
+
+
+IN_ATTEMPT: Final = frozenset((State.ROUND_1, State.ROUND_2))
+"""The states of a session in which an attempt is under way."""
 
 
 def step(role: Role, state: State, event: Event) -> State:

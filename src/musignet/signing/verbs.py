@@ -52,7 +52,9 @@ class Approve(Struct, frozen=True):
 
 
 class MakeNonces(Struct, frozen=True):
-    """Begin an attempt. `approvals` are the signed approvals of all others."""
+    """Begin an attempt. `approvals` are the signed approvals of all others; at a signer in star, the collector's signed
+    `AttemptBegin` alone.
+    """
 
     session: bytes
     attempt: int
@@ -60,7 +62,9 @@ class MakeNonces(Struct, frozen=True):
 
 
 class MakePartials(Struct, frozen=True):
-    """Sign. `nonces` are the signed nonce messages of all others."""
+    """Sign. `nonces` are the signed nonce messages of all others; at a signer in star, the collector's signed
+    `AggregateNonces` alone.
+    """
 
     session: bytes
     attempt: int

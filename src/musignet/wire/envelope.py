@@ -154,7 +154,7 @@ class Message:
 
         Raises: SerializationError for anything that is not one canonical envelope of at most 4 MiB.
         """
-        return SignedMessage(*_parse_untrusted(data))
+        return SignedMessage(*_parse_untrusted(bytes(data)))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {_kind_name(self.type)} from {safe(self.sender)!r}, {len(self.payload)} bytes>"

@@ -50,6 +50,11 @@ class MessageType(IntEnum):
     ATTEMPT_GONE = 22
     NONCE_LIST = 24
     BLAME = 26
+    ATTEMPT_FAILED = 28
+    ATTEMPT_BEGIN = 30
+    AGGREGATE_NONCE = 32
+    AGGREGATE_SHOWN = 34
+    LIST_WANTED = 36
 
 
 class Priority(IntEnum):
@@ -78,6 +83,9 @@ _PRIORITIES: Final[dict[int, Priority]] = {
     MessageType.ACK: Priority.CONTROL,
     MessageType.APPROVAL: Priority.CONTROL,
     MessageType.ATTEMPT_GONE: Priority.CONTROL,
+    MessageType.ATTEMPT_FAILED: Priority.CONTROL,
+    MessageType.ATTEMPT_BEGIN: Priority.ROUND_1,
+    MessageType.AGGREGATE_NONCE: Priority.ROUND_1,
 }
 
 
@@ -110,6 +118,9 @@ PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
             MessageType.ACK,
             MessageType.APPROVAL,
             MessageType.ATTEMPT_GONE,
+            MessageType.ATTEMPT_FAILED,
+            MessageType.ATTEMPT_BEGIN,
+            MessageType.LIST_WANTED,
         ),
         limits.CONTROL_PAYLOAD_MAX_BYTES,
     ),

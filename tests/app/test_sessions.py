@@ -185,3 +185,14 @@ def test_a_node_that_shows_another_session_is_not_believed(tmp_path: Path) -> No
             judge(client, {**first, "proposal": base64.b64encode(changed).decode()})
 
     on_socket(tmp_path / "a", work)
+
+
+def test_change_is_looked_for_behind_what_complete_sessions_paid(
+    finished: tuple[bytes, tuple[bytes, ...], bytes],
+) -> None:
+    _, records, _ = finished
+    book = SessionBook()
+    assert book.known(GROUP).last_index == (-1, -1)
+    book.load(GROUP, records)
+    assert book.known(GROUP).last_index == (-1, 3)
+    assert book.known(signing_group("each")).last_index == (-1, -1)

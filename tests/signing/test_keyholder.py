@@ -482,3 +482,19 @@ def test_a_day_counts_what_was_signed_though_it_was_revoked() -> None:
     assert holder.day_sat() == 602_000
     perform(holder, Woken(), NOW + 86_400)
     assert holder.day_sat() == 0
+
+
+@pytest.mark.parametrize("index", [3, 19, 20, 23, 24])
+def test_change_is_looked_for_behind_the_last_that_was_signed_also_after_a_restart(table: Table, index: int) -> None:
+    """An old wallet's change is no stranger: the policy and the person are told what really leaves (X5)."""
+    later = Proposal.open_untrusted(proposal("bob", table.group, change_index=index, random=bytes(32)), table.group)
+
+    def sent_sat() -> int:
+        return table.holders["alice"]._judge(later).review.sent_sat
+
+    table.approve().nonces()
+    assert (sent_sat() == 600_000) == (index <= 19), "an approval alone moves nothing"
+    table.partials()
+    assert (sent_sat() == 600_000) == (index <= 23)
+    table.restart("alice")
+    assert (sent_sat() == 600_000) == (index <= 23)

@@ -91,10 +91,11 @@ def proposal(
     memo: str = "rent",
     locktime: int = 0,
     topology: Topology = Topology.MESH,
+    change_index: int = 3,
 ) -> VerifiedMessage:
     group = group or signing_group()
     coins = [(RECEIVE, number) for number in range(inputs)]
-    tx, spent = spend(group.wallet, coins=coins, locktime=locktime)
+    tx, spent = spend(group.wallet, coins=coins, locktime=locktime, change_index=change_index)
     made = psbt(group.wallet, tx, spent).serialize()
     record = TransactionProposal(group.id, random, int(expires_at * 1000), made, memo, topology)
     return say(name, MessageType.TRANSACTION_PROPOSAL, session_id(identity(name).pubkey, record), record, group)

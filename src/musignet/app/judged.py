@@ -68,5 +68,6 @@ def judge(client: Client, detail: Mapping[str, Any]) -> Judged:
     proposal = Proposal.open_untrusted(message, group.group)
     if (proposal.session.hex(), group.group.id.hex()) != (shown["id"], shown["group"]):
         raise InvalidMessage("the node shows another session than the one it names", hint="do not approve anything")
-    review = proposal.review(group.group, Known(), time.time())
+    known = Known().after(detail["last_change"])  # only addresses of the group itself are ever called change
+    review = proposal.review(group.group, known, time.time())
     return Judged(group, proposal, review, proposal.digest(group.group, review))

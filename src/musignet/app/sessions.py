@@ -112,6 +112,8 @@ class SessionBook:
 
     def __init__(self) -> None:
         self._entries: dict[bytes, Entry] = {}
+        self._known: dict[bytes, Known] = {}
+        self._counted: set[bytes] = set()
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -150,6 +152,16 @@ class SessionBook:
         for session in sessions:
             if session.outcome is None:
                 self._look(self._entry(session.id, sessions.group), sessions)
+
+    def known(self, group: SigningGroup) -> Known:
+        """Return what the complete sessions of a group tell of its change, as the keyholder knows it from its own."""
+        known = self._known.get(group.id, Known())
+        for entry in self:
+            if entry.completion and entry.group.id == group.id and entry.id not in self._counted:
+                self._counted.add(entry.id)
+                known = known.after(entry.proposal().review(group, known, time.time()).last_change)
+        self._known[group.id] = known
+        return known
 
     def find(self, start: str) -> Entry:
         """Return the session whose id begins so. Raises NotFound, LocalError when several do."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -54,6 +54,11 @@ class Known:
     tip_height: int | None = None
     now_s: int | None = None
     """Seconds since 1970."""
+
+    def after(self, change: int) -> Known:
+        """Return the same once change was paid to this index: change is looked for from there on (X5)."""
+        receive, last = self.last_index
+        return self if change <= last else replace(self, last_index=(receive, change))
 
 
 class Group:

@@ -13,7 +13,7 @@ from ..chain import Chain
 from . import taproot
 from .checks import CHECKS, Confirm, Draft, Notice, sighash_type
 from .descriptor import Derived
-from .group import Group, Known
+from .group import CHANGE, Group, Known
 from .psbt import Psbt
 from .rules import Rule, RuleBroken
 from .slots import SigningSlot, transaction_digest
@@ -79,6 +79,13 @@ class Review:
     def sent_sat(self) -> int:
         """What goes to outputs that are not our change."""
         return sum(one.out.amount_sat for one in self.outputs if one.change is None)
+
+    @property
+    def last_change(self) -> int:
+        """The highest index of our change addresses that it uses, spent from or paid to; -1 for none."""
+        spent = [one.ours for one in self.inputs if one.ours is not None and one.ours.branch == CHANGE]
+        paid = [one.change for one in self.outputs if one.change is not None]
+        return max((one.index for one in (*spent, *paid)), default=-1)
 
     @property
     def confirm(self) -> frozenset[Confirm]:

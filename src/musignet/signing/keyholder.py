@@ -116,6 +116,8 @@ class Keyholder:
         self._counter = 0
         self._now = 0.0
         self._forget_at = 0.0
+        self._known = account.known
+        """With the change that was signed: the gap begins behind it, also after a restart."""
         self._out: list[KeyholderEffect] = []
         self.epoch = draw(limits.BOOT_EPOCH_BYTES)
         for record in records:
@@ -215,7 +217,7 @@ class Keyholder:
 
     def _judge(self, proposal: Proposal) -> Holding:
         """Review it by our own wallet. Raises RuleBroken, or LocalError when there is nothing of ours to sign."""
-        reviewed = proposal.review(self._group, self.account.known, self._now)
+        reviewed = proposal.review(self._group, self._known, self._now)
         if not 1 <= len(reviewed.slots) <= limits.SLOTS_MAX:
             raise LocalError("nothing here is ours to sign", got=f"{len(reviewed.slots)} slots")
         slots = rounds.contexts(self._group, reviewed.slots)
@@ -368,6 +370,7 @@ class Keyholder:
 
     def _partials_stored(self, holding: Holding, attempt: Attempt, payload: bytes) -> None:
         holding.partials[attempt.number] = payload
+        self._known = self._known.after(holding.review.last_change)
         if attempt.state is State.STORING_PARTIALS:
             attempt.advance(Event.STORED)
             self._out.append(PartialsMade(holding.session, attempt.number, payload))
@@ -453,6 +456,7 @@ class Keyholder:
             found.attempt = entry.attempt
         elif isinstance(entry, journal.PartialsOut):
             found.partials[entry.attempt] = entry.payload
+            self._known = self._known.after(found.review.last_change)
         elif isinstance(entry, journal.ApprovalWiped):
             found.state = State.WIPED
 

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from ... import limits
 from ...bitcoin.fields import In
+from ...bitcoin.group import CHANGE
 from ...bitcoin.taproot import SIGHASH_DEFAULT
 from ...errors import InvalidMessage, NetworkError, SerializationError
 from ...signing.blamefile import BlameFile
@@ -77,6 +78,8 @@ class SessionDetail(Struct, frozen=True):
     proved: str
     """Who is proved to have broken the protocol, and how."""
     txid: str
+    last_change: int
+    """The highest change index of earlier transactions: change is recognised a gap beyond it. -1: none yet."""
 
 
 class Left(Struct, frozen=True):
@@ -145,6 +148,7 @@ async def _show(daemon: Daemon, call: Call) -> SessionDetail:
         [daemon.label_of(key) for key in (outcome.suspects if outcome is not None else ())],
         f"{daemon.label_of(verdict.accused)}: {verdict.kind.name.lower().replace('_', ' ')}" if verdict else "",
         _txid(entry),
+        daemon.sessions.known(entry.group).last_index[CHANGE],
     )
 
 

@@ -2,75 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from app.nodes import RunningNode, cli, cli_json
-from app.terminal import Terminal
+from app.people import approve, at, file_of, group, group_json, init, pair, run, until
 from musignet.app.client import ApiError, Client
 from musignet.app.client import path as path_of
 from musignet.bitcoin.descriptor import Descriptor
-from musignet.bitcoin.walletkey import new_words
 from musignet.net.folder import DataFolder
 from musignet.signing.groupfile import GroupFile
 from support.wallet import psbt, spend
 
 pytestmark = pytest.mark.driver
-
-WORDS = {name: new_words(bytes((number,)) * 16) for number, name in enumerate(("alice", "bob", "carol"), 1)}
-
-
-def init(path: Path, name: str, *args: str) -> Path:
-    """Make a person's data folder from their words, with the command."""
-    reader, writer = os.pipe()
-    os.write(writer, WORDS[name].encode() + b"\n")
-    os.close(writer)
-    done = subprocess.run(
-        [sys.executable, "-m", "musignet", "init", "--data", str(path), "--name", name, "--network", "regtest",
-         "--listen", "127.0.0.1:0", "--restore", "--secret-fd", str(reader), "--insecure-no-passphrase", *args],
-        pass_fds=(reader,), capture_output=True, text=True,
-    )  # fmt: skip
-    os.close(reader)
-    assert done.returncode == 0, done.stderr
-    return path
-
-
-def run(path: Path) -> RunningNode:
-    return RunningNode(path, command=(sys.executable, "-m", "musignet", "run", "--data", str(path)))
-
-
-def group(node: RunningNode, command: str, *args: str) -> subprocess.CompletedProcess[str]:
-    done = [sys.executable, "-m", "musignet", "group", command, "--data", str(node.data), *args]
-    return subprocess.run(done, capture_output=True, text=True, timeout=60)
-
-
-def group_json(node: RunningNode, command: str, *args: str) -> Any:
-    done = group(node, command, "--json", *args)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def at(node: RunningNode, *args: str) -> Terminal:
-    return Terminal(*args, "--data", str(node.data))
-
-
-def pair(host: RunningNode, guest: RunningNode) -> None:
-    with at(host, "invite", "--no-qr") as inviting:
-        invite = inviting.expect(r"(musig1[a-z0-9]{80,})").group(1)
-        with at(guest, "join", invite) as joining:
-            for one in (inviting, joining):
-                one.expect("Do both screens")
-                one.type("y")
-            assert (inviting.exit_code(), joining.exit_code()) == (0, 0)
 
 
 @pytest.fixture
@@ -101,10 +48,6 @@ def found(nodes: dict[str, RunningNode], *args: str) -> str:
                 one.expect("savings is founded")
                 assert one.exit_code() == 0
         return first.seen
-
-
-def file_of(node: RunningNode) -> GroupFile:
-    return GroupFile.parse_untrusted(group_json(node, "export", "savings", "--file")["file"].encode())
 
 
 def test_two_people_found_a_group_and_use_it(nodes: dict[str, RunningNode]) -> None:
@@ -197,13 +140,6 @@ def test_nobody_confirms_without_the_wallets_passphrase(nodes: dict[str, Running
     assert ours.get("/v1/groups") == []
 
 
-def until(true: Callable[[], Any]) -> None:
-    """Ask a node until it says so: it says so within a second, and is asked for ten."""
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-
-
 def test_what_cannot_be_founded(nodes: dict[str, RunningNode], tmp_path: Path) -> None:
     alice = nodes["alice"]
     for args, code in (
@@ -268,15 +204,6 @@ def sign(proposer: RunningNode, other: RunningNode, file: GroupFile, tmp_path: P
     watched = cli(proposer.data, "watch", session, "--timeout", "30")
     assert watched.returncode == 0, watched.stdout + watched.stderr
     assert cli(proposer.data, "export", session, "--tx").stdout.strip()
-
-
-def approve(node: RunningNode, session: str) -> subprocess.CompletedProcess[str]:
-    """Say yes, as soon as the proposal has arrived there."""
-    for _ in range(20):
-        done = cli(node.data, "approve", session, "--yes")
-        if done.returncode == 0 or "no session" not in done.stderr.lower():
-            return done
-    return done
 
 
 def test_folders_are_made_by_the_command(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""People at their terminals: each with a data folder that `musignet init` made, a node, and what they type."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from app.nodes import RunningNode, cli
+from app.terminal import Terminal
+from musignet.bitcoin.walletkey import new_words
+from musignet.signing.groupfile import GroupFile
+
+__all__ = ["WORDS", "approve", "at", "file_of", "group", "group_json", "init", "pair", "run", "until"]
+
+WORDS = {name: new_words(bytes((number,)) * 16) for number, name in enumerate(("alice", "bob", "carol"), 1)}
+
+
+def init(path: Path, name: str, *args: str) -> Path:
+    """Make a person's data folder from their words, with the command."""
+    reader, writer = os.pipe()
+    os.write(writer, WORDS[name].encode() + b"\n")
+    os.close(writer)
+    done = subprocess.run(
+        [sys.executable, "-m", "musignet", "init", "--data", str(path), "--name", name, "--network", "regtest",
+         "--listen", "127.0.0.1:0", "--restore", "--secret-fd", str(reader), "--insecure-no-passphrase", *args],
+        pass_fds=(reader,), capture_output=True, text=True,
+    )  # fmt: skip
+    os.close(reader)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def run(path: Path) -> RunningNode:
+    return RunningNode(path, command=(sys.executable, "-m", "musignet", "run", "--data", str(path)))
+
+
+def group(node: RunningNode, command: str, *args: str) -> subprocess.CompletedProcess[str]:
+    done = [sys.executable, "-m", "musignet", "group", command, "--data", str(node.data), *args]
+    return subprocess.run(done, capture_output=True, text=True, timeout=60)
+
+
+def group_json(node: RunningNode, command: str, *args: str) -> Any:
+    done = group(node, command, "--json", *args)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def at(node: RunningNode, *args: str) -> Terminal:
+    return Terminal(*args, "--data", str(node.data))
+
+
+def pair(host: RunningNode, guest: RunningNode) -> None:
+    with at(host, "invite", "--no-qr") as inviting:
+        invite = inviting.expect(r"(musig1[a-z0-9]{80,})").group(1)
+        with at(guest, "join", invite) as joining:
+            for one in (inviting, joining):
+                one.expect("Do both screens")
+                one.type("y")
+            assert (inviting.exit_code(), joining.exit_code()) == (0, 0)
+
+
+def file_of(node: RunningNode) -> GroupFile:
+    return GroupFile.parse_untrusted(group_json(node, "export", "savings", "--file")["file"].encode())
+
+
+def approve(node: RunningNode, session: str) -> subprocess.CompletedProcess[str]:
+    """Say yes, as soon as the proposal has arrived there."""
+    for _ in range(20):
+        done = cli(node.data, "approve", session, "--yes")
+        if done.returncode == 0 or "no session" not in done.stderr.lower():
+            return done
+    return done
+
+
+def until(true: Callable[[], Any]) -> None:
+    """Ask a node until it says so: it says so within a second, and is asked for ten."""
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline

@@ -203,6 +203,7 @@ class Daemon:
         if entry.end is not None:
             raise LocalError("this session has ended", got=entry.state)
         await self.network.consent(entry.id, proof)
+        entry.asked = False  # it is with the keyholder now; a proof that does not hold ends the session
 
     async def leave(self, entry: Entry, reason: str) -> bool:
         """Leave a session. Returns whether it came too late: a partial signature of ours had left already.

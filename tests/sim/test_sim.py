@@ -30,6 +30,14 @@ def test_every_invariant_holds_and_everything_happens(first: int) -> None:
     assert [what for what in MUST_HAPPEN if not counts[what]] == []
 
 
+@pytest.mark.parametrize("first", range(0, 150, BLOCK))
+def test_with_disks_nothing_accepted_is_lost_and_nothing_handled_comes_again(first: int) -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(first, first + BLOCK):
+        counts += run(seed, Plan(disks=True, crashes=5)).counts
+    assert [what for what in (*MUST_HAPPEN, "Restore", "Handled") if not counts[what]] == []
+
+
 def test_same_seed_same_tape_other_seed_another() -> None:
     first, again, other = run(7).digest(), run(7).digest(), run(8).digest()
     assert first == again

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ..errors import Action, AuthenticationError, ConnectionError, NetworkError, Timeout
+from ..errors import Action, AuthenticationError, ConnectionError, InvalidMessage, NetworkError, Timeout
 from ..text import safe
 from ..wire.channel import CloseReceived
+from ..wire.envelope import VerifiedMessage
 from ..wire.messages import CloseCode
 from .peers import PeerRecord
 
-__all__ = ["cloned", "goodbye_error", "not_let_in"]
+__all__ = ["cloned", "conflict", "goodbye_error", "not_let_in"]
 
 
 def not_let_in(peer: PeerRecord, error: NetworkError | None) -> NetworkError:
@@ -38,4 +39,14 @@ def cloned(peer: PeerRecord) -> AuthenticationError:
         f"{peer.name} has seen newer messages of this very run than this node has sent",
         hint="a copy of this node is running, or it was resumed from a snapshot: stop one of them",
         action=Action.WARN,
+    )
+
+
+def conflict(peer: PeerRecord, message: VerifiedMessage) -> InvalidMessage:
+    """Return the fault of a peer that signed two bodies under one number."""
+    return InvalidMessage(
+        "two different messages under one number",
+        peer=peer.name,
+        expected="a message once per boot epoch and sequence number",
+        got=f"another body under number {message.body.seq}",
     )

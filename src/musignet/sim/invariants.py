@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..errors import NetworkError
+from ..node.effects import Store
+from ..node.kept import Box
 from ..node.peers import PeerState
 from .actors import Actor
 
@@ -18,16 +20,18 @@ class Broken(AssertionError):
 class Invariants:
     """Watches one world.
 
-    During a run: a message reaches one life of its receiver at most once; no honest node finds fault with another;
-    every bound of `Limits` holds; a timer that has fired does not ask to fire again at once.
+    During a run: a message reaches one life of its receiver at most once, and with disks no later one either, once it
+    is on disk that it was handled; no honest node finds fault with another; every bound of `Limits` holds; a timer that
+    has fired does not ask to fire again at once.
     In the end: every command was answered, everybody is connected to each friend by one and the same link, nothing is
-    left on its way, and every message that was accepted arrived, unless its sender died first.
+    left on its way, and every message that was accepted arrived, unless its sender died first and had no disk.
     """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._delivered: set[tuple[str, int, bytes]] = set()
         self._arrived: dict[tuple[str, bytes], int] = {}
+        self._handled: set[tuple[str, bytes]] = set()
         self._accepted: list[tuple[Actor, int, Actor, bytes]] = []
 
     def accepted(self, sender: Actor, receiver: Actor, payload: bytes) -> None:
@@ -44,6 +48,15 @@ class Invariants:
         self._delivered.add(once)
         arrived = (receiver.name, payload)
         self._arrived[arrived] = self._arrived.get(arrived, 0) + 1
+
+    def on_disk(self, actor: Actor, effect: Store) -> None:
+        """A write is finished."""
+        self._handled |= {(actor.name, one.message_id) for one in effect.puts if one.box is Box.HANDLED}
+
+    def once(self, receiver: Actor, message_id: bytes) -> None:
+        """A message reaches the application: not one that is handled already."""
+        if (receiver.name, message_id) in self._handled:
+            self._break(receiver, f"{message_id.hex()} was handed over again after it was handled")
 
     def fault(self, actor: Actor, error: NetworkError) -> None:
         """A node says that another one broke a rule: here nobody does."""
@@ -83,7 +96,7 @@ class Invariants:
             for friend in actor.friends:
                 self._pair_at_rest(actor, friend)
         for sender, life, receiver, payload in self._accepted:
-            if sender.life == life and (receiver.name, payload) not in self._arrived:
+            if (sender.life == life or sender.config.disk) and (receiver.name, payload) not in self._arrived:
                 self._break(sender, f"{payload!r} was accepted for {receiver.name} and never arrived")
 
     def _pair_at_rest(self, actor: Actor, friend: Actor) -> None:

@@ -27,6 +27,9 @@ check: lint types test ## everything CI runs
 bench: $(READY) ## measure; the table and the case in ARGS="link"
 	$(BIN)/python -m bench $(or $(ARGS),link)
 
+kills: $(READY) ## kill two nodes 2,000 times while one writes to the other; KILLS=n for more
+	MUSIGNET_KILLS=$(or $(KILLS),2000) $(BIN)/python -m pytest -q tests/net/test_mailstore.py -k kills
+
 lock: ## resolve requirements/lock.txt again; newer versions with ARGS=--upgrade
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet uv
@@ -48,4 +51,4 @@ $(READY): pyproject.toml requirements/lock.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help demo test lint types check bench lock clean
+.PHONY: help demo test lint types check bench kills lock clean

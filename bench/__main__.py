@@ -2,6 +2,7 @@
 
 python -m bench link --json link.json           measure the link, side by side with its floors and two peers
 python -m bench cli                             whole processes of the command line
+python -m bench outbox                          durable sends, and a start with 10,000 kept messages
 python -m bench report link.json                print that file as bench/RESULTS.md has it
 """
 
@@ -13,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from . import cli
+from . import cli, outbox
 from .link.plan import CONTESTANTS, MEASURES
 from .link.run import run
 from .report import markdown, table
@@ -31,6 +32,7 @@ def _arguments() -> argparse.ArgumentParser:
     link.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
     link.add_argument("--profile", type=Path, metavar="DIR", help="cProfile every child into DIR; the figures suffer")
     cli.add_to(cases)
+    outbox.add_to(cases)
     report = cases.add_parser("report", help="Markdown from a JSON file of `link`")
     report.add_argument("file", type=Path)
     return parser
@@ -53,6 +55,8 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the children are closed on the way out
     if options.case == "cli":
         return cli.main(options)
+    if options.case == "outbox":
+        return outbox.main(options)
     if options.case == "report":
         print(markdown(json.loads(options.file.read_text())), end="")
         return 0

@@ -32,3 +32,13 @@ def test_the_benchmark_measures_the_command_line_and_a_node_with_a_journal(tmp_p
     assert done.returncode == 0, done.stderr
     samples = json.loads(results.read_text())["samples_ms"]
     assert set(samples) == {"python -c pass", "musignet --help", "musignet peers", "run, ready with 40 stored"}
+
+
+@pytest.mark.driver
+def test_the_benchmark_measures_durable_sends(tmp_path: Path) -> None:
+    results = tmp_path / "outbox.json"
+    command = [sys.executable, "-m", "bench", "outbox", "--rounds", "1", "--messages", "40", "--callers", "4"]
+    command += ["--stored", "40", "--json", str(results)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(results.read_text())["samples"]) == 4

@@ -385,7 +385,8 @@ class World:
         actor.busy_until = max(self.now, actor.busy_until) + self.plan.handling_s * self._random.random() ** 4
 
         def handled() -> None:
-            if actor.life == life:
+            if actor.life == life and actor.node is not None:
+                self.checked.finished(actor, news.message.payload)
                 self.feed(actor, Handled(news.key, news.message.id))
 
         self._at(actor.busy_until, handled)

@@ -33,6 +33,9 @@ bench: $(READY) ## measure; the table and the case in ARGS="link"
 diagrams: $(READY) ## draw docs/states.md again, from the tables of the code
 	$(BIN)/python tools/diagrams.py > docs/states.tmp && mv docs/states.tmp docs/states.md
 
+kills: $(READY) ## kill two nodes 2,000 times while one writes to the other; KILLS=n for more
+	MUSIGNET_KILLS=$(or $(KILLS),2000) $(BIN)/python -m pytest -q tests/net/test_mailstore.py -k kills
+
 lock: ## resolve requirements/lock.txt again; newer versions with ARGS=--upgrade
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet uv
@@ -54,4 +57,4 @@ $(READY): pyproject.toml requirements/lock.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help demo test sim lint types check bench diagrams lock clean
+.PHONY: help demo test sim lint types check bench diagrams kills lock clean

@@ -53,3 +53,13 @@ def test_the_ceremony_is_measured_beside_its_floor_and_reported(tmp_path: Path) 
     assert report.startswith("# Results\n")
     assert "Seen by a person." in report
     assert "| 3 signers, 1 input: both rounds, all signers, ms |" in report
+
+
+@pytest.mark.driver
+def test_the_benchmark_measures_durable_sends(tmp_path: Path) -> None:
+    results = tmp_path / "outbox.json"
+    command = [sys.executable, "-m", "bench", "outbox", "--rounds", "1", "--messages", "40", "--callers", "4"]
+    command += ["--stored", "40", "--json", str(results)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(results.read_text())["samples"]) == 4

@@ -288,6 +288,10 @@ JOURNAL_PRUNE_MAX_RECORDS: Final = 1024
 JOURNAL_PAGE_RECORDS: Final = 16
 """Records in memory at once while a journal is read: 64 MiB of the largest."""
 
+OUTBOX_TTL_MAX_S: Final = 30 * 86_400.0
+"""The longest a message may be kept for a peer. So long, from its arrival, the receiver remembers the id of what it has
+handled: as the sender counts from before that, no two clocks need to agree."""
+
 JOURNAL_CHECKPOINT_BYTES: Final = 4 * MIB
 """The log is copied into the database after about so much: SQLite's own default, 1,000 pages."""
 
@@ -489,6 +493,15 @@ class Limits:
     """Messages on their way to one peer and not yet acknowledged; then `send_message_to` waits."""
     unacked_max_bytes: int = 8 * MIB
     """The same in bytes: two messages of full size. One message is always allowed."""
+    outbox_ttl_s: float = 7 * 86_400.0
+    """How long a message is kept on disk for a peer that does not acknowledge it: a cosigner on holiday. Then it is
+    dropped, and that is said."""
+    outbox_max: int = 10_000
+    """Messages kept on disk for one peer that is not connected; then sending to it is refused."""
+    outbox_max_bytes: int = 64 * MIB
+    """The same in bytes for all of them together: they are in memory too."""
+    disk_waiting_max_bytes: int = 16 * MIB
+    """Messages that wait for the disk; then reading pauses until half of them are there."""
     inbox_max: int = 64
     """Messages waiting for one peer's handler; then reading from that peer pauses."""
     write_chunk_bytes: int = 128 * KIB

@@ -13,7 +13,8 @@ from services import LogLines, Party, chat, friends
 from musignet.crypto.keys import Identity
 from musignet.errors import AuthenticationError, InvalidMessage, PeerError, ReceiveError, SerializationError
 from musignet.limits import CHAT_MAX_BYTES, MESSAGE_MAX_BYTES, Limits
-from musignet.net.driver import Driver, _LinesPerSecond
+from musignet.net.driver import Driver
+from musignet.net.lograte import LinesPerSecond
 from musignet.node.config import NodeConfig
 from musignet.node.effects import Fault, PeerDown, PeerUp
 from musignet.node.peers import PeerState
@@ -207,12 +208,12 @@ async def test_a_bad_signature_in_the_middle_of_a_read_ends_it_there(carrier: Ca
 
 @aio
 async def test_with_one_processor_there_is_no_second_thread(memory: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("musignet.net.driver._cores", lambda: 1)
+    monkeypatch.setattr("musignet.net.opener._cores", lambda: 1)
     async with scene(memory, Limits(verify_batch=1)) as (_, bob, rogue, _log):
         rogue.say(GOOD)
         await bob.until(lambda: bob.texts("carol"))
         assert bob.service._driver is not None
-        assert bob.service._driver._pool is None
+        assert bob.service._driver._opener._pool is None
 
 
 @pytest.fixture
@@ -241,8 +242,8 @@ async def test_names_and_texts_from_peers_are_never_printed_raw(carrier: Carrier
 
 def test_lines_are_bounded_and_what_was_left_out_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("musignet.net.driver.time.monotonic", lambda: now)
-    lines = _LinesPerSecond(2.0)
+    monkeypatch.setattr("musignet.net.lograte.time.monotonic", lambda: now)
+    lines = LinesPerSecond(2.0)
     assert [lines.allow() for _ in range(4)] == [True, False, False, False]
     assert lines.left_out() == " (3 more since the last line)"
     assert lines.left_out() == ""
@@ -297,12 +298,12 @@ def _driver(**callbacks: Callable[..., Any]) -> Driver:
 
 
 def test_the_clock_is_that_of_the_wall_at_the_start_and_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("musignet.net.driver.time.time", lambda: 5_000.0)
-    monkeypatch.setattr("musignet.net.driver.time.monotonic", lambda: 10.0)
+    monkeypatch.setattr("musignet.net.clock.time.time", lambda: 5_000.0)
+    monkeypatch.setattr("musignet.net.lograte.time.monotonic", lambda: 10.0)
     driver = _driver()
     assert driver.now() == 5_000.0
-    monkeypatch.setattr("musignet.net.driver.time.time", lambda: 1.0)
-    monkeypatch.setattr("musignet.net.driver.time.monotonic", lambda: 12.5)
+    monkeypatch.setattr("musignet.net.clock.time.time", lambda: 1.0)
+    monkeypatch.setattr("musignet.net.lograte.time.monotonic", lambda: 12.5)
     assert driver.now() == 5_002.5
 
 

@@ -769,7 +769,7 @@ async def test_the_identity_is_made_once_and_loaded_again(memory: Carrier, tmp_p
             keys.append(service.pubkey_hex)
     assert keys[0] == keys[1]
     assert folder.stat().st_mode & 0o077 == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["identity.key", "lock"]
+    assert sorted(path.name for path in folder.iterdir()) == ["identity.key", "lock", "messages.db", "messages.last"]
 
 
 @pytest.mark.usefixtures("cheap")
@@ -808,7 +808,7 @@ async def test_a_folder_that_cannot_be_is_an_io_error(memory: Carrier, tmp_path:
 
 
 @aio
-async def test_with_an_identity_the_folder_is_only_locked(memory: Carrier, tmp_path: Path) -> None:
+async def test_with_an_identity_the_folder_holds_messages_and_no_key(memory: Carrier, tmp_path: Path) -> None:
     async with NetworkService("a", identity=ALICE, data_dir=tmp_path, transport=maker(memory)) as service:
         assert service.identity is ALICE
-    assert os.listdir(tmp_path) == ["lock"]
+    assert sorted(os.listdir(tmp_path)) == ["lock", "messages.db", "messages.last"]

@@ -16,27 +16,53 @@ from musignet.errors import ConnectionError, NetworkError, PeerError
 from musignet.limits import Limits
 from musignet.node.config import NodeConfig
 from musignet.node.core import Node
-from musignet.node.effects import Acknowledge, Connect, Disconnect, Effect, News, Publish, Reply, Send
+from musignet.node.effects import (
+    Acknowledge,
+    Connect,
+    Disconnect,
+    Effect,
+    MessageArrived,
+    News,
+    Publish,
+    Reply,
+    Send,
+    Store,
+)
 from musignet.node.inputs import (
     Acknowledged,
     AddPeer,
     ConnectFailed,
     Dial,
+    Handled,
     Input,
     MessageReceived,
     MessageRefused,
     PeerConnected,
     PeerLost,
     SendMessage,
+    Stored,
     Woken,
 )
 from musignet.node.peers import PeerInfo, PeerRecord
+from musignet.sim.disk import Disk
 from musignet.wire.channel import CloseReceived
 from musignet.wire.envelope import Gate, Message, SignedMessage
 from musignet.wire.messages import Chain, MessageType, PeerAnnouncement
 from support.keys import ALICE, BOB
 
-__all__ = ["HIGH", "LOW", "Side", "World", "announcement", "chat", "connected", "draws", "info_of", "strangers"]
+__all__ = [
+    "HIGH",
+    "LOW",
+    "Side",
+    "World",
+    "announcement",
+    "chat",
+    "connected",
+    "draws",
+    "info_of",
+    "keepers",
+    "strangers",
+]
 
 LOW, HIGH = sorted((ALICE, BOB), key=lambda identity: identity.pubkey)
 """The two ends of a pair: the node with the smaller key settles a simultaneous dial."""
@@ -73,14 +99,41 @@ class Side:
     limits: Limits = field(default_factory=Limits)
     seed: str = ""
     draw: Callable[[int], bytes] | None = None
+    disk: Disk | None = None
+    disk_error: NetworkError | None = None
+    """Set: every write fails with it."""
 
     def __post_init__(self) -> None:
-        draw = self.draw or draws(self.label + self.seed)
-        config = NodeConfig(label=self.label, chain=Chain.REGTEST, limits=self.limits)
-        self.node = Node(self.identity, config, draw)
+        draw = self.draw = self.draw or draws(self.label + self.seed)
+        disk = self.disk is not None
+        self.config = NodeConfig(label=self.label, chain=Chain.REGTEST, disk=disk, limits=self.limits)
+        self.node = Node(self.identity, self.config, draw)
         self.key = self.identity.pubkey
         self.effects: list[Effect] = []
         self.requests = 0
+
+    def restart(self, *friends: Side) -> None:
+        """Begin another run from what is on disk, with these in the book."""
+        assert self.disk is not None
+        assert self.draw is not None
+        self.effects, self.seen = [], 0
+        self.node = Node(self.identity, self.config, self.draw)
+        self.feed(self.disk.restore())
+        for friend in friends:
+            self.add(info_of(friend.identity, friend.label))
+
+    def handle(self) -> list[str]:
+        """Let the application handle what arrived since the last time; return the texts."""
+        arrived = self.news(MessageArrived)
+        new, self.seen = arrived[self.seen :], len(arrived)
+        for one in new:
+            self.feed(Handled(one.key, one.message.id))
+        return [one.message.payload.decode() for one in new]
+
+    seen: int = 0
+
+    def keep(self, text: str, *keys: bytes, keep_s: float = 1_000.0, until_acked: bool = False) -> int:
+        return self.ask(lambda request: SendMessage(request, keys, chat(text), until_acked, keep_s))
 
     def feed(self, event: Input) -> list[Effect]:
         """Give the node an input; perform and return its effects."""
@@ -161,6 +214,8 @@ class World:
     def perform(self, side: Side, effect: Effect) -> None:
         if isinstance(effect, Connect):
             self._connect(side, effect)
+        elif isinstance(effect, Store):
+            self._store(side, effect)
         elif isinstance(effect, Publish | Reply):
             pass
         elif (wire := self.wires.get((side, effect.link))) is not None:
@@ -176,6 +231,24 @@ class World:
                 self._to_other(wire, Acknowledged(0, effect.message_id))
         else:
             self._arrive(wire, effect.data)
+
+    def _store(self, side: Side, effect: Store) -> None:
+        """Written when its turn in the queue has come; unless the disk fails or the side crashes."""
+        assert side.disk is not None
+        if side.disk_error is None:
+            side.disk.take(effect)
+        self.queue.append((side, Stored(effect, side.disk_error)))
+
+    def crash(self, side: Side, *, writes: bool = False) -> None:
+        """End a run without a word. What was on its way to the disk is lost, or came through with `writes`."""
+        assert side.disk is not None
+        for at, number in list(self.wires):
+            if at is side:
+                self.break_link(side, number)
+        while writes and side.disk.waiting:
+            side.disk.write()
+        side.disk.crash(None)
+        self.queue = deque((at, event) for at, event in self.queue if at is not side)
 
     def _connect(self, side: Side, effect: Connect) -> None:
         other = self.sides.get(effect.key)
@@ -248,8 +321,15 @@ class World:
     def run(self) -> None:
         """Let everything that is on its way arrive."""
         while self.queue:
-            side, event = self.queue.popleft()
-            side.feed(event)
+            self.step()
+
+    def step(self) -> None:
+        """Let the next thing arrive."""
+        side, event = self.queue.popleft()
+        if isinstance(event, Stored) and event.error is None:
+            assert side.disk is not None
+            assert side.disk.write() is event.store
+        side.feed(event)
 
     def wait(self, seconds: float) -> None:
         """Move the clock, waking each node whenever it asked to be."""
@@ -276,6 +356,16 @@ def strangers(limits: Limits | None = None) -> tuple[World, Side, Side]:
     world = World()
     limits = limits or Limits()
     low, high = world.add(LOW, "low", limits=limits), world.add(HIGH, "high", limits=limits)
+    low.add(info_of(HIGH, "high"))
+    high.add(info_of(LOW, "low"))
+    return world, low, high
+
+
+def keepers(limits: Limits | None = None) -> tuple[World, Side, Side]:
+    """Return what `strangers` does, both with disks."""
+    world = World()
+    limits = limits or Limits()
+    low, high = (world.add(one, name, limits=limits, disk=Disk()) for one, name in ((LOW, "low"), (HIGH, "high")))
     low.add(info_of(HIGH, "high"))
     high.add(info_of(LOW, "low"))
     return world, low, high

@@ -351,11 +351,11 @@ def test_a_message_older_than_the_window_is_dropped_without_a_word() -> None:
     assert texts(low) == ["5", "6", "7"]
 
 
-def test_windows_of_the_oldest_boot_epochs_are_forgotten() -> None:
+def test_windows_of_the_oldest_boot_epochs_are_forgotten_but_not_of_the_run_we_are_linked_to() -> None:
     world, low, link = receiver(Limits(epochs_per_sender=2))
     for name in (b"epoch--2", b"epoch--3"):
         world.raw(low, link, signed(epoch=name))
-    assert list(low.peer(HIGH.pubkey).windows) == [b"epoch--2", b"epoch--3"]
+    assert list(low.peer(HIGH.pubkey).windows) == [b"epoch--1", b"epoch--3"]
 
 
 def test_replays_are_known_over_links() -> None:

@@ -7,15 +7,21 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from msgspec import structs
 
+from musignet.node.arrivals import Arrivals
 from musignet.node.core import Node
-from musignet.node.effects import Effect
+from musignet.node.effects import Acknowledge, Effect, Reply
+from musignet.node.inputs import Restore
 from musignet.node.outbox import Outbox
-from musignet.node.peers import Link, PeerRecord
+from musignet.node.peers import Link, Outgoing, PeerRecord
+from musignet.node.shelf import Shelf
 from musignet.node.window import Verdict, Window
 from musignet.sim.__main__ import main
+from musignet.sim.disk import Disk
 from musignet.sim.invariants import Broken
 from musignet.sim.world import Plan, World, run
+from musignet.wire.envelope import VerifiedMessage
 
 SEEDS = 300
 BLOCK = 25
@@ -28,6 +34,14 @@ def test_every_invariant_holds_and_everything_happens(first: int) -> None:
     for seed in range(first, first + BLOCK):
         counts += run(seed).counts
     assert [what for what in MUST_HAPPEN if not counts[what]] == []
+
+
+@pytest.mark.parametrize("first", range(0, 150, BLOCK))
+def test_with_disks_nothing_accepted_is_lost_and_nothing_handled_comes_again(first: int) -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(first, first + BLOCK):
+        counts += run(seed, Plan(disks=True, crashes=5)).counts
+    assert [what for what in (*MUST_HAPPEN, "Restore", "Handled") if not counts[what]] == []
 
 
 def test_same_seed_same_tape_other_seed_another() -> None:
@@ -124,6 +138,66 @@ def test_sabotage_is_caught(sabotage: Callable[[pytest.MonkeyPatch], None], monk
     def hunt() -> None:
         for seed in range(60):
             World(seed).run()
+
+    with pytest.raises(Broken):
+        hunt()
+
+
+def _forgets_over_restarts_what_it_handled(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Disk, "restore", _without(Disk.restore, "handled"))
+
+
+def _forgets_over_restarts_what_it_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Disk, "restore", _without(Disk.restore, "outgoing"))
+
+
+def _forgets_over_restarts_what_was_not_handled(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Disk, "restore", _without(Disk.restore, "arrived"))
+
+
+def _without(restore: Callable[[Disk], Restore], box: str) -> Callable[[Disk], Restore]:
+    return lambda self: structs.replace(restore(self), **{box: ()})
+
+
+def _accepts_before_the_disk_has_it(patch: pytest.MonkeyPatch) -> None:
+    honest = Shelf.put
+
+    def put(self: Shelf, key: bytes, message: Outgoing, out: list[Effect]) -> None:
+        honest(self, key, message, out)
+        out.append(Reply(message.delivery.request, None, 1))
+        message.delivery.missing = 0
+
+    patch.setattr(Shelf, "put", put)
+
+
+def _acknowledges_before_the_disk_has_it(patch: pytest.MonkeyPatch) -> None:
+    honest = Arrivals.take
+
+    def take(self: Arrivals, link: Link, message: VerifiedMessage, verdict: Verdict, out: list[Effect]) -> None:
+        honest(self, link, message, verdict, out)
+        out.append(Acknowledge(link.number, message.id))
+
+    patch.setattr(Arrivals, "take", take)
+
+
+DISK_SABOTAGES: list[Callable[[pytest.MonkeyPatch], None]] = [
+    _forgets_over_restarts_what_it_handled,
+    _forgets_over_restarts_what_it_kept,
+    _forgets_over_restarts_what_was_not_handled,
+    _accepts_before_the_disk_has_it,
+    _acknowledges_before_the_disk_has_it,
+]
+
+
+@pytest.mark.parametrize("sabotage", DISK_SABOTAGES, ids=lambda sabotage: sabotage.__name__.strip("_"))
+def test_sabotage_with_disks_is_caught(
+    sabotage: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sabotage(monkeypatch)
+
+    def hunt() -> None:
+        for seed in range(300):
+            World(seed, Plan(disks=True, crashes=8, commit_s=0.2)).run()
 
     with pytest.raises(Broken):
         hunt()

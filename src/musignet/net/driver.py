@@ -3,25 +3,20 @@
 Feed, take the effects, perform them in order, flush, arm the one timer. It decides nothing: whatever needs a decision
 belongs into the node.
 
-Bytes become a `VerifiedMessage` here, before the node sees them. When one read brings many messages, a second thread
-verifies half of them: the C call releases the GIL, so two cores verify nearly twice as many.
+Bytes become a `VerifiedMessage` here (`opener`), before the node sees them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from secrets import token_bytes
 from typing import Any, Final
 
 from ..crypto.keys import Identity
-from ..errors import LocalError, NetworkError, PeerError
+from ..errors import LocalError, NetworkError
 from ..node.config import NodeConfig
 from ..node.core import Node
 from ..node.effects import (
@@ -30,6 +25,7 @@ from ..node.effects import (
     Connect,
     Disconnect,
     Effect,
+    Expired,
     Fault,
     MessageArrived,
     News,
@@ -39,6 +35,7 @@ from ..node.effects import (
     Reply,
     Save,
     Send,
+    Store,
     Undelivered,
 )
 from ..node.inputs import (
@@ -52,6 +49,7 @@ from ..node.inputs import (
     PeerConnected,
     PeerLost,
     Saved,
+    Stored,
     Woken,
 )
 from ..signing.coordinator import Sessions
@@ -62,6 +60,9 @@ from ..wire.envelope import Gate, VerifiedMessage
 from .clock import Clock
 from .cosigner import Cosigner, Holder
 from .folder import DataFolder
+from .lograte import LinesPerSecond
+from .mailstore import MailStore
+from .opener import Opener
 from .transport.base import Connection, Transport
 
 __all__ = ["Driver", "guarded", "guarded_await"]
@@ -79,6 +80,7 @@ class Driver:
     Args:
         deliver: called with each message for the application, its key first.
         tell:    called with everything else that the node publishes.
+        folder:  the data folder, locked; None: messages are in memory only.
         admit:   called with the key of an unknown peer that connected and its address; True lets it in, after the
                  callee has put it into the book.
     """
@@ -91,12 +93,15 @@ class Driver:
         deliver: Callable[[bytes, VerifiedMessage], None],
         tell: Callable[[News], None],
         admit: Callable[[Connection], bool],
+        folder: DataFolder | None = None,
     ) -> None:
         self.node = Node(identity, config, token_bytes)
         self._deliver = deliver
         self._tell = tell
         self._admit = admit
         self._limits = config.limits
+        self._folder = folder
+        self._mail: MailStore | None = None
         self._transport: Transport
         self._loop: asyncio.AbstractEventLoop
         self._connections: dict[int, tuple[Connection, Gate]] = {}
@@ -112,18 +117,32 @@ class Driver:
         self._replies: dict[int, Reply] = {}
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._slow: set[bytes] = set()
+        """Peers whose messages the application has not handled yet."""
+        self._behind = False
+        """Whether the disk has too much to do."""
         self._cosigners: dict[bytes, Cosigner] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._armed: float | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        self._opener = Opener(config.limits.verify_batch)
         self.now = Clock().now
-        self._lines = _LinesPerSecond(config.limits.log_lines_per_s)
+        self._lines = LinesPerSecond(config.limits.log_lines_per_s)
 
     async def start(self, transport: Transport) -> None:
-        """Begin to run on the current event loop. The transport has this driver as its sink."""
+        """Begin to run on the current event loop. The transport has this driver as its sink.
+
+        Raises: IoError when it cannot be had, or the journal of messages is damaged.
+        """
         self._loop = asyncio.get_running_loop()
         self._transport = transport
-        await transport.start()
+        if self._folder is not None:
+            self._mail = MailStore(self._folder, self._stored)
+            self.feed(self._mail.load())
+        try:
+            await transport.start()
+        except BaseException:
+            await self._close_mail()
+            raise
 
     async def stop(self) -> None:
         """Close the transport, end what this driver began. The node was told to stop before."""
@@ -131,12 +150,16 @@ class Driver:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._transport.stop()
+        await self._close_mail()
         if self._timer is not None:
             self._timer.cancel()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False)
+        self._opener.close()
         for cosigner in self._cosigners.values():
             cosigner.close()
+
+    async def _close_mail(self) -> None:
+        if self._mail is not None:
+            await self._mail.close()
 
     def cosign(
         self, sessions: Sessions, folder: DataFolder, holder: Callable[[Callable[[HolderReply], None]], Holder]
@@ -251,9 +274,22 @@ class Driver:
 
     def throttle(self, key: bytes, on: bool) -> None:
         """Stop reading from a peer whose messages the application has not handled yet; or go on."""
+        (self._slow.add if on else self._slow.discard)(key)
         for connection, _ in self._connections.values():
             if connection.peer.compressed == key:
-                (connection.pause_reading if on else connection.resume_reading)()
+                self._read_or_not(connection)
+
+    def _read_or_not(self, connection: Connection) -> None:
+        wait = self._behind or connection.peer.compressed in self._slow
+        (connection.pause_reading if wait else connection.resume_reading)()
+
+    def _keep_up(self) -> None:
+        """Stop reading from everybody while the disk is behind."""
+        waiting, most = self._mail.waiting_bytes if self._mail else 0, self._limits.disk_waiting_max_bytes
+        if waiting > most if not self._behind else waiting <= most // 2:
+            self._behind = not self._behind
+            for connection, _ in self._connections.values():
+                self._read_or_not(connection)
 
     # --- effects ------------------------------------------------------------------------------------------------------
 
@@ -306,6 +342,17 @@ class Driver:
             logger.error("the node's journal failed, its session does not go on: %s", error)
         else:
             self._inputs.append(Saved(effect.group, saved))
+
+    def _store(self, effect: Store) -> None:
+        assert self._mail is not None, "a node without a disk stores nothing"
+        self._mail.store(effect)
+        self._keep_up()
+
+    def _stored(self, stored: Stored) -> None:
+        """One commit answers many: the node hears of all of them together."""
+        self._inputs.append(stored)
+        self._keep_up()
+        self._soon()
 
     def _connect(self, effect: Connect) -> None:
         self._spawn(self._dial(effect))
@@ -365,19 +412,16 @@ class Driver:
         if known is None:
             return
         number, gate = connection.number, known[1]
-        opened = (
-            self._open_on_two(gate, envelopes)
-            if len(envelopes) >= self._limits.verify_batch
-            else _open(gate, envelopes)
-        )
         inputs: list[Input] = [
             MessageReceived(number, message)
             if isinstance(message, VerifiedMessage)
             else MessageRefused(number, message)
-            for message in opened
+            for message in self._opener.open(gate, envelopes)
         ]
         self._inputs.extend(inputs)
         self._run()
+        if self._behind:
+            self._read_or_not(connection)
 
     def acknowledged(self, connection: Connection, ids: bytes) -> None:
         """The peer has these messages."""
@@ -399,17 +443,6 @@ class Driver:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _open_on_two(self, gate: Gate, envelopes: list[bytes]) -> list[VerifiedMessage | PeerError]:
-        """Open the second half on another thread meanwhile. Order and outcome are those of `_open`."""
-        if self._pool is None:
-            if _cores() < 2:
-                return _open(gate, envelopes)
-            self._pool = ThreadPoolExecutor(1, "musignet-verify")
-        half = len(envelopes) // 2
-        later = self._pool.submit(_open, gate, envelopes[half:])
-        opened = _open(gate, envelopes[:half])
-        return opened + later.result()
-
     def _log(self, news: News) -> None:
         record = self.node.book.get(news.key)
         name = record.name if record is not None else f"key {short_key(news.key)}"
@@ -422,6 +455,8 @@ class Driver:
             logger.warning("fault of %s: %s%s", name, news.error, self._lines.left_out())
         elif isinstance(news, Undelivered):
             logger.warning("%d messages to %s were never acknowledged", news.count, name)
+        elif isinstance(news, Expired):
+            logger.warning("%d messages kept for %s expired", len(news.message_ids), name)
 
 
 _PERFORM: Final[dict[type[Effect], Callable[[Driver, Any], None]]] = {
@@ -429,27 +464,12 @@ _PERFORM: Final[dict[type[Effect], Callable[[Driver, Any], None]]] = {
     Acknowledge: Driver._acknowledge,
     AskKeyholder: Driver._ask_keyholder,
     Save: Driver._save,
+    Store: Driver._store,
     Connect: Driver._connect,
     Disconnect: Driver._disconnect,
     Reply: Driver._reply,
     Publish: Driver._publish,
 }
-
-
-def _cores() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def _open(gate: Gate, envelopes: list[bytes]) -> list[VerifiedMessage | PeerError]:
-    """Open envelopes up to the first that is refused: the link ends there."""
-    opened: list[VerifiedMessage | PeerError] = []
-    try:
-        for envelope in envelopes:
-            opened.append(gate.open_untrusted(envelope))
-    except PeerError as error:
-        opened.append(error)
-    return opened
 
 
 def guarded(call: Callable[..., Any], *args: Any) -> Any:
@@ -472,26 +492,3 @@ async def guarded_await(result: Awaitable[Any]) -> None:
         logger.exception("a handler of the application was cancelled; the node goes on")
     except Exception:
         logger.exception("a handler of the application failed; the node goes on")
-
-
-class _LinesPerSecond:
-    """A bound on log lines that strangers can cause, and a count of those left out."""
-
-    def __init__(self, per_s: float) -> None:
-        self._interval_s = 1 / per_s
-        self._next = 0.0
-        self._left_out = 0
-
-    def allow(self) -> bool:
-        """Return whether a line may be written now."""
-        now = time.monotonic()
-        if now < self._next:
-            self._left_out += 1
-            return False
-        self._next = now + self._interval_s
-        return True
-
-    def left_out(self) -> str:
-        """Return a note on the lines that were not written since the last one."""
-        count, self._left_out = self._left_out, 0
-        return f" ({count} more since the last line)" if count else ""

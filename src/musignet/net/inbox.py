@@ -19,15 +19,24 @@ class Inbox:
 
     A plain handler is called at once. An awaitable is awaited by one task per peer, made with the first of them. When
     `inbox_max` messages wait, `throttle(True)` stops reading from the peer until half of them are done.
+
+    `done` is called with each message that was handled: its handler has returned, or raised, or closes this very inbox,
+    and was not cancelled by `close`.
     """
 
     def __init__(
-        self, handle: Callable[[VerifiedMessage], Any], throttle: Callable[[bool], None], inbox_max: int
+        self,
+        handle: Callable[[VerifiedMessage], Any],
+        throttle: Callable[[bool], None],
+        inbox_max: int,
+        done: Callable[[VerifiedMessage], None] = lambda message: None,
     ) -> None:
         self._handle = handle
+        self._done = done
         self._throttle = throttle
         self._max = inbox_max
-        self._waiting: deque[VerifiedMessage | Awaitable[Any]] = deque()
+        self._waiting: deque[tuple[VerifiedMessage, Awaitable[Any] | None]] = deque()
+        self._current: VerifiedMessage | None = None
         self._worker: asyncio.Task[None] | None = None
         self._wake: asyncio.Future[None] | None = None
         self._idle = True
@@ -39,10 +48,11 @@ class Inbox:
         if self._idle and not self._waiting:
             result = guarded(self._handle, message)
             if result is None or not inspect.isawaitable(result):
+                self._done(message)
                 return
-            self._waiting.append(result)
+            self._waiting.append((message, result))
         else:
-            self._waiting.append(message)
+            self._waiting.append((message, None))
         self._run()
         if len(self._waiting) >= self._max:
             self._throttled = True
@@ -53,13 +63,21 @@ class Inbox:
         worker = self._worker
         if worker is None:
             return
+        self._throttle(False)  # whoever comes back under this key finds nothing stopped
         self._closing = True
         if worker is caller:
+            self._finish()
             return  # it ends by itself, once the handler that called has returned
         self._run()
         await asyncio.wait((worker,), timeout=timeout_s)
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
+
+    def _finish(self) -> None:
+        """The current message is handled; said once."""
+        message, self._current = self._current, None
+        if message is not None:
+            self._done(message)
 
     def _run(self) -> None:
         if self._worker is None:
@@ -72,10 +90,11 @@ class Inbox:
         while True:
             while self._waiting:
                 self._idle = False
-                item = self._waiting.popleft()
-                result = guarded(self._handle, item) if isinstance(item, VerifiedMessage) else item
+                self._current, begun = self._waiting.popleft()
+                result = guarded(self._handle, self._current) if begun is None else begun
                 if result is not None and inspect.isawaitable(result):
                     await guarded_await(result)
+                self._finish()
                 if self._throttled and len(self._waiting) <= self._max // 2:
                     self._throttled = False
                     self._throttle(False)

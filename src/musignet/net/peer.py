@@ -14,7 +14,15 @@ __all__ = ["Peer"]
 class _Network(Protocol):
     """What a `Peer` needs of its `NetworkService`."""
 
-    async def send_message_to(self, peer: str, message: Message, *, wait_ack: bool = False) -> None: ...
+    async def send_message_to(
+        self,
+        peer: str,
+        message: Message,
+        *,
+        wait_ack: bool = False,
+        durable: bool | None = None,
+        expires_in_s: float | None = None,
+    ) -> None: ...
 
     async def disconnect_from_peer(self, peer: str) -> None: ...
 
@@ -68,9 +76,17 @@ class Peer:
         """Why the last dial failed, or the last link ended."""
         return self._record.last_error
 
-    async def send(self, message: Message, *, wait_ack: bool = False) -> None:
+    async def send(
+        self,
+        message: Message,
+        *,
+        wait_ack: bool = False,
+        durable: bool | None = None,
+        expires_in_s: float | None = None,
+    ) -> None:
         """Send it a message. As `NetworkService.send_message_to`."""
-        await self._network.send_message_to(self.pubkey_hex, message, wait_ack=wait_ack)
+        key = self.pubkey_hex
+        await self._network.send_message_to(key, message, wait_ack=wait_ack, durable=durable, expires_in_s=expires_in_s)
 
     async def disconnect(self) -> None:
         """Say goodbye, and stop reconnecting. As `NetworkService.disconnect_from_peer`."""

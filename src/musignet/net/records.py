@@ -7,12 +7,24 @@ import sqlite3
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import LocalError
 from ..limits import JOURNAL_BODY_MAX_BYTES, JOURNAL_KEY_MAX_BYTES, JOURNAL_PRUNE_MAX_RECORDS
 
-__all__ = ["COLUMNS", "ID_MAX", "AlreadyStored", "Head", "Kind", "Record", "Stored", "Transaction", "digest"]
+__all__ = [
+    "COLUMNS",
+    "ID_MAX",
+    "AlreadyStored",
+    "Change",
+    "Forget",
+    "Head",
+    "Kind",
+    "Record",
+    "Stored",
+    "Transaction",
+    "digest",
+]
 
 COLUMNS: Final = "id, kind, CAST(key AS BLOB), CAST(body AS BLOB), expires_ms, single"
 ID_MAX: Final = 2**63 - 1
@@ -46,6 +58,17 @@ class Record(NamedTuple):
     key: bytes
     body: bytes
     expires_ms: int = 0
+
+
+class Forget(NamedTuple):
+    """The record under this key is to be deleted, whatever its expiry: of a kind that is single and prunable. One that
+    is not there is no error."""
+
+    kind: int
+    key: bytes
+
+
+Change: TypeAlias = Record | Forget
 
 
 class Stored(NamedTuple):
@@ -88,12 +111,12 @@ class Transaction:
     def changed(self) -> bool:
         return self.head != self._before
 
-    def attempt(self, records: Sequence[Record]) -> list[int] | LocalError:
-        """Insert all of these records or none."""
+    def attempt(self, changes: Sequence[Change]) -> list[int] | LocalError:
+        """Make all of these changes or none."""
         head = self.head
         self._db.execute("SAVEPOINT request")
         try:
-            ids = [self._insert(record) for record in records]
+            ids = [self._insert(one) if isinstance(one, Record) else self._forget(one) for one in changes]
         except LocalError as error:
             self._db.execute("ROLLBACK TO request")
             self._db.execute("RELEASE request")
@@ -124,6 +147,20 @@ class Transaction:
         self.head = self.head.plus(row[0], digest(*row))
         self.size += len(record.key) + len(record.body)
         return row[0]
+
+    def _forget(self, forget: Forget) -> int:
+        """Delete a record. Returns the id it had; 0 where it is not there."""
+        kind = self._kinds.get(forget.kind)
+        if kind is None or not (kind.single and kind.prunable):
+            expected = "a kind of single records that may be deleted"
+            raise LocalError("record to forget", expected=expected, got=forget.kind)
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM record WHERE kind = ? AND key = ? AND single = 1", forget
+        ).fetchall()
+        for row in rows:
+            self._db.execute("DELETE FROM record WHERE id = ?", (row[0],))
+            self.head = self.head.minus(digest(*row))
+        return int(rows[0][0]) if rows else 0
 
     def _stored(self, record: Record, kind: Kind) -> int:
         """Return the id of the record that has the key of this one, if it is the same."""

@@ -23,6 +23,7 @@ from ..node.inputs import (
     Dial,
     Drain,
     ForgetPeer,
+    Handled,
     HangUp,
     Input,
     Propose,
@@ -76,7 +77,7 @@ class NetworkService:
         chain:      the Bitcoin network; peers on another one are refused.
         accept:     called with the `PeerInfo` of an unknown key that connects; True puts it into the book and lets
                     it in. Without it unknown keys are refused.
-        on_event:   called with `PeerUp`, `PeerDown`, `Fault`, `Undelivered` and `SessionNews`.
+        on_event:   called with `PeerUp`, `PeerDown`, `Fault`, `Undelivered`, `Expired` and `SessionNews`.
         limits:     bounds other than the default ones.
         transport:  makes the carrier; `TcpTransport` unless given.
     """
@@ -145,10 +146,11 @@ class NetworkService:
             self._passphrase = None
         driver = Driver(
             self.identity,
-            NodeConfig(label=self.id, chain=self._chain, limits=self._limits),
+            NodeConfig(label=self.id, chain=self._chain, disk=self._folder is not None, limits=self._limits),
             deliver=self._deliver,
             tell=self._tell,
             admit=self._admit,
+            folder=self._folder,
         )
         self._transport = self._make_transport(self.identity, driver, self.host, self._port, limits=self._limits)
         self._driver = driver
@@ -292,19 +294,37 @@ class NetworkService:
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
-    async def send_message_to(self, peer: str, message: Message, *, wait_ack: bool = False) -> None:
-        """Send a message to one connected peer; sign it first unless it is signed by this node's identity.
+    async def send_message_to(
+        self,
+        peer: str,
+        message: Message,
+        *,
+        wait_ack: bool = False,
+        durable: bool | None = None,
+        expires_in_s: float | None = None,
+    ) -> None:
+        """Send a message to one peer; sign it first unless it is signed by this node's identity.
 
-        Returns when it is on its way. It is kept in memory and sent again on the next link until the peer
-        acknowledges it; when too much is on its way, this call waits. With `wait_ack` it returns only once the peer
-        has verified and accepted it.
+        Durable, which is what a service with a `data_dir` does unless told otherwise: returns when the message is on
+        disk. It need not be connected: the message is kept until the peer acknowledges it, over lost links and
+        restarts, and dropped only after `expires_in_s` (7 days unless given, at most 30), which `Expired` tells.
 
-        Raises: PeerNotFound; SendError when the peer is not connected, or the message is not ours to send.
+        Otherwise: returns when it is on its way to a connected peer. It is kept in memory and sent again on the next
+        link until the peer acknowledges it.
+
+        When too much is on its way, this call waits. With `wait_ack` it returns only once the peer has verified and
+        accepted it: a peer with a `data_dir` has it on disk then, and hands it to its handler once.
+
+        Raises: PeerNotFound; SendError when the peer is not connected and the message is not durable, when too much
+                is kept for it, or the message is not ours to send; Timeout with `wait_ack` when it expired; IoError
+                when the disk fails.
         """
-        await self._do(SendMessage, (self._find(peer).key,), message, wait_ack)
+        keep = self._data_dir is not None if durable is None else durable
+        keep_s = (self._limits.outbox_ttl_s if expires_in_s is None else expires_in_s) if keep else 0.0
+        await self._do(SendMessage, (self._find(peer).key,), message, wait_ack, keep_s)
 
     async def broadcast_message(self, message: Message, *, wait_ack: bool = False) -> int:
-        """Send a message to every connected peer, encoded and signed once. Otherwise as `send_message_to`.
+        """Send a message to every connected peer, encoded and signed once. It is not durable.
 
         Returns: how many peers it went to.
         """
@@ -430,6 +450,8 @@ class NetworkService:
             inbox = self._open_inbox(key)
         if inbox is not None:
             inbox.put(message)
+        else:
+            self._running.feed(Handled(key, message.id))
 
     def _open_inbox(self, key: bytes) -> Inbox | None:
         handler = self._handler
@@ -442,7 +464,11 @@ class NetworkService:
             result: Awaitable[Any] | None = handler(message, peer)
             return result
 
-        inbox = Inbox(handle, lambda on: driver.throttle(key, on), self._limits.inbox_max)
+        def done(message: VerifiedMessage) -> None:
+            if self._folder is not None:
+                driver.feed(Handled(key, message.id))
+
+        inbox = Inbox(handle, lambda on: driver.throttle(key, on), self._limits.inbox_max, done)
         self._inboxes[key] = inbox
         return inbox
 

@@ -28,9 +28,9 @@ from ..errors import IoError, LocalError, NetworkError
 from ..limits import JOURNAL_CHECKPOINT_BYTES, JOURNAL_PAGE_RECORDS
 from .folder import DataFolder
 from .lastid import REFUSED, LastId
-from .records import COLUMNS, ID_MAX, AlreadyStored, Head, Kind, Record, Stored, Transaction, digest
+from .records import COLUMNS, ID_MAX, AlreadyStored, Change, Forget, Head, Kind, Record, Stored, Transaction, digest
 
-__all__ = ["AlreadyStored", "Journal", "Kind", "Record", "Stored"]
+__all__ = ["AlreadyStored", "Change", "Forget", "Journal", "Kind", "Record", "Stored", "connect_sqlite"]
 
 _VERSION: Final = 1
 _APPLICATION_ID: Final = 0x4D754A31  # "MuJ1"
@@ -125,8 +125,8 @@ class Journal:
         """The id of the last record on disk; 0 before the first."""
         return self._head.last_id
 
-    def append(self, records: Sequence[Record]) -> list[int]:
-        """Store all of these records or none, and return their ids when they are on disk.
+    def append(self, records: Sequence[Change]) -> list[int]:
+        """Store all of these records or none, and return their ids when they are on disk. `Forget` takes one away.
 
         A record of a `single` kind that is there already, with the same body, gets the id it has.
         Raises: AlreadyStored; LocalError for records that cannot be; IoError, see the class.
@@ -136,7 +136,7 @@ class Journal:
             raise outcome
         return outcome
 
-    def append_many(self, requests: Sequence[Sequence[Record]]) -> list[list[int] | LocalError]:
+    def append_many(self, requests: Sequence[Sequence[Change]]) -> list[list[int] | LocalError]:
         """Store many requests in one commit. Each is judged alone, as by `append`: its ids, or why it is refused."""
         with self._commit() as transaction:
             outcomes = [transaction.attempt(records) for records in requests]

@@ -10,11 +10,11 @@ from typing import TypeAlias
 
 from ..errors import IoError, LocalError
 from ..limits import JOURNAL_GROUP_MAX_RECORDS, JOURNAL_WAITING_MAX_RECORDS
-from .store import Journal, Record
+from .store import Change, Journal
 
 __all__ = ["Writer"]
 
-_Waiting: TypeAlias = tuple[Sequence[Record], "asyncio.Future[list[int]]"]
+_Waiting: TypeAlias = tuple[Sequence[Change], "asyncio.Future[list[int]]"]
 
 
 class Writer:
@@ -33,7 +33,7 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self.commits = 0
 
-    def append(self, records: Sequence[Record]) -> asyncio.Future[list[int]]:
+    def append(self, records: Sequence[Change]) -> asyncio.Future[list[int]]:
         """Return a future of the ids of these records. It is done when they are on disk, in the order of the calls.
 
         Raises: from the future what `Journal.append` raises; at once LocalError when too many records wait, or after

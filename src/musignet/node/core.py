@@ -31,6 +31,7 @@ from ..limits import BOOT_EPOCH_BYTES
 from ..wire.codec import Record
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import Ack, CloseCode, MessageType, PeerAnnouncement, Ping, Pong
+from .arrivals import Arrivals
 from .book import Book
 from .ceremonies import Ceremonies
 from .config import NodeConfig
@@ -40,7 +41,6 @@ from .effects import (
     Disconnect,
     Effect,
     Fault,
-    MessageArrived,
     PeerDown,
     PeerUp,
     Publish,
@@ -56,6 +56,7 @@ from .inputs import (
     Dial,
     Drain,
     ForgetPeer,
+    Handled,
     HangUp,
     Input,
     JoinGroup,
@@ -65,16 +66,19 @@ from .inputs import (
     PeerConnected,
     PeerLost,
     Propose,
+    Restore,
     Saved,
     SendMessage,
     Stop,
+    Stored,
     Woken,
 )
 from .outbox import NODES_OWN, Outbox
 from .peers import Link, PeerRecord
-from .reasons import cloned, goodbye_error, not_let_in, unpaired
+from .reasons import cloned, conflict, goodbye_error, not_let_in, unpaired
+from .shelf import EXPIRY
 from .timers import Timers
-from .window import Verdict, Window
+from .window import Verdict
 
 __all__ = ["Node"]
 
@@ -101,9 +105,9 @@ class Node:
         self._draw = draw
         self._links: dict[int, Link] = {}
         self._timers = Timers()
-        self._outbox = Outbox(identity, config, self.epoch)
+        self._outbox = Outbox(identity, config, self.epoch, self._timers)
+        self._arrivals = Arrivals(config)
         self.ceremonies = Ceremonies(identity, self._outbox, self.book, self._timers)
-        self._draining: list[int] = []
         self._stopped = False
         self._now = 0.0
         self._out: list[Effect] = []
@@ -192,11 +196,12 @@ class Node:
         if self._now - link.since >= self.limits.handshake_timeout_s:
             peer.attempts = 0
         peer.last_error = error
+        self._outbox.parted(peer, self._out)
         self._schedule_redial(peer)
         retry_in = None if peer.redial_at is None else peer.redial_at - self._now
         self._out.append(Publish(PeerDown(peer.key, error, retry_in)))
         self.ceremonies.links_changed(peer.key, self._now, self._out)
-        self._answer_drains()
+        self._outbox.answer_drains(self.book, self._out)
 
     def _send_own(self, link: Link, kind: MessageType, payload: Record) -> None:
         self._out.append(self._outbox.own(link, kind, payload, self._now))
@@ -242,6 +247,8 @@ class Node:
                 link = self._links.get(subject)
                 if link is not None:
                     self._check_link(link)
+            elif subject == EXPIRY:
+                self._outbox.expire(self.book, self._now, self._out)
             elif subject in self.ceremonies.ids:
                 self.ceremonies.woken(subject, self._now, self._out)
             else:
@@ -253,11 +260,8 @@ class Node:
         """Keep-alive. What was heard meanwhile moves a deadline only when it comes, so that hearing costs nothing."""
         now, limits = self._now, self.limits
         if not link.epoch:
-            self._close(
-                link,
-                CloseCode.SILENT,
-                Timeout(f"{link.peer.name} did not announce itself within {limits.handshake_timeout_s:g} s"),
-            )
+            name, within_s = link.peer.name, limits.handshake_timeout_s
+            self._close(link, CloseCode.SILENT, Timeout(f"{name} did not announce itself within {within_s:g} s"))
             return
         dead_at = link.heard_at + limits.dead_after_s
         if now >= dead_at:
@@ -288,34 +292,19 @@ class Node:
         if (stray := unpaired(link.peer, message)) is not None:
             self._fault(link, stray)
             return
-        verdict = self._judge(link.peer, message)
+        verdict = self._arrivals.judge(link, message)
         if verdict is Verdict.CONFLICT:
-            self._fault(
-                link,
-                InvalidMessage(
-                    "two different messages under one number",
-                    peer=link.peer.name,
-                    expected="a message once per boot epoch and sequence number",
-                    got=f"another body under number {message.body.seq}",
-                ),
-            )
+            self._fault(link, conflict(link.peer, message))
         elif message.type in NODES_OWN:
             if verdict is Verdict.NEW:
                 self._own_message(link, message)
-        elif verdict is not Verdict.STALE:
-            self._out.append(Acknowledge(link.number, message.id))
-            if verdict is Verdict.NEW and self.ceremonies.wants(message):
+        elif self.ceremonies.wants(message):
+            if verdict is not Verdict.STALE:
+                self._out.append(Acknowledge(link.number, message.id))
+            if verdict is Verdict.NEW:
                 self.ceremonies.receive(message, self._now, self._out)
-            elif verdict is Verdict.NEW and isinstance(message.type, MessageType):
-                self._out.append(Publish(MessageArrived(link.peer.key, message)))
-
-    def _judge(self, peer: PeerRecord, message: VerifiedMessage) -> Verdict:
-        window = peer.windows.get(message.body.epoch)
-        if window is None:
-            window = peer.windows[message.body.epoch] = Window(self.limits.receive_window)
-            if len(peer.windows) > self.limits.epochs_per_sender:
-                del peer.windows[next(iter(peer.windows))]
-        return window.judge(message.body.seq, message.id)
+        elif verdict is not Verdict.STALE:
+            self._arrivals.take(link, message, verdict, self._out)
 
     def _own_message(self, link: Link, message: VerifiedMessage) -> None:
         """A message between nodes: ping, pong, acknowledgement. Anything else has no place on an open link."""
@@ -332,7 +321,7 @@ class Node:
                 link.peer.round_trip_s = self._now - link.pinged_at
         elif isinstance(content, Ack):
             self._outbox.acknowledged(link.peer, b"".join(content.ids), self._out)
-            self._answer_drains()
+            self._outbox.answer_drains(self.book, self._out)
         else:
             self._fault(link, InvalidMessage("a message out of place", peer=link.peer.name, got=type(content).__name__))
 
@@ -354,7 +343,7 @@ class Node:
             peer.info = replace(peer.info, name=content.label)
         if content.seen_epoch == self.epoch and content.seen_seq > self._outbox.seq:
             self._out.append(Publish(Fault(peer.key, cloned(peer))))
-        self._judge(peer, message)
+        self._arrivals.judge(link, message)
         self._link_ready(link)
 
     def _link_ready(self, link: Link) -> None:
@@ -398,7 +387,7 @@ class Node:
         if link is not None:
             link.heard_at = self._now
             self._outbox.acknowledged(link.peer, event.ids, self._out)
-            self._answer_drains()
+            self._outbox.answer_drains(self.book, self._out)
 
     # --- the owner ----------------------------------------------------------------------------------------------------
 
@@ -411,6 +400,8 @@ class Node:
             if not event.info.port:
                 peer.redial_at = None
             self._out.append(Reply(event.request))
+            self._outbox.adopt(peer, self._out)
+            self._arrivals.adopt(peer, self._out)
 
     def _dial(self, event: Dial) -> None:
         peer = self.book.get(event.key)
@@ -431,17 +422,27 @@ class Node:
         if not peer.dialling:
             self._connect(peer)
 
+    def _stored(self, event: Stored) -> None:
+        self._outbox.stored(event, self.book, self._out)
+        for number in self._arrivals.stored(event, self.book, self._stopped, self._out):
+            self._close(self._links[number], CloseCode.GOING_AWAY, event.error, "the disk failed")
+
+    def _restore(self, event: Restore) -> None:
+        self._outbox.restore(event, self.book, self._out)
+        self._arrivals.restore(event, self.book, self._now, self._out)
+
     def _hang_up(self, event: HangUp) -> None:
         self._leave(event.key, CloseCode.DONE)
         self._out.append(Reply(event.request))
 
     def _forget_peer(self, event: ForgetPeer) -> None:
-        self._leave(event.key, CloseCode.DONE)
+        self._leave(event.key, CloseCode.DONE, forget=True)
+        self._arrivals.forget(event.key, self._out)
         self.book.remove(event.key)
         self._out.append(Reply(event.request))
 
-    def _leave(self, key: bytes, code: CloseCode) -> None:
-        """Close every link to a peer, and give up what was on its way."""
+    def _leave(self, key: bytes, code: CloseCode, *, forget: bool = False) -> None:
+        """Close every link to a peer, and give up what was on its way; with `forget` also what is on disk."""
         peer = self.book.get(key)
         if peer is None:
             return
@@ -450,20 +451,11 @@ class Node:
         peer.abandoned = peer.dialling
         gone = ConnectionError(f"the link to {peer.name} was closed from here")
         self._answer_dials(peer, gone)
-        lost = self._outbox.give_up(peer, gone, self._out)
+        lost = self._outbox.give_up(peer, gone, self._out, forget=forget)
         if lost:
             self._out.append(Publish(Undelivered(key, lost)))
         for link in [link for link in self._links.values() if link.peer is peer]:
             self._close(link, code, None)
-
-    def _drain(self, event: Drain) -> None:
-        self._draining.append(event.request)
-        self._answer_drains()
-
-    def _answer_drains(self) -> None:
-        if self._draining and not any(peer.links and (peer.unacked or peer.parked) for peer in self.book):
-            drains, self._draining = self._draining, []
-            self._out.extend(Reply(request) for request in drains)
 
     def _stop(self, event: Stop) -> None:
         self._stopped = True
@@ -485,7 +477,10 @@ _HANDLERS: Final[dict[type[Any], Callable[[Node, Any], None]]] = {
     Dial: Node._dial,
     HangUp: Node._hang_up,
     SendMessage: lambda node, event: node._outbox.submit(event, node.book, node._now, node._out),
-    Drain: Node._drain,
+    Restore: Node._restore,
+    Stored: Node._stored,
+    Handled: lambda node, event: node._arrivals.handled(event, node._now, node._out),
+    Drain: lambda node, event: node._outbox.drain(event, node.book, node._out),
     JoinGroup: lambda node, event: node.ceremonies.join(event, node._now, node._out),
     Propose: lambda node, event: node.ceremonies.propose(event, node._draw(32), node._now, node._out),
     ConsentToSession: lambda node, event: node.ceremonies.consent(event, node._now, node._out),

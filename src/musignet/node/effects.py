@@ -12,6 +12,7 @@ from ..signing.effects import Save as SaveRecord
 from ..signing.verbs import Verb
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import CloseCode
+from .kept import Box, Kept
 
 __all__ = [
     "Acknowledge",
@@ -19,6 +20,7 @@ __all__ = [
     "Connect",
     "Disconnect",
     "Effect",
+    "Expired",
     "Fault",
     "MessageArrived",
     "News",
@@ -29,6 +31,7 @@ __all__ = [
     "Save",
     "Send",
     "SessionNews",
+    "Store",
     "Undelivered",
 ]
 
@@ -76,7 +79,14 @@ class Undelivered(Struct, frozen=True):
     count: int
 
 
-News: TypeAlias = PeerUp | PeerDown | MessageArrived | Fault | Undelivered | SessionNews
+class Expired(Struct, frozen=True):
+    """Messages to this peer, by id, were kept until their time was over: it never acknowledged them. They are gone."""
+
+    key: bytes
+    message_ids: tuple[bytes, ...]
+
+
+News: TypeAlias = PeerUp | PeerDown | MessageArrived | Fault | Undelivered | Expired | SessionNews
 
 
 class Connect(Struct, frozen=True):
@@ -124,6 +134,18 @@ class Save(Struct, frozen=True):
     save: SaveRecord
 
 
+class Store(Struct, frozen=True, gc=False):
+    """Change what is on disk of the messages to and from a peer, all of it or nothing, then say `Stored`.
+
+    In the order of these effects. What waits for it leaves only after that.
+    """
+
+    peer: bytes
+    puts: tuple[Kept, ...]
+    drops: tuple[tuple[Box, bytes], ...] = ()
+    """From which box, which message. One that is not there is no error."""
+
+
 class Reply(Struct, frozen=True, gc=False):
     """The answer to the command that carried this request number: done, or why not.
 
@@ -142,4 +164,4 @@ class Publish(Struct, frozen=True, gc=False):
     news: News
 
 
-Effect: TypeAlias = Connect | Disconnect | Send | Acknowledge | AskKeyholder | Save | Reply | Publish
+Effect: TypeAlias = Connect | Disconnect | Send | Acknowledge | AskKeyholder | Save | Store | Reply | Publish

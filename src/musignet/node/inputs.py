@@ -12,7 +12,8 @@ from ..signing.effects import Saved as RecordSaved
 from ..signing.records import Topology
 from ..signing.verbs import Reply as KeyholderReply
 from ..wire.channel import CloseReceived
-from ..wire.envelope import Message, VerifiedMessage
+from ..wire.envelope import Message, SignedMessage, VerifiedMessage
+from .effects import Store
 from .peers import PeerInfo
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Dial",
     "Drain",
     "ForgetPeer",
+    "Handled",
     "HangUp",
     "Input",
     "JoinGroup",
@@ -33,9 +35,11 @@ __all__ = [
     "PeerConnected",
     "PeerLost",
     "Propose",
+    "Restore",
     "Saved",
     "SendMessage",
     "Stop",
+    "Stored",
     "Woken",
 ]
 
@@ -131,12 +135,15 @@ class SendMessage(Struct, frozen=True, gc=False):
     """Send to the peers in `keys` (None: everybody connected), signed once for all of them.
 
     Answered when all of it is accepted for sending, or, with `until_acked`, when every peer has acknowledged it.
+    With `keep_s`, to one peer, it is accepted when it is on disk, also while the peer is not connected, and kept there
+    until it is acknowledged, at most so many seconds.
     """
 
     request: int
     keys: tuple[bytes, ...] | None
     message: Message
     until_acked: bool = False
+    keep_s: float = 0.0
 
 
 class JoinGroup(Struct, frozen=True):
@@ -190,6 +197,31 @@ class Saved(Struct, frozen=True):
     saved: RecordSaved
 
 
+class Restore(Struct, frozen=True):
+    """What an earlier run left on disk, each in the order it was written. Before any link is there."""
+
+    outgoing: tuple[tuple[bytes, SignedMessage, int], ...] = ()
+    """For which peer, what, and when it expires: milliseconds since 1970."""
+    arrived: tuple[tuple[bytes, VerifiedMessage], ...] = ()
+    """From which peer, and what the application has not handled."""
+    handled: tuple[tuple[bytes, bytes, int], ...] = ()
+    """From which peer, the ids it has handled, and until when they are kept."""
+
+
+class Stored(Struct, frozen=True, gc=False):
+    """The disk did what a `Store` asked for, and it would survive a loss of power; or it did not."""
+
+    store: Store
+    error: NetworkError | None = None
+
+
+class Handled(Struct, frozen=True, gc=False):
+    """The application has handled a message of this peer: its handlers have returned."""
+
+    key: bytes
+    message_id: bytes
+
+
 class Drain(Struct, frozen=True):
     """Answered once every connected peer has acknowledged everything that is on its way to it."""
 
@@ -221,6 +253,9 @@ Input: TypeAlias = (
     | CancelSession
     | KeyholderReplied
     | Saved
+    | Restore
+    | Stored
+    | Handled
     | Drain
     | Stop
 )

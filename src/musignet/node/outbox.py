@@ -1,24 +1,29 @@
 """What this node says: signed, numbered, kept until acknowledged, sent again on the next link, bounded.
 
-In memory only: it survives a lost link, not a lost process.
+In memory a message survives a lost link. One that is kept on disk (`SendMessage.keep_s`) survives the process too: its
+sender is answered when it is there, and it goes out only then. It leaves the disk when it was acknowledged, when its
+time is over, which is said, or when its peer is forgotten.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from ..crypto.keys import Identity
-from ..errors import NetworkError, SendError
-from ..limits import MESSAGE_ID_BYTES
+from ..errors import NetworkError, SendError, Timeout
+from ..limits import MESSAGE_ID_BYTES, OUTBOX_TTL_MAX_S
 from ..wire.codec import Record
 from ..wire.envelope import Message, SignedMessage
 from ..wire.messages import MessageType, Priority
 from .book import Book
 from .config import NodeConfig
-from .effects import Effect, Reply, Send
-from .inputs import SendMessage
+from .effects import Effect, Expired, Publish, Reply, Send
+from .inputs import Drain, Restore, SendMessage, Stored
 from .peers import Delivery, Link, Outgoing, PeerRecord
 from .reasons import UNPAIRED_MAY
+from .shelf import Shelf
+from .timers import Timers
 from .window import Verdict, Window
 
 __all__ = ["NODES_OWN", "Outbox"]
@@ -35,13 +40,15 @@ class Outbox:
     What waits for a peer stands in the `unacked` and `parked` of its `PeerRecord`. Effects go to the end of `out`.
     """
 
-    __slots__ = ("_config", "_epoch", "_identity", "_presigned", "seq")
+    __slots__ = ("_config", "_draining", "_epoch", "_identity", "_presigned", "_shelf", "seq")
 
-    def __init__(self, identity: Identity, config: NodeConfig, epoch: bytes) -> None:
+    def __init__(self, identity: Identity, config: NodeConfig, epoch: bytes, timers: Timers) -> None:
         self._identity = identity
         self._config = config
         self._epoch = epoch
         self._presigned = Window(config.limits.receive_window)
+        self._shelf = Shelf(timers)
+        self._draining: list[int] = []
         self.seq = 0
         """The number of the last message signed."""
 
@@ -55,9 +62,11 @@ class Outbox:
     def submit(self, event: SendMessage, book: Book, now: float, out: list[Effect]) -> None:
         """Sign a message of the application once, and offer it to each of its peers."""
         try:
-            peers = _recipients(book, event.keys)
+            peers = _recipients(book, event.keys, event.keep_s > 0)
             to = peers[0].key if event.keys is not None and len(peers) == 1 else b""
             _refuse_unpaired(peers, event.message)
+            if event.keep_s:
+                self._refuse_to_keep(event.keep_s, peers[0])
             signed = self._signed(event.message, to, peers, now)
         except NetworkError as error:
             out.append(Reply(event.request, error))
@@ -67,17 +76,29 @@ class Outbox:
         delivery = Delivery(event.request, len(peers), event.until_acked)
         priority = Priority.of(signed.type)
         for peer in peers:
-            self._offer(peer, Outgoing(signed.id, signed.raw, priority, delivery), out)
+            message = Outgoing(signed.id, signed.raw, priority, delivery)
+            if event.keep_s:
+                message.expires_ms = int((now + event.keep_s) * 1000)
+                peer.parked.append(message)
+                self._shelf.put(peer.key, message, out)
+            else:
+                self._offer(peer, message, out)
 
     def to_group(self, kind: MessageType, session: bytes, payload: bytes, group: bytes, now: float) -> SignedMessage:
         """Return a signed message of a ceremony, addressed to a group. Raises SerializationError when out of bounds."""
         return self._sign(Message(kind, self._config.label, payload, session=session), group, now)
 
     def spread(self, signed: SignedMessage, peers: list[PeerRecord], out: list[Effect]) -> None:
-        """Send a message of a ceremony to connected peers. Nobody waits for an answer to it."""
+        """Send a message of a ceremony to connected peers. Nobody waits for an answer to it, and it waits for none of
+        the application's that have not left yet."""
         delivery, priority = Delivery(0, len(peers), False), Priority.of(signed.type)
         for peer in peers:
-            self._offer(peer, Outgoing(signed.id, signed.raw, priority, delivery), out)
+            message = Outgoing(signed.id, signed.raw, priority, delivery)
+            waiting = next((at for at, one in enumerate(peer.parked) if not _of_a_ceremony(one)), len(peer.parked))
+            if waiting or not self._has_room(peer, message):
+                peer.parked.insert(waiting, message)
+            else:
+                self._accept(peer, message, out)
 
     def _sign(self, message: Message, to: bytes, now: float) -> SignedMessage:
         self.seq += 1
@@ -115,12 +136,17 @@ class Outbox:
 
     def acknowledged(self, peer: PeerRecord, ids: bytes, out: list[Effect]) -> None:
         """The peer has these messages. Ids that are not waited for mean nothing."""
+        done = []
         for at in range(0, len(ids), MESSAGE_ID_BYTES):
             message = peer.unacked.pop(ids[at : at + MESSAGE_ID_BYTES], None)
             if message is not None:
                 peer.unacked_bytes -= len(message.data)
+                if message.expires_ms:
+                    done.append(message)
                 if message.delivery.until_acked:
                     _count_down(message.delivery, out)
+        if done:
+            self._shelf.drop(peer.key, done, out)
         if peer.parked:
             self._unpark(peer, out)
 
@@ -134,18 +160,43 @@ class Outbox:
                 out.append(Send(number, message.data, message.priority))
         self._unpark(peer, out)
 
-    def give_up(self, peer: PeerRecord, error: NetworkError, out: list[Effect]) -> int:
-        """Forget everything that waits for this peer; `error` answers who still waits for it. Returns how many."""
+    def parted(self, peer: PeerRecord, out: list[Effect]) -> None:
+        """The last link to a peer is gone: what is on disk for it is accepted, however long it waits now."""
+        for message in peer.parked:
+            if message.expires_ms and message.ready:
+                _accepted(message, out)
+
+    def give_up(self, peer: PeerRecord, error: NetworkError, out: list[Effect], *, forget: bool = False) -> int:
+        """Forget what waits for this peer; `error` answers who still waits for it. Returns how many messages.
+
+        What is kept on disk stays there, for the next link or the next run, unless the peer itself is forgotten.
+        """
         waiting = [*peer.unacked.values(), *peer.parked]
-        for message in waiting:
-            delivery = message.delivery
-            if delivery.request and delivery.missing and (delivery.until_acked or not message.link):
-                delivery.missing = 0
-                out.append(Reply(delivery.request, error))
         peer.unacked.clear()
         peer.unacked_bytes = 0
         peer.parked.clear()
-        return len(waiting)
+        for message in waiting:
+            stays = message.expires_ms and not forget
+            if message.delivery.until_acked or not (stays or message.link):
+                _fail(message.delivery, error, out)
+            if stays:
+                peer.parked.append(message)
+                if message.ready:
+                    _accepted(message, out)
+        if forget:
+            self._shelf.drop(peer.key, [message for message in waiting if message.expires_ms], out)
+        return len(waiting) - len(peer.parked)
+
+    def drain(self, event: Drain, book: Book, out: list[Effect]) -> None:
+        """Answer this once nothing is on its way to a connected peer."""
+        self._draining.append(event.request)
+        self.answer_drains(book, out)
+
+    def answer_drains(self, book: Book, out: list[Effect]) -> None:
+        """Look whether that is so now."""
+        if self._draining and not any(peer.links and (peer.unacked or peer.parked) for peer in book):
+            drains, self._draining = self._draining, []
+            out.extend(Reply(request) for request in drains)
 
     def _offer(self, peer: PeerRecord, message: Outgoing, out: list[Effect]) -> None:
         if peer.parked or not self._has_room(peer, message):
@@ -154,32 +205,84 @@ class Outbox:
             self._accept(peer, message, out)
 
     def _has_room(self, peer: PeerRecord, message: Outgoing) -> bool:
-        if not peer.unacked:
+        count = len(peer.unacked) + self._shelf.dropping(peer.key)
+        if not count:
             return True
         limits = self._config.limits
         held = peer.unacked_bytes + len(message.data)
-        return len(peer.unacked) < limits.unacked_max and held <= limits.unacked_max_bytes
+        return count < limits.unacked_max and held <= limits.unacked_max_bytes
 
     def _accept(self, peer: PeerRecord, message: Outgoing, out: list[Effect]) -> None:
         peer.unacked[message.message_id] = message
         peer.unacked_bytes += len(message.data)
         message.link = peer.links[-1].number
         out.append(Send(message.link, message.data, message.priority))
-        if not message.delivery.until_acked:
-            _count_down(message.delivery, out)
+        _accepted(message, out)
 
     def _unpark(self, peer: PeerRecord, out: list[Effect]) -> None:
-        while peer.parked and peer.links and self._has_room(peer, peer.parked[0]):
-            self._accept(peer, peer.parked.pop(0), out)
+        while peer.parked and peer.links and peer.parked[0].ready and self._has_room(peer, peer.parked[0]):
+            self._accept(peer, peer.parked.popleft(), out)
+
+    # --- on disk ------------------------------------------------------------------------------------------------------
+
+    def stored(self, event: Stored, book: Book, out: list[Effect]) -> None:
+        """The disk did what it was asked: what waited for it is accepted, and goes out; or it could not."""
+        peer = book.get(event.store.peer)
+        for message in self._shelf.stored(event):
+            if event.error is not None:
+                self._shelf.forget(event.store.peer, message)
+                _take_back(peer, [message], event.error, out)
+            elif peer is None or not peer.links:
+                _accepted(message, out)
+        if peer is not None:
+            self._unpark(peer, out)
+
+    def restore(self, event: Restore, book: Book, out: list[Effect]) -> None:
+        """Take up what an earlier run left on disk, in the order it was written. A peer that is added later gets its
+        part then (`adopt`)."""
+        for key, signed, expires_ms in event.outgoing:
+            message = Outgoing(signed.id, signed.raw, Priority.of(signed.type), Delivery(0, 1, False))
+            message.expires_ms = expires_ms
+            self._shelf.restore(key, message)
+        for peer in book:
+            self.adopt(peer, out)
+
+    def adopt(self, peer: PeerRecord, out: list[Effect]) -> None:
+        """A peer is in the book: what an earlier run had for it waits for it again."""
+        peer.parked.extend(self._shelf.adopt(peer.key))
+        self._unpark(peer, out)
+
+    def expire(self, book: Book, now: float, out: list[Effect]) -> None:
+        """Drop the messages whose time is over, and say which."""
+        for key, late in self._shelf.expired(now).items():
+            peer = book.get(key)
+            self._shelf.drop(key, late, out)
+            _take_back(peer, late, Timeout("not acknowledged in time, and kept no longer"), out)
+            out.append(Publish(Expired(key, tuple(message.message_id for message in late))))
+            if peer is not None:
+                self._unpark(peer, out)
+
+    def _refuse_to_keep(self, keep_s: float, peer: PeerRecord) -> None:
+        limits = self._config.limits
+        if not self._config.disk:
+            raise SendError("this node has no disk to keep a message on", hint="NetworkService(data_dir=...)")
+        if not 0 < keep_s <= OUTBOX_TTL_MAX_S:
+            raise SendError("not a time to keep a message", expected=f"at most {OUTBOX_TTL_MAX_S:g} s", got=keep_s)
+        count, size = self._shelf.count(peer.key), self._shelf.size
+        if not peer.links and (count >= limits.outbox_max or size >= limits.outbox_max_bytes):
+            expected = f"at most {limits.outbox_max} for one peer and {limits.outbox_max_bytes} bytes in all"
+            raise SendError(
+                f"too much waits for {peer.name} already", expected=expected, got=f"{count} with {size} bytes in all"
+            )
 
 
-def _recipients(book: Book, keys: tuple[bytes, ...] | None) -> list[PeerRecord]:
-    """Return who a message goes to. Raises SendError when one of them is not connected."""
+def _recipients(book: Book, keys: tuple[bytes, ...] | None, kept: bool) -> list[PeerRecord]:
+    """Return who a message goes to. Raises SendError when one of them is not connected, and it is not kept."""
     if keys is None:
         return [peer for peer in book if peer.links and not peer.provisional]
     peers = [peer for key in keys if (peer := book.get(key)) is not None]
     for peer in peers:
-        if not peer.links:
+        if not peer.links and not kept:
             why = f" ({peer.last_error})" if peer.last_error else ""
             raise SendError(
                 f"{peer.name} is {peer.state.value}{why}", hint="send when it is connected; nothing was kept"
@@ -197,7 +300,34 @@ def _on_its_way(peer: PeerRecord, message_id: bytes) -> bool:
     return message_id in peer.unacked or any(message.message_id == message_id for message in peer.parked)
 
 
+def _of_a_ceremony(message: Outgoing) -> bool:
+    return not (message.delivery.request or message.expires_ms)
+
+
+def _take_back(peer: PeerRecord | None, messages: list[Outgoing], error: NetworkError, out: list[Effect]) -> None:
+    """Do not send these (any more); who waits for them hears the error."""
+    ids = {message.message_id for message in messages}
+    for message in messages:
+        _fail(message.delivery, error, out)
+    if peer is not None:
+        for message in messages:
+            if peer.unacked.pop(message.message_id, None) is not None:
+                peer.unacked_bytes -= len(message.data)
+        peer.parked = deque(message for message in peer.parked if message.message_id not in ids)
+
+
+def _accepted(message: Outgoing, out: list[Effect]) -> None:
+    if not message.delivery.until_acked and message.delivery.missing > 0:
+        _count_down(message.delivery, out)
+
+
 def _count_down(delivery: Delivery, out: list[Effect]) -> None:
     delivery.missing -= 1
     if delivery.missing == 0 and delivery.request:
         out.append(Reply(delivery.request, None, delivery.peers))
+
+
+def _fail(delivery: Delivery, error: NetworkError, out: list[Effect]) -> None:
+    if delivery.request and delivery.missing > 0:
+        delivery.missing = 0
+        out.append(Reply(delivery.request, error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
@@ -57,7 +58,7 @@ class Delivery:
 class Outgoing:
     """One signed message for one peer, kept until that peer acknowledged it."""
 
-    __slots__ = ("data", "delivery", "link", "message_id", "priority")
+    __slots__ = ("data", "delivery", "expires_ms", "link", "message_id", "priority", "ready")
 
     def __init__(self, message_id: bytes, data: bytes, priority: int, delivery: Delivery) -> None:
         self.message_id = message_id
@@ -65,6 +66,10 @@ class Outgoing:
         self.priority = priority
         self.delivery = delivery
         self.link = 0
+        self.expires_ms = 0
+        """When it is dropped from the disk, where it is kept there: milliseconds since 1970."""
+        self.ready = True
+        """False while it is on its way to the disk: nothing leaves before."""
 
 
 class Link:
@@ -144,8 +149,8 @@ class PeerRecord:
         self.redial_at: float | None = None
         self.unacked: dict[bytes, Outgoing] = {}
         self.unacked_bytes = 0
-        self.parked: list[Outgoing] = []
-        """Signed and waiting for room in `unacked`."""
+        self.parked: deque[Outgoing] = deque()
+        """Signed, and waiting for the disk, for a link, or for room in `unacked`."""
         self.windows: dict[bytes, Window] = {}
         """One per boot epoch, the newest last."""
         self.round_trip_s: float | None = None

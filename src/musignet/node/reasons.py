@@ -11,7 +11,7 @@ from ..wire.envelope import VerifiedMessage
 from ..wire.messages import CloseCode, MessageType
 from .peers import PeerRecord
 
-__all__ = ["UNPAIRED_MAY", "cloned", "goodbye_error", "not_let_in", "unpaired"]
+__all__ = ["UNPAIRED_MAY", "cloned", "conflict", "goodbye_error", "not_let_in", "unpaired"]
 
 UNPAIRED_MAY: Final = frozenset(
     (
@@ -64,3 +64,13 @@ def unpaired(peer: PeerRecord, message: VerifiedMessage) -> InvalidMessage | Non
         "a message before the pairing is confirmed", peer=peer.name, got=f"type {int(message.type)}",
         hint="the link is closed; nothing of it was used",
     )  # fmt: skip
+
+
+def conflict(peer: PeerRecord, message: VerifiedMessage) -> InvalidMessage:
+    """Return the fault of a peer that signed two bodies under one number."""
+    return InvalidMessage(
+        "two different messages under one number",
+        peer=peer.name,
+        expected="a message once per boot epoch and sequence number",
+        got=f"another body under number {message.body.seq}",
+    )

@@ -54,3 +54,8 @@ class Window:
             del ids[forgotten]
             self._floor = max(self._floor, forgotten)
         return Verdict.NEW
+
+    def unsee(self, seq: int) -> None:
+        """Take the message with this number for new when it comes again: it could not be kept."""
+        if self._ids.pop(seq, None) is not None:
+            self._arrived.remove(seq)

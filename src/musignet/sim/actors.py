@@ -12,6 +12,7 @@ from ..node.core import Node
 from ..node.peers import PeerInfo
 from ..wire.envelope import Gate
 from ..wire.messages import Chain
+from .disk import Disk
 
 __all__ = ["Actor", "End", "make_pair"]
 
@@ -22,11 +23,14 @@ _LIMITS = Limits(unacked_max=8, receive_window=64, ping_interval_s=10.0, dead_af
 class Actor:
     """One machine with a node on it. `life` counts its starts; what an earlier life knew in memory is gone."""
 
-    def __init__(self, index: int, draws: random.Random) -> None:
+    def __init__(self, index: int, draws: random.Random, *, disk: bool = False) -> None:
         self.name = f"n{index}"
         self.identity = Identity.from_secret(draws.randbytes(32))
         self.key = self.identity.pubkey
-        self.config = NodeConfig(label=self.name, chain=Chain.REGTEST, limits=_LIMITS)
+        self.config = NodeConfig(label=self.name, chain=Chain.REGTEST, disk=disk, limits=_LIMITS)
+        self.disk = Disk()
+        self.written_at = self.busy_until = 0.0
+        """When the disk, and the application, are done with all they were given."""
         self.draw: Callable[[int], bytes] = draws.randbytes
         self.friends: list[Actor] = []
         self.life = 0
@@ -49,6 +53,7 @@ class Actor:
     def crash(self) -> None:
         """End a life without a word."""
         self.node = None
+        self.written_at = self.busy_until = 0.0
         self.ends = {}
         self.sent = {}
 

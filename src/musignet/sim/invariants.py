@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from ..errors import NetworkError
+from ..node.effects import Store
+from ..node.kept import Box
 from ..node.peers import PeerState
 from .actors import Actor
 
@@ -19,16 +21,19 @@ class Broken(AssertionError):
 class Invariants:
     """Watches one world.
 
-    During a run: a message reaches one life of its receiver at most once; no honest node finds fault with another;
-    every bound of `Limits` holds; a timer that has fired does not ask to fire again at once.
+    During a run: a message reaches one life of its receiver at most once, and with disks no later one either, once it
+    is on disk that it was handled; no honest node finds fault with another; every bound of `Limits` holds; a timer that
+    has fired does not ask to fire again at once.
     In the end: every command was answered, everybody is connected to each friend by one and the same link, nothing is
-    left on its way, and every message that was accepted arrived, unless its sender died first.
+    left on its way, and every message that was accepted arrived, unless its sender died first; with disks, was handled.
     """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._delivered: set[tuple[str, int, bytes]] = set()
         self._arrived: dict[tuple[str, bytes], int] = {}
+        self._handled: set[tuple[str, bytes]] = set()
+        self._finished: set[tuple[str, bytes]] = set()
         self._accepted: list[tuple[Actor, int, Actor, bytes]] = []
 
     def accepted(self, sender: Actor, receiver: Actor, payload: bytes) -> None:
@@ -45,6 +50,19 @@ class Invariants:
         self._delivered.add(once)
         arrived = (receiver.name, payload)
         self._arrived[arrived] = self._arrived.get(arrived, 0) + 1
+
+    def on_disk(self, actor: Actor, effect: Store) -> None:
+        """A write is finished."""
+        self._handled |= {(actor.name, one.message_id) for one in effect.puts if one.box is Box.HANDLED}
+
+    def once(self, receiver: Actor, message_id: bytes) -> None:
+        """A message reaches the application: not one that is handled already."""
+        if (receiver.name, message_id) in self._handled:
+            self._break(receiver, f"{message_id.hex()} was handed over again after it was handled")
+
+    def finished(self, receiver: Actor, payload: bytes) -> None:
+        """The application has handled a message."""
+        self._finished.add((receiver.name, payload))
 
     def fault(self, actor: Actor, error: NetworkError) -> None:
         """A node says that another one broke a rule: here nobody does."""
@@ -84,7 +102,9 @@ class Invariants:
             for friend in actor.friends:
                 self._pair_at_rest(actor, friend)
         for sender, life, receiver, payload in self._accepted:
-            if sender.life == life and (receiver.name, payload) not in self._arrived:
+            disk = sender.config.disk
+            arrived = (receiver.name, payload) in (self._finished if disk else self._arrived)
+            if (sender.life == life or disk) and not arrived:
                 self._break(sender, f"{payload!r} was accepted for {receiver.name} and never arrived")
 
     def _pair_at_rest(self, actor: Actor, friend: Actor) -> None:

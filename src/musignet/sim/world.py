@@ -27,6 +27,7 @@ from ..node.effects import (
     Publish,
     Reply,
     Send,
+    Store,
     Undelivered,
 )
 from ..node.inputs import (
@@ -34,12 +35,14 @@ from ..node.inputs import (
     AddPeer,
     ConnectFailed,
     Dial,
+    Handled,
     Input,
     MessageReceived,
     MessageRefused,
     PeerConnected,
     PeerLost,
     SendMessage,
+    Stored,
     Woken,
 )
 from ..wire.channel import CloseReceived
@@ -54,6 +57,7 @@ __all__ = ["Plan", "World", "run"]
 NodeMaker: TypeAlias = Callable[[Identity, NodeConfig, Callable[[int], bytes]], Node]
 
 _BEGUN = 1_700_000_000.0
+_KEEP_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,12 @@ class Plan:
     """Share of messages that arrive twice."""
     delay_s: float = 0.2
     """The longest delay of one message; most are far shorter."""
+    disks: bool = False
+    """Whether messages are kept on disk, and a node that restarts takes them up again."""
+    commit_s: float = 0.02
+    """The longest a disk takes for one write."""
+    handling_s: float = 0.5
+    """The longest an application takes to handle a message, where there are disks."""
 
 
 class World:
@@ -105,7 +115,7 @@ class World:
 
     def make_actor(self, index: int, draws: random.Random) -> Actor:
         """Return a machine of this world."""
-        return Actor(index, draws)
+        return Actor(index, draws, disk=self.plan.disks)
 
     def make_invariants(self) -> Invariants:
         """Return what watches this world."""
@@ -197,6 +207,8 @@ class World:
         """Begin a life: a fresh node with the old identity and book, which dials every friend."""
         actor.life += 1
         actor.node = self.make_node(actor.identity, actor.config, actor.draw)
+        if self.plan.disks:
+            self.feed(actor, actor.disk.restore())
         for friend in actor.friends:
             self.feed(actor, AddPeer(actor.request(), friend.info))
             self.feed(actor, Dial(actor.request(), friend.key, persist=True))
@@ -207,7 +219,14 @@ class World:
         request = actor.request()
         actor.sent[request] = (friend, payload)
         self.feed(
-            actor, SendMessage(request, (friend.key,), Message(MessageType.CHAT, actor.name, payload), until_acked)
+            actor,
+            SendMessage(
+                request,
+                (friend.key,),
+                Message(MessageType.CHAT, actor.name, payload),
+                until_acked,
+                _KEEP_S if self.plan.disks else 0.0,
+            ),
         )
 
     def _shout(self, actor: Actor, payload: bytes) -> None:
@@ -242,6 +261,7 @@ class World:
         self.tape.write(self.now, actor.name, "crash")
         ends = list(actor.ends.values())
         actor.crash()
+        actor.disk.crash(self._random)
         if self._random.random() < 0.5:
             for end in ends:
                 self._at(self._arrival(end, end.other), partial(self._lose, end.other, None))
@@ -360,6 +380,32 @@ class World:
         if end is not None:
             self._carry_ack(end, effect.message_id)
 
+    def _store(self, actor: Actor, effect: Store) -> None:
+        life = actor.life
+        actor.disk.take(effect)
+        actor.written_at = max(self.now, actor.written_at) + self.plan.commit_s * self._random.random() ** 2
+
+        def written() -> None:
+            if actor.life == life and actor.node is not None:
+                stored = actor.disk.write()
+                self.checked.on_disk(actor, stored)
+                self.feed(actor, Stored(stored))
+
+        self._at(actor.written_at, written)
+
+    def _hand_over(self, actor: Actor, news: MessageArrived) -> None:
+        """The application takes a while for a message, one after the other."""
+        life = actor.life
+        self.checked.once(actor, news.message.id)
+        actor.busy_until = max(self.now, actor.busy_until) + self.plan.handling_s * self._random.random() ** 4
+
+        def handled() -> None:
+            if actor.life == life and actor.node is not None:
+                self.checked.finished(actor, news.message.payload)
+                self.feed(actor, Handled(news.key, news.message.id))
+
+        self._at(actor.busy_until, handled)
+
     def _reply(self, actor: Actor, effect: Reply) -> None:
         pending = actor.sent.pop(effect.request, None)
         if pending is not None and effect.error is None:
@@ -371,6 +417,8 @@ class World:
         self.tape.write(self.now, actor.name, type(news).__name__, news.key.hex()[:10])
         if isinstance(news, MessageArrived):
             checked.delivered(actor, self.by_key[news.key], news.message.payload)
+            if self.plan.disks:
+                self._hand_over(actor, news)
         elif isinstance(news, Fault):
             checked.fault(actor, news.error)
         elif isinstance(news, Undelivered):
@@ -415,6 +463,7 @@ World.performers = {
     Disconnect: World._disconnect,
     Send: World._send,
     Acknowledge: World._acknowledge,
+    Store: World._store,
     Reply: World._reply,
     Publish: World._publish,
 }

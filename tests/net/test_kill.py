@@ -11,12 +11,13 @@ import os
 import random
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -45,8 +46,8 @@ KILLS_OF_A_SESSION: Final = 8
 """Then it is left to end: each kill costs an attempt at most, and it has 16."""
 OPEN_SESSIONS: Final = 2
 MOMENTS: Final = ("ready", "connected", "proposed", "approved", "nonces", "nonces", "nonces", "partials", "partials")
-MOMENT_S: Final = 2.0
-"""How long one of them is waited for: a node needs a second to come back, and longer on a busy machine."""
+MOMENT_S: Final = 1.0
+"""How long one of them is waited for."""
 DELAYS_S: Final = (0.0, 0.005, 0.02, 0.15)
 
 
@@ -159,6 +160,25 @@ def partial(payload: bytes) -> PartialSignature:
     return read
 
 
+class Mother:
+    """The process that forks the nodes, and waits for those that ended."""
+
+    def __init__(self) -> None:
+        self._line, far = socket.socketpair()
+        environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+        command = [sys.executable, str(TESTS / "support" / "killed_node.py"), str(far.fileno())]
+        with far:
+            self._process = subprocess.Popen(command, pass_fds=(far.fileno(),), env=environment)
+
+    def ask(self, order: object, streams: Sequence[int] = ()) -> int:
+        socket.send_fds(self._line, [json.dumps(order).encode()], streams)
+        return int(json.loads(self._line.recv(4096)))
+
+    def close(self) -> None:
+        self._line.close()
+        self._process.wait()
+
+
 @dataclass
 class Node:
     """One member: the process it has now, what it ever said, and what was on its disk when it last died."""
@@ -166,6 +186,8 @@ class Node:
     name: str
     path: Path
     ports: list[int]
+    mother: Mother
+    pid: int = 0
     said: list[dict[str, Any]] = field(default_factory=list)
     checked: int = 0
     """How much of that a disk has been asked for."""
@@ -175,10 +197,10 @@ class Node:
     rest: bytes = b""
 
     def start(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(TESTS)}
-        program = str(TESTS / "support" / "killed_node.py")
-        command = [sys.executable, program, self.name, str(self.path), *map(str, self.ports)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        (stdin, self.orders), (self.reports, stdout) = os.pipe(), os.pipe()
+        self.pid = self.mother.ask([self.name, str(self.path), *map(str, self.ports)], (stdin, stdout))
+        os.close(stdin)
+        os.close(stdout)
         self.born, self.rest = len(self.said), b""
 
     @property
@@ -191,8 +213,7 @@ class Node:
         return bool(self.now)
 
     def fileno(self) -> int:
-        assert self.process.stdout is not None
-        return self.process.stdout.fileno()
+        return self.reports
 
     def read(self) -> bool:
         """Take what can be read without waiting, or waits at the end of a killed one. False: there is no more."""
@@ -202,14 +223,14 @@ class Node:
         return bool(data)
 
     def propose(self, number: int, topology: str) -> None:
-        assert self.process.stdin is not None
         order = {"psbt": proposed_psbt(number).hex(), "topology": topology}
-        self.process.stdin.write(json.dumps(order).encode() + b"\n")
-        self.process.stdin.flush()
+        os.write(self.orders, json.dumps(order).encode() + b"\n")
 
-    def kill(self) -> None:
-        """kill -9. What it said until then must be on its disk, which only ever grows."""
-        self.end()
+    def check(self) -> None:
+        """It was killed. What it said until then must be on its disk, which only ever grows."""
+        while self.read():
+            pass
+        assert self.bury() == -signal.SIGKILL, f"{self.name} ended by itself"
         before, self.disk = self.disk, Disk.of(self.path, self.path.with_suffix(".copy"))
         assert self.disk.begins_with(before), f"{self.name} has lost records"
         for said in self.said[self.checked :]:
@@ -217,19 +238,18 @@ class Node:
         self.checked = len(self.said)
         self.disk.require_order()
 
-    def end(self) -> None:
-        self.process.kill()
-        while self.read():
-            pass
-        assert self.bury() == -9, f"{self.name} ended by itself"
+    def kill(self) -> None:
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
 
     def bury(self) -> int:
-        """Kill it if it lives, and return its exit code. Twice is harmless."""
-        self.process.kill()
-        for stream in (self.process.stdin, self.process.stdout):
-            assert stream is not None
-            stream.close()
-        return self.process.wait()
+        """Return the exit code of a process that was killed. A second time there is none left."""
+        pid, self.pid = self.pid, 0
+        if not pid:
+            return 0
+        os.close(self.orders)
+        os.close(self.reports)
+        return self.mother.ask(pid)
 
     def completed(self) -> set[str]:
         return {said["session"] for said in self.said if said["event"] == "outcome"}
@@ -241,7 +261,8 @@ class Ceremonies:
     def __init__(self, folder: Path, draw: random.Random) -> None:
         self.draw = draw
         ports = free_ports(draw)
-        self.nodes = [Node(name, folder / name, ports) for name in MEMBERS]
+        self.mother = Mother()
+        self.nodes = [Node(name, folder / name, ports, self.mother) for name in MEMBERS]
         self.kills = 0
         self.coins = 0
         self.seen: dict[str, int] = {}
@@ -254,7 +275,9 @@ class Ceremonies:
 
     def __exit__(self, *_: object) -> None:
         for node in self.nodes:
+            node.kill()
             node.bury()
+        self.mother.close()
 
     def lines(self, timeout_s: float) -> list[tuple[Node, dict[str, Any]]]:
         """Wait for lines, so long at most, and return them."""
@@ -299,9 +322,9 @@ class Ceremonies:
 
     def kill(self, nodes: list[Node]) -> None:
         for node in nodes:
-            node.process.kill()
-        for node in nodes:
             node.kill()
+        for node in nodes:
+            node.check()
             for said in node.said[node.born :]:
                 self._hear(said)
             for session in node.disk.sessions(0):  # its proposal is on disk, so it goes on, acknowledged or not
@@ -371,6 +394,7 @@ def test_nodes_killed_at_any_moment_lose_nothing_they_said_and_use_no_nonce_twic
         )  # fmt: skip
         for node in all_.nodes:
             node.kill()
+            node.check()
             require_fresh_nonces(node)
     outcomes = {(one["session"], one["txid"]) for node in all_.nodes for one in node.said if one["event"] == "outcome"}
     assert len(outcomes) == len(sessions) == len({txid for _, txid in outcomes})

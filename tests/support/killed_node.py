@@ -2,12 +2,17 @@
 
 It reports on standard output, a line of JSON each. What its keyholder says is reported before the node hears it: from
 then on it may leave, and nothing of it may be lost. Orders come on standard input; at its end the process ends.
+
+Run as a program it is the mother of such processes: it has imported everything, and forks, so that a node comes back in
+milliseconds and kills hit ceremonies rather than imports.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -90,5 +95,25 @@ async def main(name: str, path: str, ports: list[int]) -> None:
             await _propose(service, json.loads(line))
 
 
+def bear(parent: socket.socket) -> list[str] | None:
+    """Answer the parent: fork for arguments and two streams, wait for a process id. A child gets the arguments."""
+    while data := (received := socket.recv_fds(parent, 4096, 2))[0]:
+        order = json.loads(data)
+        if isinstance(order, int):
+            answer = os.waitstatus_to_exitcode(os.waitpid(order, 0)[1])
+        elif (answer := os.fork()) == 0:
+            for number, stream in enumerate(received[1]):
+                os.dup2(stream, number)
+                os.close(stream)
+            return list(order)
+        for stream in received[1]:
+            os.close(stream)
+        parent.sendall(json.dumps(answer).encode())
+    return None
+
+
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], [int(port) for port in sys.argv[3:]]))
+    with socket.socket(fileno=int(sys.argv[1])) as mother:
+        arguments = bear(mother)
+    if arguments:
+        asyncio.run(main(arguments[0], arguments[1], [int(port) for port in arguments[2:]]))

@@ -17,6 +17,9 @@ test: $(READY) ## all tests, with branch coverage; some of them, without it: ARG
 sim: $(READY) ## run seeds of the simulator: SEEDS=2000, options in ARGS="--world links"
 	$(BIN)/python -m musignet.sim --seeds $(or $(SEEDS),300) $(ARGS)
 
+kill: $(READY) ## kill whole nodes in the middle of ceremonies: KILLS=500, another plan with SEED=2
+	MUSIGNET_KILLS=$(or $(KILLS),500) MUSIGNET_KILL_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -q -s tests/net/test_kill.py
+
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,4 +60,4 @@ $(READY): pyproject.toml requirements/lock.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help demo test sim lint types check bench diagrams kills lock clean
+.PHONY: help demo test sim kill lint types check bench diagrams kills lock clean

@@ -23,6 +23,7 @@ from ..errors import (
     ConnectionError,
     InvalidMessage,
     NetworkError,
+    SendError,
     SerializationError,
     Timeout,
     TransportError,
@@ -420,7 +421,10 @@ class Node:
             self._connect(peer)
 
     def _send_message(self, event: SendMessage) -> None:
-        self._outbox.submit(event, self.book, self._now, self._out)
+        if event.keep_s and self._stopped:
+            self._out.append(Reply(event.request, SendError("this node is stopped", hint="nothing was kept")))
+        else:
+            self._outbox.submit(event, self.book, self._now, self._out)
 
     def _stored(self, event: Stored) -> None:
         self._outbox.stored(event, self.book, self._out)

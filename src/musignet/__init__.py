@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .net.peer import Peer
     from .net.service import NetworkService
     from .net.transport import MemoryNetwork, MemoryTransport, TcpTransport, Transport
-    from .node.effects import Fault, PeerDown, PeerUp, SessionNews, Undelivered
+    from .node.effects import Expired, Fault, PeerDown, PeerUp, SessionNews, Undelivered
     from .node.peers import PeerInfo, PeerState
     from .wire.envelope import Message, SignedMessage, VerifiedMessage
     from .wire.messages import Chain, MessageType
@@ -43,6 +43,7 @@ __all__ = [
     "AuthenticationError",
     "Chain",
     "ConnectionError",
+    "Expired",
     "Fault",
     "Identity",
     "InvalidMessage",
@@ -85,6 +86,7 @@ _HOMES = {
     "AuthenticationError": ".errors",
     "Chain": ".wire.messages",
     "ConnectionError": ".errors",
+    "Expired": ".node.effects",
     "Fault": ".node.effects",
     "Identity": ".crypto.keys",
     "InvalidMessage": ".errors",

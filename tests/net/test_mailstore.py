@@ -89,6 +89,7 @@ async def test_what_was_stored_is_loaded_in_order(folder: DataFolder) -> None:
         store.store(effect)
     assert store.waiting_bytes == 3 * len(out.raw)
     await store.close()
+    store.store(put(Box.OUT, signed(5)))  # too late, and no harm
     assert answers == [Stored(effect) for effect in effects]
     assert store.waiting_bytes == 0
     again = MailStore(folder, answers.append)

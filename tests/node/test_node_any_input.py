@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 from hypothesis import event as seen
@@ -12,17 +12,30 @@ from msgspec import structs
 from pair import HIGH, LOW, announcement, chat, draws, info_of
 
 from musignet.crypto.keys import Identity
-from musignet.errors import Action, AuthenticationError, ConnectionError, InvalidMessage, Timeout
+from musignet.errors import Action, AuthenticationError, ConnectionError, InvalidMessage, IoError, Timeout
 from musignet.limits import Limits
 from musignet.node.config import NodeConfig
 from musignet.node.core import Node
-from musignet.node.effects import Acknowledge, Connect, Disconnect, Effect, PeerDown, PeerUp, Publish, Reply, Send
+from musignet.node.effects import (
+    Acknowledge,
+    Connect,
+    Disconnect,
+    Effect,
+    MessageArrived,
+    PeerDown,
+    PeerUp,
+    Publish,
+    Reply,
+    Send,
+    Store,
+)
 from musignet.node.inputs import (
     Acknowledged,
     AddPeer,
     ConnectFailed,
     Dial,
     ForgetPeer,
+    Handled,
     HangUp,
     Input,
     MessageReceived,
@@ -31,6 +44,7 @@ from musignet.node.inputs import (
     PeerLost,
     SendMessage,
     Stop,
+    Stored,
     Woken,
 )
 from musignet.node.peers import PeerInfo
@@ -39,7 +53,7 @@ from musignet.wire.envelope import Message, VerifiedMessage
 from musignet.wire.messages import Ack, Chain, MessageType, Ping, Pong
 from support.keys import CAROL
 
-LIMITS = Limits(unacked_max=3, unacked_max_bytes=700, receive_window=3, epochs_per_sender=2, peers_max=2)
+LIMITS = Limits(outbox_max=3, unacked_max=3, unacked_max_bytes=700, receive_window=3, epochs_per_sender=2, peers_max=2)
 PEERS = (HIGH, CAROL)
 STRANGER = Identity.from_secret(bytes(31) + b"\x07")
 
@@ -109,6 +123,13 @@ commands = st.one_of(
         st.sampled_from(OUTGOING),
         st.booleans(),
     ),
+    st.builds(
+        lambda to, message, acked, keep_s: lambda request: SendMessage(request, (to,), message, acked, keep_s),
+        st.sampled_from([HIGH.pubkey, CAROL.pubkey]),
+        st.sampled_from(OUTGOING),
+        st.booleans(),
+        st.sampled_from([1.0, 20.0, 1e9, -1.0]),
+    ),
 )
 happenings = st.one_of(
     st.builds(ConnectFailed, keys, errors),
@@ -120,15 +141,20 @@ happenings = st.one_of(
 )
 connects = st.tuples(st.sampled_from(PEERS), st.booleans(), st.sampled_from([b"", b"", b"epoch--1", b"epoch--2"]))
 acks_of_own = st.integers(0, 3)
+disk = st.sampled_from(["stored", "stored", "stored", "failed", "handled"])
 pauses = st.sampled_from([0.0, 0.1, 1.0, 5.0, 30.0, 60.0])
-steps = st.lists(st.tuples(st.one_of(connects, commands, happenings, acks_of_own), pauses), min_size=25, max_size=80)
+steps = st.lists(
+    st.tuples(st.one_of(connects, commands, happenings, acks_of_own, disk), pauses), min_size=25, max_size=80
+)
 
 
 class Checker:
     """Feeds a node, and keeps what must hold about its effects."""
 
-    def __init__(self) -> None:
-        self.node = Node(LOW, NodeConfig(label="low", chain=Chain.REGTEST, limits=LIMITS), draws("any"))
+    def __init__(self, *, disk: bool = False) -> None:
+        self.node = Node(LOW, NodeConfig(label="low", chain=Chain.REGTEST, disk=disk, limits=LIMITS), draws("any"))
+        self.stores: deque[Store] = deque()
+        self.unhandled: deque[Handled] = deque()
         self.now = 1_000.0
         self.open: set[int] = set()
         self.links = 0
@@ -173,12 +199,17 @@ class Checker:
             self.answers[effect.request] += 1
             assert self.answers[effect.request] == 1, "a command is answered once"
             assert 1 <= effect.request <= self.requests
+        elif isinstance(effect, Store):
+            assert self.node.config.disk
+            self.stores.append(effect)
         elif isinstance(effect, Publish):
             self.check_news(effect.news)
 
     def check_news(self, news: object) -> None:
         seen(type(news).__name__)
-        if isinstance(news, PeerUp):
+        if isinstance(news, MessageArrived):
+            self.unhandled.append(Handled(news.key, news.message.id))
+        elif isinstance(news, PeerUp):
             assert news.key not in self.up
             self.up.add(news.key)
         elif isinstance(news, PeerDown):
@@ -194,11 +225,18 @@ class Checker:
             assert len(peer.unacked) <= LIMITS.unacked_max
             assert held <= LIMITS.unacked_max_bytes or len(peer.unacked) == 1
             assert len(peer.windows) <= LIMITS.epochs_per_sender
-            assert not peer.parked or peer.unacked or not peer.links, "nothing waits where nothing is in the air"
+            waits = peer.parked and peer.parked[0].ready and not self.node._outbox._shelf.dropping(peer.key)
+            assert not waits or peer.unacked or not peer.links, "nothing waits where nothing is in the air"
 
     def step(self, step: Any) -> None:
         if isinstance(step, tuple):
             self.connect(*step)
+        elif step == "handled":
+            if self.unhandled:
+                self.feed(self.unhandled.popleft())
+        elif isinstance(step, str):
+            if self.stores:
+                self.feed(Stored(self.stores.popleft(), IoError("full") if step == "failed" else None))
         elif isinstance(step, int):
             for link in self.open:
                 self.feed(Acknowledged(link, b"".join(self.sent_ids[step:])))
@@ -225,14 +263,18 @@ class Checker:
 
 
 @settings(max_examples=150)
-@given(steps)
-def test_any_inputs_in_any_order_raise_nothing_and_every_command_is_answered_once(all_steps: list[Any]) -> None:
-    checker = Checker()
+@given(steps, st.booleans())
+def test_any_inputs_in_any_order_raise_nothing_and_every_command_is_answered_once(
+    all_steps: list[Any], disk: bool
+) -> None:
+    checker = Checker(disk=disk)
     for step, pause in all_steps:
         checker.now += pause
         checker.step(step)
     checker.command(Stop)
     checker.stopped = True
+    while checker.stores:
+        checker.step("stored")
     assert set(checker.answers) == set(range(1, checker.requests + 1)), "nobody waits for ever"
     for step, pause in all_steps[:20]:
         checker.now += pause

@@ -506,6 +506,13 @@ def test_a_stopped_node_hands_nothing_over_and_the_next_run_does() -> None:
     assert high.handle() == ["hello"]
 
 
+def test_a_stopped_node_keeps_nothing_new() -> None:
+    _, low, high = keepers()
+    low.ask(Stop)
+    with pytest.raises(SendError, match="this node is stopped"):
+        raise low.answer(low.keep("x", high.key)) or AssertionError
+
+
 def test_answers_about_what_was_given_up_meanwhile_mean_nothing() -> None:
     world, low, high = keepers()
     link_up(world, low, high)

@@ -48,6 +48,7 @@ class MailStore:
         self._answer = answer
         self._journal = Journal.open(folder, _NAME, _KINDS, connect=connect, checkpoint_bytes=checkpoint_bytes)
         self._writer = Writer(self._journal)
+        self._closed = False
         self._given = 0
         self._last: asyncio.Future[list[int]] | None = None
         self._later: deque[Store] = deque()
@@ -69,7 +70,10 @@ class MailStore:
             raise IoError(f"a message in the journal {_NAME}: {error}", hint="another version wrote it") from error
 
     def store(self, effect: Store) -> None:
-        """Do what the effect says as soon as the disk can. Any number may wait."""
+        """Do what the effect says as soon as the disk can. Any number may wait. After `close` nothing happens, as if
+        the process had ended."""
+        if self._closed:
+            return
         self.waiting_bytes += _bytes(effect)
         if self._later or (self._given and self._given + _size(effect) > JOURNAL_WAITING_MAX_RECORDS):
             self._later.append(effect)
@@ -80,6 +84,7 @@ class MailStore:
         """Store what waits, and close the journal."""
         while self._given and self._last is not None:
             await asyncio.wait([self._last])
+        self._closed = True
         await self._writer.close()
         self._journal.close()
 

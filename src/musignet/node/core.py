@@ -23,6 +23,7 @@ from ..errors import (
     ConnectionError,
     InvalidMessage,
     NetworkError,
+    SendError,
     SerializationError,
     Timeout,
     TransportError,
@@ -422,6 +423,12 @@ class Node:
         if not peer.dialling:
             self._connect(peer)
 
+    def _send_message(self, event: SendMessage) -> None:
+        if event.keep_s and self._stopped:
+            self._out.append(Reply(event.request, SendError("this node is stopped", hint="nothing was kept")))
+        else:
+            self._outbox.submit(event, self.book, self._now, self._out)
+
     def _stored(self, event: Stored) -> None:
         self._outbox.stored(event, self.book, self._out)
         for number in self._arrivals.stored(event, self.book, self._stopped, self._out):
@@ -476,7 +483,7 @@ _HANDLERS: Final[dict[type[Any], Callable[[Node, Any], None]]] = {
     ForgetPeer: Node._forget_peer,
     Dial: Node._dial,
     HangUp: Node._hang_up,
-    SendMessage: lambda node, event: node._outbox.submit(event, node.book, node._now, node._out),
+    SendMessage: Node._send_message,
     Restore: Node._restore,
     Stored: Node._stored,
     Handled: lambda node, event: node._arrivals.handled(event, node._now, node._out),

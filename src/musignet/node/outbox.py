@@ -65,8 +65,8 @@ class Outbox:
             peers = _recipients(book, event.keys, event.keep_s > 0)
             to = peers[0].key if event.keys is not None and len(peers) == 1 else b""
             _refuse_unpaired(peers, event.message)
-            if event.keep_s:
-                self._refuse_to_keep(event.keep_s, peers[0])
+            for peer in peers if event.keep_s else ():
+                self._refuse_to_keep(event.keep_s, peer)
             signed = self._signed(event.message, to, peers, now)
         except NetworkError as error:
             out.append(Reply(event.request, error))

@@ -397,7 +397,7 @@ class Driver:
         elif isinstance(news, Fault) and self._lines.allow():
             logger.warning("fault of %s: %s%s", name, news.error, self._lines.left_out())
         elif isinstance(news, Undelivered):
-            logger.warning("%d messages to %s were never acknowledged", news.count, name)
+            logger.warning("%d messages to %s were never acknowledged: %s", news.count, name, news.error)
 
 
 _PERFORM: Final[dict[type[Effect], Callable[[Driver, Any], None]]] = {

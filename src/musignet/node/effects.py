@@ -74,6 +74,8 @@ class Undelivered(Struct, frozen=True):
 
     key: bytes
     count: int
+    error: NetworkError
+    """Why."""
 
 
 News: TypeAlias = PeerUp | PeerDown | MessageArrived | Fault | Undelivered | SessionNews

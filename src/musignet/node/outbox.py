@@ -9,15 +9,17 @@ from typing import Final
 
 from ..crypto.keys import Identity
 from ..errors import NetworkError, SendError
-from ..limits import MESSAGE_ID_BYTES
+from ..limits import FAULTS_PER_MESSAGE_MAX, MESSAGE_ID_BYTES
+from ..wire.channel import CloseReceived
 from ..wire.codec import Record
 from ..wire.envelope import Message, SignedMessage
-from ..wire.messages import MessageType, Priority
+from ..wire.messages import CloseCode, MessageType, Priority
 from .book import Book
 from .config import NodeConfig
-from .effects import Effect, Reply, Send
+from .effects import Effect, Publish, Reply, Send, Undelivered
 from .inputs import SendMessage
 from .peers import Delivery, Link, Outgoing, PeerRecord
+from .reasons import refused_error
 from .window import Verdict, Window
 
 __all__ = ["NODES_OWN", "Outbox"]
@@ -132,14 +134,33 @@ class Outbox:
                 out.append(Send(number, message.data, message.priority))
         self._unpark(peer, out)
 
+    def link_ended(self, link: Link, goodbye: CloseReceived, out: list[Effect]) -> None:
+        """The peer closed a link and said why. A message that it will never take would close each link to come.
+
+        It acknowledges in the order in which it hears, so the oldest message that it has not acknowledged is most
+        likely the one it closed the link for. The second time that one is given up, alone, and `Undelivered` says why.
+
+        The risk: the fault may have been something else, such as a younger message that overtook it, or a message
+        between nodes. Then an innocent message is lost, and said to be; a peer that wants to lose what we send it
+        can do so anyway.
+        """
+        peer = link.peer
+        message = next(iter(peer.unacked.values()), None)
+        if goodbye.code != CloseCode.FAULT or message is None or message.link != link.number:
+            return
+        message.faults += 1
+        if message.faults == FAULTS_PER_MESSAGE_MAX:
+            del peer.unacked[message.message_id]
+            peer.unacked_bytes -= len(message.data)
+            error = refused_error(peer, goodbye)
+            _answer_lost(message, error, out)
+            out.append(Publish(Undelivered(peer.key, 1, error)))
+
     def give_up(self, peer: PeerRecord, error: NetworkError, out: list[Effect]) -> int:
         """Forget everything that waits for this peer; `error` answers who still waits for it. Returns how many."""
         waiting = [*peer.unacked.values(), *peer.parked]
         for message in waiting:
-            delivery = message.delivery
-            if delivery.request and delivery.missing and (delivery.until_acked or not message.link):
-                delivery.missing = 0
-                out.append(Reply(delivery.request, error))
+            _answer_lost(message, error, out)
         peer.unacked.clear()
         peer.unacked_bytes = 0
         peer.parked.clear()
@@ -187,6 +208,14 @@ def _recipients(book: Book, keys: tuple[bytes, ...] | None) -> list[PeerRecord]:
 
 def _on_its_way(peer: PeerRecord, message_id: bytes) -> bool:
     return message_id in peer.unacked or any(message.message_id == message_id for message in peer.parked)
+
+
+def _answer_lost(message: Outgoing, error: NetworkError, out: list[Effect]) -> None:
+    """Tell whoever still waits for this message that it is given up."""
+    delivery = message.delivery
+    if delivery.request and delivery.missing and (delivery.until_acked or not message.link):
+        delivery.missing = 0
+        out.append(Reply(delivery.request, error))
 
 
 def _count_down(delivery: Delivery, out: list[Effect]) -> None:

@@ -57,7 +57,7 @@ class Delivery:
 class Outgoing:
     """One signed message for one peer, kept until that peer acknowledged it."""
 
-    __slots__ = ("data", "delivery", "link", "message_id", "priority")
+    __slots__ = ("data", "delivery", "faults", "link", "message_id", "priority")
 
     def __init__(self, message_id: bytes, data: bytes, priority: int, delivery: Delivery) -> None:
         self.message_id = message_id
@@ -65,6 +65,8 @@ class Outgoing:
         self.priority = priority
         self.delivery = delivery
         self.link = 0
+        self.faults = 0
+        """Links that the peer closed for a fault while this was the oldest message it had not acknowledged."""
 
 
 class Link:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ..errors import Action, AuthenticationError, ConnectionError, NetworkError, Timeout
+from ..errors import Action, AuthenticationError, ConnectionError, NetworkError, SendError, Timeout
 from ..text import safe
 from ..wire.channel import CloseReceived
 from ..wire.messages import CloseCode
 from .peers import PeerRecord
 
-__all__ = ["cloned", "goodbye_error", "not_let_in"]
+__all__ = ["cloned", "goodbye_error", "not_let_in", "refused_error"]
 
 
 def not_let_in(peer: PeerRecord, error: NetworkError | None) -> NetworkError:
@@ -30,6 +30,12 @@ def goodbye_error(peer: PeerRecord, goodbye: CloseReceived) -> NetworkError | No
     return ConnectionError(
         f"{peer.name} closed the link", got=None, hint=f"it says: {safe(goodbye.text, 200)}" if goodbye.text else ""
     )
+
+
+def refused_error(peer: PeerRecord, goodbye: CloseReceived) -> SendError:
+    """Return why a message is given up: the peer closed the link over it, again and again."""
+    said = safe(goodbye.text, 200) or "nothing"
+    return SendError(f"{peer.name} closed every link that this message was sent on", hint=f"it says: {said}")
 
 
 def cloned(peer: PeerRecord) -> AuthenticationError:

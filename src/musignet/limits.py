@@ -424,6 +424,10 @@ FRAGMENT_BYTES: Final = 32 * KIB
 ACKS_PER_FRAME_MAX: Final = 255
 """Message ids acknowledged in one frame: a one-byte count."""
 
+FAULTS_PER_MESSAGE_MAX: Final = 2
+"""Links that a peer may close for a fault before the oldest message on them is given up. One may be by chance, three
+would be one reconnect more for nothing."""
+
 CLOSE_TEXT_MAX_BYTES: Final = 200
 """The sentence in a close notice."""
 

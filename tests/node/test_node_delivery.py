@@ -20,8 +20,9 @@ from musignet.node.effects import (
     Send,
     Undelivered,
 )
-from musignet.node.inputs import Acknowledged, ForgetPeer, HangUp, SendMessage, Stop
+from musignet.node.inputs import Acknowledged, ForgetPeer, HangUp, PeerLost, SendMessage, Stop
 from musignet.node.outbox import NODES_OWN
+from musignet.wire.channel import CloseReceived
 from musignet.wire.envelope import Message, SignedMessage
 from musignet.wire.messages import Ack, Chain, CloseCode, MessageType, Priority
 from support.keys import CAROL
@@ -212,7 +213,7 @@ def test_a_broadcast_waiting_for_a_peer_that_is_hung_up_on_is_answered_once_with
     world.run()
     assert texts(high) == ["hello"]
     assert len(low.replies(request)) == 1
-    assert low.news(Undelivered) == [Undelivered(carol.key, 1)]
+    assert [(lost.key, lost.count) for lost in low.news(Undelivered)] == [(carol.key, 1)]
 
 
 # --- signed by the caller ---------------------------------------------------------------------------------------------
@@ -463,7 +464,82 @@ def test_leaving_gives_up_what_was_never_acknowledged_and_says_so(leave: partial
     low.ask(lambda request: leave(request, high.key))
     assert low.answer(plain) is None
     assert isinstance(low.answer(waiting), ConnectionError)
-    assert low.news(Undelivered) == [Undelivered(high.key, 2)]
+    assert [(lost.key, lost.count) for lost in low.news(Undelivered)] == [(high.key, 2)]
+
+
+# --- a message that the peer will never take --------------------------------------------------------------------------
+
+
+def test_a_message_over_which_the_peer_closes_two_links_is_given_up_alone() -> None:
+    world, low, high = connected()
+    poison = low.send(chat("poison", kind=65_534), high.key, until_acked=True)
+    follows = low.send(chat("after"), high.key, until_acked=True)
+    world.wait(5)
+    error = low.answer(poison)
+    assert isinstance(error, SendError)
+    assert "unknown message type" in str(error)
+    assert low.news(Undelivered) == [Undelivered(high.key, 1, error)]
+    assert low.answer(follows) is None
+    assert texts(high) == ["after"]
+    assert [message.type for message in sent(low)].count(65_534) == 2
+    record = low.peer(high.key)
+    assert (record.unacked, record.unacked_bytes, len(record.links)) == ({}, 0, 1)
+
+
+def close_and_return(world: World, low: Side, code: CloseCode | None) -> int:
+    """Let HIGH close its link, with a goodbye or by accident, and come back."""
+    link = low.peer(HIGH.pubkey).links[-1].number
+    goodbye = None if code is None else CloseReceived(code, "")
+    low.feed(PeerLost(link, ConnectionError("the connection broke") if code is None else None, goodbye))
+    link = world.half_link(low, HIGH)
+    world.raw(low, link, announcement().sign(HIGH, seq=link, epoch=b"epoch--1", chain=Chain.REGTEST))
+    return link
+
+
+@pytest.mark.parametrize("code", [*(code for code in CloseCode if code is not CloseCode.FAULT), None])
+def test_links_that_end_for_any_other_reason_give_nothing_up(code: CloseCode | None) -> None:
+    world, low, _ = receiver()
+    low.send(chat(), HIGH.pubkey)
+    for _ in range(5):
+        close_and_return(world, low, code)
+    assert low.news(Undelivered) == []
+    assert len(sent(low)) == 6
+
+
+def test_one_fault_is_forgiven_and_the_next_message_starts_at_none() -> None:
+    world, low, _ = receiver()
+    for text in "ab":
+        low.send(chat(text), HIGH.pubkey)
+    link = close_and_return(world, low, CloseCode.FAULT)
+    first, second = low.peer(HIGH.pubkey).unacked.values()
+    low.feed(Acknowledged(link, first.message_id))
+    close_and_return(world, low, CloseCode.FAULT)
+    assert (low.news(Undelivered), second.faults) == ([], 1)
+    close_and_return(world, low, CloseCode.FAULT)
+    assert [(lost.count, "it says: nothing" in str(lost.error)) for lost in low.news(Undelivered)] == [(1, True)]
+    assert low.peer(HIGH.pubkey).unacked == {}
+
+
+def test_a_fault_with_nothing_on_its_way_or_only_on_another_link_gives_nothing_up() -> None:
+    world, low, link = receiver()
+    for _ in range(3):
+        link = close_and_return(world, low, CloseCode.FAULT)
+    low.send(chat(), HIGH.pubkey)
+    second = world.half_link(low, HIGH)
+    for _ in range(3):
+        low.feed(PeerLost(second, None, CloseReceived(CloseCode.FAULT, "not let in")))
+        second = world.half_link(low, HIGH)
+    (message,) = low.peer(HIGH.pubkey).unacked.values()
+    assert (message.faults, message.link, low.news(Undelivered)) == (0, link, [])
+
+
+def test_what_was_parked_behind_a_message_that_is_given_up_follows() -> None:
+    world, low, high = connected(Limits(unacked_max=1))
+    low.send(chat(kind=65_534), high.key)
+    parked = low.send(chat("parked"), high.key)
+    world.wait(5)
+    assert low.answer(parked) is None
+    assert texts(high) == ["parked"]
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------
@@ -537,7 +613,7 @@ def test_giving_up_answers_everybody_who_waits(until_acked: bool) -> None:
         ConnectionError,
         ConnectionError,
     ]
-    assert low.news(Undelivered) == [Undelivered(high.key, 3)]
+    assert [(lost.key, lost.count) for lost in low.news(Undelivered)] == [(high.key, 3)]
 
 
 def test_a_broadcast_waits_for_room_at_each_peer() -> None:

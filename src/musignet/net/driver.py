@@ -454,7 +454,7 @@ class Driver:
         elif isinstance(news, Fault) and self._lines.allow():
             logger.warning("fault of %s: %s%s", name, news.error, self._lines.left_out())
         elif isinstance(news, Undelivered):
-            logger.warning("%d messages to %s were never acknowledged", news.count, name)
+            logger.warning("%d messages to %s were never acknowledged: %s", news.count, name, news.error)
         elif isinstance(news, Expired):
             logger.warning("%d messages kept for %s expired", len(news.message_ids), name)
 

@@ -160,8 +160,8 @@ class Node:
         error = event.error
         if event.goodbye is not None:
             error = goodbye_error(link.peer, event.goodbye)
-            if event.goodbye.code == CloseCode.DONE:
-                link.peer.wanted = False
+            link.peer.wanted = link.peer.wanted and event.goodbye.code != CloseCode.DONE
+            self._outbox.link_ended(link, event.goodbye, self._out)
         self._remove(link, error)
 
     def _message_refused(self, event: MessageRefused) -> None:
@@ -460,7 +460,7 @@ class Node:
         self._answer_dials(peer, gone)
         lost = self._outbox.give_up(peer, gone, self._out, forget=forget)
         if lost:
-            self._out.append(Publish(Undelivered(key, lost)))
+            self._out.append(Publish(Undelivered(key, lost, gone)))
         for link in [link for link in self._links.values() if link.peer is peer]:
             self._close(link, code, None)
 

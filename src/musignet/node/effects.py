@@ -77,6 +77,8 @@ class Undelivered(Struct, frozen=True):
 
     key: bytes
     count: int
+    error: NetworkError
+    """Why."""
 
 
 class Expired(Struct, frozen=True):

@@ -12,16 +12,17 @@ from typing import Final
 
 from ..crypto.keys import Identity
 from ..errors import NetworkError, SendError, Timeout
-from ..limits import MESSAGE_ID_BYTES, OUTBOX_TTL_MAX_S
+from ..limits import FAULTS_PER_MESSAGE_MAX, MESSAGE_ID_BYTES, OUTBOX_TTL_MAX_S
+from ..wire.channel import CloseReceived
 from ..wire.codec import Record
 from ..wire.envelope import Message, SignedMessage
-from ..wire.messages import MessageType, Priority
+from ..wire.messages import CloseCode, MessageType, Priority
 from .book import Book
 from .config import NodeConfig
-from .effects import Effect, Expired, Publish, Reply, Send
+from .effects import Effect, Expired, Publish, Reply, Send, Undelivered
 from .inputs import Drain, Restore, SendMessage, Stored
 from .peers import Delivery, Link, Outgoing, PeerRecord
-from .reasons import UNPAIRED_MAY
+from .reasons import UNPAIRED_MAY, refused_error
 from .shelf import Shelf
 from .timers import Timers
 from .window import Verdict, Window
@@ -159,6 +160,28 @@ class Outbox:
                 message.link = number
                 out.append(Send(number, message.data, message.priority))
         self._unpark(peer, out)
+
+    def link_ended(self, link: Link, goodbye: CloseReceived, out: list[Effect]) -> None:
+        """The peer closed a link and said why. A message that it will never take would close each link to come.
+
+        It acknowledges in the order in which it hears, so the oldest message that it has not acknowledged is most
+        likely the one it closed the link for. The second time that one is given up, alone, and `Undelivered` says why.
+
+        The risk: the fault may have been something else, such as a younger message that overtook it, or a message
+        between nodes. Then an innocent message is lost, and said to be; a peer that wants to lose what we send it
+        can do so anyway.
+        """
+        peer = link.peer
+        message = next(iter(peer.unacked.values()), None)
+        if goodbye.code != CloseCode.FAULT or message is None or message.link != link.number:
+            return
+        message.faults += 1
+        if message.faults == FAULTS_PER_MESSAGE_MAX:
+            error = refused_error(peer, goodbye)
+            if message.expires_ms:
+                self._shelf.drop(peer.key, [message], out)
+            _take_back(peer, [message], error, out)
+            out.append(Publish(Undelivered(peer.key, 1, error)))
 
     def parted(self, peer: PeerRecord, out: list[Effect]) -> None:
         """The last link to a peer is gone: what is on disk for it is accepted, however long it waits now."""

@@ -58,7 +58,7 @@ class Delivery:
 class Outgoing:
     """One signed message for one peer, kept until that peer acknowledged it."""
 
-    __slots__ = ("data", "delivery", "expires_ms", "link", "message_id", "priority", "ready")
+    __slots__ = ("data", "delivery", "expires_ms", "faults", "link", "message_id", "priority", "ready")
 
     def __init__(self, message_id: bytes, data: bytes, priority: int, delivery: Delivery) -> None:
         self.message_id = message_id
@@ -70,6 +70,8 @@ class Outgoing:
         """When it is dropped from the disk, where it is kept there: milliseconds since 1970."""
         self.ready = True
         """False while it is on its way to the disk: nothing leaves before."""
+        self.faults = 0
+        """Links that the peer closed for a fault while this was the oldest message it had not acknowledged."""
 
 
 class Link:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..errors import Action, AuthenticationError, ConnectionError, InvalidMessage, NetworkError, Timeout
+from ..errors import Action, AuthenticationError, ConnectionError, InvalidMessage, NetworkError, SendError, Timeout
 from ..text import safe
 from ..wire.channel import CloseReceived
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import CloseCode, MessageType
 from .peers import PeerRecord
 
-__all__ = ["UNPAIRED_MAY", "cloned", "conflict", "goodbye_error", "not_let_in", "unpaired"]
+__all__ = ["UNPAIRED_MAY", "cloned", "conflict", "goodbye_error", "not_let_in", "refused_error", "unpaired"]
 
 UNPAIRED_MAY: Final = frozenset(
     (
@@ -45,6 +45,12 @@ def goodbye_error(peer: PeerRecord, goodbye: CloseReceived) -> NetworkError | No
     return ConnectionError(
         f"{peer.name} closed the link", got=None, hint=f"it says: {safe(goodbye.text, 200)}" if goodbye.text else ""
     )
+
+
+def refused_error(peer: PeerRecord, goodbye: CloseReceived) -> SendError:
+    """Return why a message is given up: the peer closed the link over it, again and again."""
+    said = safe(goodbye.text, 200) or "nothing"
+    return SendError(f"{peer.name} closed every link that this message was sent on", hint=f"it says: {said}")
 
 
 def cloned(peer: PeerRecord) -> AuthenticationError:

@@ -151,7 +151,7 @@ class FoundingDesk:
     async def _say(self, effect: Tell, key: bytes) -> None:
         payload = encode(effect.kind, effect.record)
         message = Message(effect.kind, self._network.id, payload, session=effect.founding)
-        await self._network.send_message_to(key.hex(), message)
+        await self._network.send_message_to(key.hex(), message, durable=False)
 
     async def _pin(self, effect: Founded) -> None:
         """Everybody confirmed. The keyholder first: a group that it does not have is none here."""

@@ -21,10 +21,15 @@ __all__ = ["LIARS"]
 
 
 class _BadPartial(Sessions):
-    """Sends a partial signature that does not verify. The collector of a star sends none: it gives up its turn."""
+    """Sends a partial signature that does not verify. The collector of a star sends none: it gives up its turn.
+
+    It has a good one, too, and everybody else's: the completion that it could make of them it keeps to itself.
+    """
 
     def handle(self, event: SessionsInput, now: float) -> list[SessionEffect]:
-        return [_spoilt(effect) for effect in super().handle(event, now)]
+        effects = [_spoilt(effect) for effect in super().handle(event, now)]
+        done = MessageType.TRANSACTION_COMPLETE
+        return [one for one in effects if not (isinstance(one, SendToGroup) and one.kind == done)]
 
 
 class _Equivocator(Sessions):

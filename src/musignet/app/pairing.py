@@ -148,7 +148,7 @@ class PairingDesk:
 
     async def _say(self, effect: Say) -> None:
         message = Message(effect.kind, self._network.id, effect.record)
-        await self._network.send_message_to(effect.key.hex(), message)
+        await self._network.send_message_to(effect.key.hex(), message, durable=False)
 
     async def _drop(self, key: bytes) -> None:
         try:

@@ -15,6 +15,7 @@ from musignet.app.judged import judge
 from musignet.app.sessions import NotFound, SessionBook
 from musignet.errors import InvalidMessage, LocalError
 from musignet.limits import SESSIONS_REMEMBERED_MAX
+from musignet.signing.blame import verify_blame
 from musignet.signing.coordinator import Sessions, SigningCoordinator
 from musignet.signing.effects import End, Outcome, Publish, SendToGroup
 from musignet.signing.keyholder import Keyholder
@@ -22,6 +23,7 @@ from musignet.signing.session import Present
 from musignet.signing.verbs import Asked, NoncesMade
 from musignet.wire.envelope import Message
 from musignet.wire.messages import MessageType
+from support.blame import record_of
 from support.ceremony import NOW, account, drawer, identity, proposal, signing_group
 from support.one_session import EPOCH, POINTS, One
 from support.wallet import MEMBERS, psbt
@@ -196,3 +198,19 @@ def test_change_is_looked_for_behind_what_complete_sessions_paid(
     book.load(GROUP, records)
     assert book.known(GROUP).last_index == (-1, 3)
     assert book.known(signing_group("each")).last_index == (-1, -1)
+
+
+def test_the_proof_of_a_fault_outlives_a_restart() -> None:
+    _, world = record_of("bad partial")
+    alice = world.parties["alice"]
+    assert alice.outcomes[-1].end is End.BLAMED
+    again = Sessions(world.group, identity("alice").pubkey)
+    (told,) = again.resume(alice.disk, NOW + 60)
+    assert isinstance(told, Publish)
+    assert isinstance(told.news, Outcome)
+    assert (told.news.end, told.news.verdict) == (End.BLAMED, alice.outcomes[-1].verdict)
+    book = SessionBook()
+    book.load(world.group, alice.disk)
+    (entry,) = book
+    assert entry.outcome is not None
+    assert verify_blame(entry.outcome.blame, world.group).accused == identity("bob").pubkey

@@ -16,8 +16,9 @@ from ..bitcoin.group import Known
 from ..bitcoin.review import Review
 from ..errors import LocalError, NetworkError
 from ..limits import SESSIONS_REMEMBERED_MAX, SIGNATURE_BYTES
+from ..signing.blame import verify_blame
 from ..signing.coordinator import Sessions
-from ..signing.effects import End, News, Outcome
+from ..signing.effects import End, News, Outcome, read_end
 from ..signing.group import SigningGroup
 from ..signing.proposal import Proposal
 from ..signing.records import TransactionComplete, decode_untrusted, encode, split
@@ -129,7 +130,10 @@ class SessionBook:
                 continue
             entry = self._entry(record[1:33], group)
             if record[0] == _ENDED:
-                entry.end = End(record[33:].decode())
+                entry.end, blame = read_end(record[33:])
+                if blame:
+                    verdict = verify_blame(blame, group)
+                    entry.outcome = Outcome(entry.id, entry.end, verdict=verdict, blame=blame)
             elif record[0] == _COMPLETED:
                 entry.end, entry.completion = End.COMPLETED, record[33:]
 

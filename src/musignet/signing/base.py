@@ -17,7 +17,7 @@ from ..wire.messages import Abort, MessageType, payload_encode
 from . import rounds
 from .attempt import Collected
 from .blame import Kind, Verdict, accuse, verify_blame
-from .effects import End, Outcome, Progress, Publish, Save, Saved, SendToGroup, SessionEffect
+from .effects import End, Outcome, Progress, Publish, Save, Saved, SendToGroup, SessionEffect, write_end
 from .group import SigningGroup
 from .proposal import Proposal
 from .records import TransactionComplete, encode
@@ -192,7 +192,7 @@ class SessionBase:
         self.outcome = outcome = Outcome(self.id, end, suspects=suspects, verdict=verdict, blame=blame, error=error)
         self._advance(Event.FAILED)
         self._out.append(Wipe(self.id))
-        self._save(b"\x01" + self.id + end.value.encode(), lambda: self._out.append(Publish(outcome)))
+        self._save(write_end(self.id, end, blame), lambda: self._out.append(Publish(outcome)))
         if blame and self._spreads(heard):
             self._send(MessageType.BLAME, blame)
         elif end in ABORT_CODES:

@@ -17,7 +17,8 @@ from ..limits import EARLY_MESSAGES_MAX, SESSIONS_PER_GROUP_MAX, SESSIONS_PER_PR
 from ..wire.envelope import Message, SignedMessage, VerifiedMessage
 from ..wire.messages import Abort, MessageType, payload_encode
 from .base import ABORT_CODES
-from .effects import End, News, Outcome, Publish, Save, Saved, SendToGroup, SessionEffect
+from .blame import verify_blame
+from .effects import End, News, Outcome, Publish, Save, Saved, SendToGroup, SessionEffect, read_end
 from .group import SigningGroup
 from .keyholder import Keyholder
 from .mesh import MeshSession
@@ -79,7 +80,9 @@ class Sessions:
         for session, message in proposals.items():
             kind, rest = ended.get(session, (0, b""))
             if kind == 1:
-                out.append(Publish(Outcome(session, End(rest.decode()))))
+                end, blame = read_end(rest)
+                verdict = verify_blame(blame, self.group) if blame else None
+                out.append(Publish(Outcome(session, end, verdict=verdict, blame=blame)))
             elif _expired(message, now):
                 out.append(Publish(Outcome(session, End.COMPLETED if kind == 2 else End.EXPIRED)))
             else:

@@ -14,7 +14,19 @@ from .blame import Verdict
 from .states import State
 from .verbs import Asked, Verb
 
-__all__ = ["End", "News", "Outcome", "Progress", "Publish", "Save", "Saved", "SendToGroup", "SessionEffect"]
+__all__ = [
+    "End",
+    "News",
+    "Outcome",
+    "Progress",
+    "Publish",
+    "Save",
+    "Saved",
+    "SendToGroup",
+    "SessionEffect",
+    "read_end",
+    "write_end",
+]
 
 
 class End(Enum):
@@ -87,6 +99,17 @@ class Outcome(Struct, frozen=True):
     verdict: Verdict | None = None
     blame: bytes = b""
     error: NetworkError | None = None
+
+
+def write_end(session: bytes, end: End, blame: bytes) -> bytes:
+    """Return the record of the node's journal that says how a session ended, and proves it where it can."""
+    return b"\x01" + session + end.value.encode() + b"\0" + blame
+
+
+def read_end(record: bytes) -> tuple[End, bytes]:
+    """Return how a session ended, and the blame record or nothing. Takes what `write_end` made, from its end on."""
+    word, _, blame = record.partition(b"\0")
+    return End(word.decode()), blame
 
 
 News: TypeAlias = Progress | Outcome | Asked

@@ -688,7 +688,9 @@ async def test_stopping_tells_everybody_and_gives_up_what_waits(carrier: Carrier
         await bob.learns(PeerDown)
         assert [type(news) for news in alice.news] == [PeerUp, Undelivered, PeerDown]
         assert "went away" in str(bob.told(PeerDown)[0].error)
-        assert log.lines == [f"1 messages to bob ({BOB.pubkey_hex[2:10]}) were never acknowledged"]
+        name = f"bob ({BOB.pubkey_hex[2:10]})"
+        why = f"the link to {name} was closed from here"
+        assert log.lines == [f"1 messages to {name} were never acknowledged: {why}"]
 
 
 @aio

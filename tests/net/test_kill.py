@@ -196,6 +196,7 @@ class Node:
     born: int = 0
     """How much was said by those who were killed."""
     rest: bytes = b""
+    completed: set[str] = field(default_factory=set)
 
     def start(self) -> None:
         (stdin, self.orders), (self.reports, stdout) = os.pipe(), os.pipe()
@@ -220,7 +221,9 @@ class Node:
         """Take what can be read without waiting, or waits at the end of a killed one. False: there is no more."""
         data = os.read(self.fileno(), 65_536)
         *lines, self.rest = (self.rest + data).split(b"\n")
-        self.said += [json.loads(line) for line in lines]
+        said = [json.loads(line) for line in lines]
+        self.said += said
+        self.completed |= {one["session"] for one in said if one["event"] == "outcome"}
         return bool(data)
 
     def propose(self, number: int, topology: str) -> None:
@@ -251,9 +254,6 @@ class Node:
         os.close(self.orders)
         os.close(self.reports)
         return self.mother.ask(pid)
-
-    def completed(self) -> set[str]:
-        return {said["session"] for said in self.said if said["event"] == "outcome"}
 
 
 class Ceremonies:
@@ -319,7 +319,7 @@ class Ceremonies:
 
     def open(self) -> set[str]:
         """Return the sessions that somebody has not yet called completed."""
-        return {one for one in self.seen if any(one not in node.completed() for node in self.nodes)}
+        return {one for one in self.seen if any(one not in node.completed for node in self.nodes)}
 
     def kill(self, nodes: list[Node]) -> None:
         for node in nodes:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from app.nodes import cli
 from app.terminal import Terminal
 
 pytestmark = pytest.mark.driver
@@ -122,6 +123,8 @@ def test_the_page_works_as_it_stands(lines: list[tuple[str, str]], tmp_path: Pat
     screens: list[Terminal] = []
     open_screens: dict[Person, Terminal] = {}
     with ExitStack() as stack:
+        for name in people:  # where the page does not get to its end, nothing stays behind
+            stack.callback(cli, tmp_path / name, "stop")
         for name, line in lines:
             person = people[name]
             if line.startswith("export "):

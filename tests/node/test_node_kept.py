@@ -20,7 +20,7 @@ from musignet.node.effects import (
     Store,
     Undelivered,
 )
-from musignet.node.inputs import Acknowledged, ForgetPeer, HangUp, Stop, Stored
+from musignet.node.inputs import Acknowledged, ForgetPeer, HangUp, PeerLost, Stop, Stored
 from musignet.node.kept import Box
 from musignet.node.outbox import NODES_OWN
 from musignet.wire.envelope import Message
@@ -408,6 +408,21 @@ def test_a_message_that_comes_again_on_the_way_to_the_disk_is_acknowledged_on_ev
     world.run()
     assert [one.link for one in high.all(Acknowledge) if one.message_id == message.id] == links
     assert high.handle() == ["x"]
+
+
+def test_a_link_that_closes_while_the_disk_writes_gets_no_acknowledgement_and_the_next_one_does() -> None:
+    world, _, high = keepers()
+    message = chat("x").sign(LOW, seq=2, epoch=b"epoch--1", chain=Chain.REGTEST)
+    first = world.half_link(high, LOW)
+    world.raw(high, first, announcement().sign(LOW, epoch=b"epoch--1", chain=Chain.REGTEST))
+    world.raw(high, first, message)
+    high.feed(PeerLost(first, ConnectionError("the connection broke")))
+    world.run()
+    assert (high.all(Acknowledge), high.handle()) == ([], ["x"])
+    second = world.half_link(high, LOW)
+    world.raw(high, second, announcement().sign(LOW, epoch=b"epoch--1", seq=1, chain=Chain.REGTEST))
+    assert world.raw(high, second, message) == [Acknowledge(second, message.id)]
+    assert high.handle() == []
 
 
 def test_what_was_behind_a_message_that_the_disk_refused_is_not_handed_over_before_it() -> None:

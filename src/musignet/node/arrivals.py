@@ -91,7 +91,7 @@ class Arrivals:
                 continue
             self._here.setdefault(key, set()).add(kept.message_id)
             if not stopped:  # else the next run hands it over
-                out.extend(Acknowledge(link, kept.message_id) for link in sorted(coming.links))
+                out.extend(Acknowledge(link, kept.message_id) for link in _open(coming, book.get(key)))
                 out.append(Publish(MessageArrived(key, coming.message)))
         return failed
 
@@ -151,3 +151,9 @@ class Arrivals:
             if window is not None:
                 window.unsee(coming.message.body.seq)
         return [link.number for link in peer.links]
+
+
+def _open(coming: _Coming, peer: PeerRecord | None) -> list[int]:
+    """Return those links a message came on that are still there. Over one that was closed meanwhile nothing can be
+    said: its sender sends the message again on the next, and that is acknowledged."""
+    return [] if peer is None else sorted(coming.links & {link.number for link in peer.links})

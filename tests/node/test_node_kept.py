@@ -20,7 +20,7 @@ from musignet.node.effects import (
     Store,
     Undelivered,
 )
-from musignet.node.inputs import Acknowledged, ForgetPeer, HangUp, PeerLost, Stop, Stored
+from musignet.node.inputs import Acknowledged, ForgetPeer, HangUp, PeerLost, SendMessage, Stop, Stored
 from musignet.node.kept import Box
 from musignet.node.outbox import NODES_OWN
 from musignet.wire.envelope import Message
@@ -310,6 +310,20 @@ def test_after_its_time_a_message_is_dropped_and_that_is_said() -> None:
     assert high.handle() == ["long"]
     world.wait(100)
     assert len(low.news(Expired)) == 1
+
+
+def test_a_message_over_which_the_peer_closes_two_links_leaves_the_disk_too_and_the_next_run_does_not_send_it() -> None:
+    world, low, high = keepers(Limits(backoff_min_s=1))
+    link_up(world, low, high)
+    poison = chat("poison", kind=65_534)
+    low.ask(lambda request: SendMessage(request, (high.key,), poison, False, 60.0))
+    world.wait(10)
+    assert [lost.count for lost in low.news(Undelivered)] == [1]
+    assert (sent(low), boxes(low)) == (["poison"] * 2, [0, 0, 0])
+    world.crash(low)
+    low.restart(high)
+    link_up(world, low, high)
+    assert sent(low) == []
 
 
 def test_each_message_expires_in_its_own_time() -> None:

@@ -12,7 +12,7 @@ demo: $(READY) ## run the main job: nodes in processes of their own; options in 
 	$(BIN)/musignet demo $(ARGS)
 
 test: $(READY) ## all tests, with branch coverage; some of them, without it: ARGS="tests/wire -x"
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses auto --dist loadfile --cov --cov-fail-under=95)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses auto --dist loadfile --no-loadscope-reorder --cov --cov-fail-under=95)
 
 sim: $(READY) ## run seeds of the simulator: SEEDS=2000, options in ARGS="--world links"
 	$(BIN)/python -m musignet.sim --seeds $(or $(SEEDS),300) $(ARGS)

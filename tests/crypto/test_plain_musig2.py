@@ -1,4 +1,8 @@
-"""The third implementation is judged by BIP-327's vectors before it judges ours: every valid case, every error."""
+"""The third implementation is judged by BIP-327's vectors before it judges ours.
+
+All cases of key aggregation, nonce aggregation, signing, verifying, tweaks and signature aggregation, valid and not,
+and the first of nonce generation. Deterministic signing and sorting are not written there.
+"""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "crypto.backend": frozenset({"threading", "secrets"}),  # a reason per thread; blinding the context
     "crypto.keys": frozenset({"secrets"}),  # Identity.generate
 }
-MAY_SWALLOW = "net.driver"
+MAY_SWALLOW = "net.guard"
 """The one broad `except`: it logs, closes the link, and re-raises in tests."""
 BROAD = frozenset({"Exception", "BaseException", "ExceptionGroup", "BaseExceptionGroup"})
 LATE_IMPORTS = "app"
@@ -341,7 +341,7 @@ ACCEPTED: list[tuple[str, dict[str, str]]] = [
     ("broad, raised again", {"net/a.py": SWALLOWED.format("BaseException", "clean()\n    raise")}),
     ("broad, raised as another", {"net/a.py": SWALLOWED.format("Exception as e", "raise IoError() from e")}),
     ("narrow", {"node/a.py": SWALLOWED.format("(ValueError, KeyError)", "pass")}),
-    ("the driver's one", {"net/driver.py": SWALLOWED.format("Exception", "log()")}),
+    ("the guard's one", {"net/guard.py": SWALLOWED.format("Exception", "log()")}),
     ("narrow suppression", {"net/a.py": "with suppress(OSError):\n    x"}),
     ("as long as it may be", {"net/a.py": "x = 1\n" * 500}),
 ]  # fmt: skip

@@ -103,7 +103,8 @@ async def main(share: float) -> None:
     lines = [line for line in counting.lines if "refused a connection" in line]
     driver = bob._driver
     assert driver is not None
-    left_out = driver._lines._left_out + sum(int(line.split("(")[-1].split(" ")[0]) for line in lines if "more" in line)
+    waiting = driver._log._lines._left_out
+    left_out = waiting + sum(int(line.split("(")[-1].split(" ")[0]) for line in lines if "more" in line)
     await late.stop()
     await alice.stop()
     await bob.stop()

@@ -338,12 +338,12 @@ async def test_while_the_disk_is_behind_nothing_is_read(memory: Carrier, tmp_pat
     driver: Any = bob.service._driver
     behind: list[bool] = []
     keep_up = driver._keep_up
-    driver._keep_up = lambda: (keep_up(), behind.append(driver._behind))
+    driver._keep_up = lambda: (keep_up(), behind.append(driver._brakes.disk_behind))
     await asyncio.gather(*(alice.service.send_message_to("bob", chat(str(n) * 200)) for n in range(60)))
     await bob.hears(60)
     assert bob.texts() == [str(n) * 200 for n in range(60)]
     assert set(behind) == {True, False}
-    assert not driver._behind
+    assert not driver._brakes.disk_behind
     await alice.service.stop()
     await bob.service.stop()
 

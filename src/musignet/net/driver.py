@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from secrets import token_bytes
 from typing import Any, Final
 
@@ -25,18 +25,13 @@ from ..node.effects import (
     Connect,
     Disconnect,
     Effect,
-    Expired,
-    Fault,
     MessageArrived,
     News,
-    PeerDown,
-    PeerUp,
     Publish,
     Reply,
     Save,
     Send,
     Store,
-    Undelivered,
 )
 from ..node.inputs import (
     Acknowledged,
@@ -54,18 +49,19 @@ from ..node.inputs import (
 )
 from ..signing.coordinator import Sessions
 from ..signing.verbs import Reply as HolderReply
-from ..text import safe, short_key
 from ..wire.channel import CloseReceived
 from ..wire.envelope import Gate, VerifiedMessage
+from .brakes import Brakes
 from .clock import Clock
 from .cosigner import Cosigner, Holder
 from .folder import DataFolder
-from .lograte import LinesPerSecond
+from .guard import guarded
 from .mailstore import MailStore
+from .newslog import NewsLog
 from .opener import Opener
 from .transport.base import Connection, Transport
 
-__all__ = ["Driver", "guarded", "guarded_await"]
+__all__ = ["Driver"]
 
 logger = logging.getLogger("musignet")
 
@@ -99,7 +95,6 @@ class Driver:
         self._deliver = deliver
         self._tell = tell
         self._admit = admit
-        self._limits = config.limits
         self._folder = folder
         self._mail: MailStore | None = None
         self._transport: Transport
@@ -117,16 +112,13 @@ class Driver:
         self._replies: dict[int, Reply] = {}
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._slow: set[bytes] = set()
-        """Peers whose messages the application has not handled yet."""
-        self._behind = False
-        """Whether the disk has too much to do."""
+        self._brakes = Brakes(config.limits.disk_waiting_max_bytes)
         self._cosigners: dict[bytes, Cosigner] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._armed: float | None = None
         self._opener = Opener(config.limits.verify_batch)
         self.now = Clock().now
-        self._lines = LinesPerSecond(config.limits.log_lines_per_s)
+        self._log = NewsLog(self.node.book, config.limits.log_lines_per_s)
 
     async def start(self, transport: Transport) -> None:
         """Begin to run on the current event loop. The transport has this driver as its sink.
@@ -256,7 +248,7 @@ class Driver:
             if isinstance(news, MessageArrived):
                 self._deliver(news.key, news.message)
             else:
-                self._log(news)
+                self._log.tell(news)
                 guarded(self._tell, news)
 
     def _arm(self, deadline: float) -> None:
@@ -274,22 +266,16 @@ class Driver:
 
     def throttle(self, key: bytes, on: bool) -> None:
         """Stop reading from a peer whose messages the application has not handled yet; or go on."""
-        (self._slow.add if on else self._slow.discard)(key)
+        self._brakes.slow(key, on)
         for connection, _ in self._connections.values():
             if connection.peer.compressed == key:
-                self._read_or_not(connection)
-
-    def _read_or_not(self, connection: Connection) -> None:
-        wait = self._behind or connection.peer.compressed in self._slow
-        (connection.pause_reading if wait else connection.resume_reading)()
+                self._brakes.apply(connection)
 
     def _keep_up(self) -> None:
         """Stop reading from everybody while the disk is behind."""
-        waiting, most = self._mail.waiting_bytes if self._mail else 0, self._limits.disk_waiting_max_bytes
-        if waiting > most if not self._behind else waiting <= most // 2:
-            self._behind = not self._behind
+        if self._brakes.disk(self._mail.waiting_bytes if self._mail else 0):
             for connection, _ in self._connections.values():
-                self._read_or_not(connection)
+                self._brakes.apply(connection)
 
     # --- effects ------------------------------------------------------------------------------------------------------
 
@@ -393,9 +379,7 @@ class Driver:
         """A channel is open. Unknown keys are let in only by `admit`."""
         key = connection.peer.compressed
         if self.node.book.get(key) is None and not (not connection.outbound and guarded(self._admit, connection)):
-            if self._lines.allow():
-                where = safe(connection.address)
-                logger.warning("refused unknown key %s at %s%s", key.hex(), where, self._lines.left_out())
+            self._log.unknown(key, connection.address)
             connection.close(None)
             return
         record = self.node.book.get(key)
@@ -420,8 +404,8 @@ class Driver:
         ]
         self._inputs.extend(inputs)
         self._run()
-        if self._behind:
-            self._read_or_not(connection)
+        if self._brakes.disk_behind:
+            self._brakes.apply(connection)
 
     def acknowledged(self, connection: Connection, ids: bytes) -> None:
         """The peer has these messages."""
@@ -436,27 +420,7 @@ class Driver:
 
     def refused(self, address: str, error: NetworkError) -> None:
         """A stranger did not get in. Floods of them cost one line a second."""
-        if self._lines.allow():
-            logger.warning(
-                "refused a connection from %s: %s%s", safe(address) or "anywhere", error, self._lines.left_out()
-            )
-
-    # --- inside -------------------------------------------------------------------------------------------------------
-
-    def _log(self, news: News) -> None:
-        record = self.node.book.get(news.key)
-        name = record.name if record is not None else f"key {short_key(news.key)}"
-        if isinstance(news, PeerUp):
-            logger.info("connected to %s", name)
-        elif isinstance(news, PeerDown):
-            again = "" if news.retry_in_s is None else f"; next try in {news.retry_in_s:.1f} s"
-            logger.info("%s is gone%s%s", name, f": {news.error}" if news.error else "", again)
-        elif isinstance(news, Fault) and self._lines.allow():
-            logger.warning("fault of %s: %s%s", name, news.error, self._lines.left_out())
-        elif isinstance(news, Undelivered):
-            logger.warning("%d messages to %s were never acknowledged: %s", news.count, name, news.error)
-        elif isinstance(news, Expired):
-            logger.warning("%d messages kept for %s expired", len(news.message_ids), name)
+        self._log.refused(address, error)
 
 
 _PERFORM: Final[dict[type[Effect], Callable[[Driver, Any], None]]] = {
@@ -470,25 +434,3 @@ _PERFORM: Final[dict[type[Effect], Callable[[Driver, Any], None]]] = {
     Reply: Driver._reply,
     Publish: Driver._publish,
 }
-
-
-def guarded(call: Callable[..., Any], *args: Any) -> Any:
-    """Call code of the application. What it raises is logged and goes no further; then None is returned."""
-    try:
-        return call(*args)
-    except Exception:
-        logger.exception("a callback of the application failed; the node goes on")
-        return None
-
-
-async def guarded_await(result: Awaitable[Any]) -> None:
-    """Await code of the application, with the same guard."""
-    try:
-        await result
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        logger.exception("a handler of the application was cancelled; the node goes on")
-    except Exception:
-        logger.exception("a handler of the application failed; the node goes on")

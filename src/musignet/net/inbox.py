@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..wire.envelope import VerifiedMessage
-from .driver import guarded, guarded_await
+from .guard import guarded, guarded_await
 
 __all__ = ["Inbox"]
 

@@ -25,20 +25,17 @@ from ..errors import (
     NetworkError,
     SendError,
     SerializationError,
-    Timeout,
-    TransportError,
 )
 from ..limits import BOOT_EPOCH_BYTES
-from ..wire.codec import Record
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import Ack, CloseCode, MessageType, PeerAnnouncement, Ping, Pong
 from .arrivals import Arrivals
 from .book import Book
 from .ceremonies import Ceremonies
 from .config import NodeConfig
+from .dialler import Dialler
 from .effects import (
     Acknowledge,
-    Connect,
     Disconnect,
     Effect,
     Fault,
@@ -76,15 +73,13 @@ from .inputs import (
 )
 from .outbox import NODES_OWN, Outbox
 from .peers import Link, PeerRecord
+from .pulse import Pulse
 from .reasons import cloned, conflict, goodbye_error, not_let_in, unpaired
 from .shelf import EXPIRY
 from .timers import Timers
 from .window import Verdict
 
 __all__ = ["Node"]
-
-_FIRST_PING_S: Final = 1.0
-"""A first round trip soon after connecting, so that a person sees one; not at once, where it would slow the dial."""
 
 
 class Node:
@@ -107,6 +102,8 @@ class Node:
         self._links: dict[int, Link] = {}
         self._timers = Timers()
         self._outbox = Outbox(identity, config, self.epoch, self._timers)
+        self._pulse = Pulse(config.limits, self._timers, self._outbox, draw)
+        self._dialler = Dialler(config.limits, self._timers, draw)
         self._arrivals = Arrivals(config)
         self.ceremonies = Ceremonies(identity, self._outbox, self.book, self._timers)
         self._stopped = False
@@ -142,16 +139,13 @@ class Node:
         seen_epoch, seen_seq = next(
             ((e, w.highest) for e, w in reversed(peer.windows.items()) if w.highest >= 0), (b"", 0)
         )
-        self._send_own(
-            link,
-            MessageType.PEER_ANNOUNCEMENT,
-            PeerAnnouncement(self.config.label, self.config.addresses, (), self.epoch, seen_epoch, seen_seq),
-        )
+        announcement = PeerAnnouncement(self.config.label, self.config.addresses, (), self.epoch, seen_epoch, seen_seq)
+        self._out.append(self._outbox.own(link, MessageType.PEER_ANNOUNCEMENT, announcement, self._now))
 
     def _connect_failed(self, event: ConnectFailed) -> None:
         peer = self.book.get(event.key)
         if peer is not None:
-            self._dial_failed(peer, event.error)
+            self._dialler.failed(peer, event.error, self._now, self._out)
 
     def _peer_lost(self, event: PeerLost) -> None:
         link = self._links.get(event.link)
@@ -188,7 +182,7 @@ class Node:
         peer = link.peer
         if not link.epoch:
             if link.outbound:
-                self._dial_failed(peer, not_let_in(peer, error))
+                self._dialler.failed(peer, not_let_in(peer, error), self._now, self._out)
             return
         peer.links.remove(link)
         if peer.links:
@@ -198,47 +192,11 @@ class Node:
             peer.attempts = 0
         peer.last_error = error
         self._outbox.parted(peer, self._out)
-        self._schedule_redial(peer)
+        self._dialler.again_later(peer, self._now)
         retry_in = None if peer.redial_at is None else peer.redial_at - self._now
         self._out.append(Publish(PeerDown(peer.key, error, retry_in)))
         self.ceremonies.links_changed(peer.key, self._now, self._out)
         self._outbox.answer_drains(self.book, self._out)
-
-    def _send_own(self, link: Link, kind: MessageType, payload: Record) -> None:
-        self._out.append(self._outbox.own(link, kind, payload, self._now))
-
-    # --- dialling -----------------------------------------------------------------------------------------------------
-
-    def _connect(self, peer: PeerRecord) -> None:
-        peer.dialling = True
-        peer.redial_at = None
-        self._out.append(Connect(peer.key, peer.info.host, peer.info.port))
-
-    def _dial_failed(self, peer: PeerRecord, error: NetworkError) -> None:
-        peer.dialling = peer.abandoned = False
-        peer.last_error = error
-        dials, peer.dials = peer.dials, []
-        self._out.extend(Reply(request, error) for request in dials)
-        if not peer.links:
-            self._schedule_redial(peer)
-
-    def _answer_dials(self, peer: PeerRecord, error: NetworkError | None) -> None:
-        """Answer everybody who waits for a link to this peer, the patient ones too."""
-        dials, peer.dials, peer.patient = [*peer.dials, *peer.patient], [], []
-        self._out.extend(Reply(request, error) for request in dials)
-
-    def _schedule_redial(self, peer: PeerRecord) -> None:
-        """Dial again after a pause that doubles each time, with jitter, so that a crowd does not return as one."""
-        if not peer.wanted or peer.dialling or not peer.info.port or self._stopped:
-            return
-        pause = min(self.limits.backoff_max_s, self.limits.backoff_min_s * 2 ** min(peer.attempts, 20))
-        peer.attempts += 1
-        peer.redial_at = self._now + pause * self._jitter(0.3)
-        self._timers.set(peer.redial_at, peer.key)
-
-    def _jitter(self, share: float) -> float:
-        """Return a random factor between 1 - share and 1 + share."""
-        return 1 + share * (2 * int.from_bytes(self._draw(4), "big") / 0xFFFFFFFF - 1)
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -253,31 +211,12 @@ class Node:
             elif subject in self.ceremonies.ids:
                 self.ceremonies.woken(subject, self._now, self._out)
             else:
-                peer = self.book.get(subject)
-                if peer is not None and peer.redial_at is not None and peer.redial_at <= self._now:
-                    self._connect(peer)
+                self._dialler.woken(self.book.get(subject), self._now, self._out)
 
     def _check_link(self, link: Link) -> None:
-        """Keep-alive. What was heard meanwhile moves a deadline only when it comes, so that hearing costs nothing."""
-        now, limits = self._now, self.limits
-        if not link.epoch:
-            name, within_s = link.peer.name, limits.handshake_timeout_s
-            self._close(link, CloseCode.SILENT, Timeout(f"{name} did not announce itself within {within_s:g} s"))
-            return
-        dead_at = link.heard_at + limits.dead_after_s
-        if now >= dead_at:
-            error = Timeout(
-                f"nothing heard from {link.peer.name} for {limits.dead_after_s:g} s",
-                hint="the node dials again by itself",
-            )
+        """Ask a link for a sign of life when one is due, and close the one that gives none."""
+        if (error := self._pulse.check(link, self._now, self._out)) is not None:
             self._close(link, CloseCode.SILENT, error)
-            return
-        if now >= link.ping_at:
-            link.ping = self._outbox.seq
-            link.pinged_at = now
-            link.ping_at = now + limits.ping_interval_s * self._jitter(0.2)
-            self._send_own(link, MessageType.PING, Ping(link.ping))
-        self._timers.set(min(link.ping_at, dead_at), link.number)
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
@@ -314,12 +253,8 @@ class Node:
         except SerializationError as error:
             self._fault(link, SerializationError(f"undecodable {message.type!r}: {error}", peer=link.peer.name))
             return
-        if isinstance(content, Ping):
-            self._send_own(link, MessageType.PONG, Pong(content.token))
-        elif isinstance(content, Pong):
-            if content.token == link.ping:
-                link.ping = -1
-                link.peer.round_trip_s = self._now - link.pinged_at
+        if isinstance(content, Ping | Pong):
+            self._pulse.heard(link, content, self._now, self._out)
         elif isinstance(content, Ack):
             self._outbox.acknowledged(link.peer, b"".join(content.ids), self._out)
             self._outbox.answer_drains(self.book, self._out)
@@ -356,13 +291,12 @@ class Node:
         if link.outbound:
             peer.dialling = False
         peer.wanted = peer.wanted or link.outbound or bool(peer.dials)
-        link.ping_at = self._now + _FIRST_PING_S
-        self._timers.set(link.ping_at, link.number)
+        self._pulse.begin(link, self._now)
         if not was_connected:
             peer.last_error = None
             self._out.append(Publish(PeerUp(peer.key)))
             self.ceremonies.links_changed(peer.key, self._now, self._out)
-        self._answer_dials(peer, None)
+        self._dialler.answer(peer, None, self._out)
         self._outbox.resend(peer, self._out)
         while (extra := self._superfluous(peer)) is not None:
             self._close(extra, CloseCode.DUPLICATE, None, "another link stays")
@@ -404,25 +338,6 @@ class Node:
             self._outbox.adopt(peer, self._out)
             self._arrivals.adopt(peer, self._out)
 
-    def _dial(self, event: Dial) -> None:
-        peer = self.book.get(event.key)
-        if peer is None or not peer.info.port or self._stopped:
-            name = (
-                "this node is stopped" if self._stopped else f"no address for {peer.name if peer else event.key.hex()}"
-            )
-            self._out.append(
-                Reply(event.request, TransportError(name, hint="add_peer(PeerInfo(..., host=, port=)) gives one"))
-            )
-            return
-        peer.wanted = peer.wanted or event.persist or bool(peer.links)
-        peer.abandoned = False
-        if peer.links:
-            self._out.append(Reply(event.request))
-            return
-        (peer.patient if event.persist else peer.dials).append(event.request)
-        if not peer.dialling:
-            self._connect(peer)
-
     def _send_message(self, event: SendMessage) -> None:
         if event.keep_s and self._stopped:
             self._out.append(Reply(event.request, SendError("this node is stopped", hint="nothing was kept")))
@@ -457,7 +372,7 @@ class Node:
         peer.redial_at = None
         peer.abandoned = peer.dialling
         gone = ConnectionError(f"the link to {peer.name} was closed from here")
-        self._answer_dials(peer, gone)
+        self._dialler.answer(peer, gone, self._out)
         lost = self._outbox.give_up(peer, gone, self._out, forget=forget)
         if lost:
             self._out.append(Publish(Undelivered(key, lost, gone)))
@@ -465,7 +380,7 @@ class Node:
             self._close(link, code, None)
 
     def _stop(self, event: Stop) -> None:
-        self._stopped = True
+        self._stopped = self._dialler.stopped = True
         for peer in self.book:
             self._leave(peer.key, CloseCode.GOING_AWAY)
         self._out.append(Reply(event.request))
@@ -481,7 +396,7 @@ _HANDLERS: Final[dict[type[Any], Callable[[Node, Any], None]]] = {
     Woken: Node._woken,
     AddPeer: Node._add_peer,
     ForgetPeer: Node._forget_peer,
-    Dial: Node._dial,
+    Dial: lambda node, event: node._dialler.dial(event, node.book, node._out),
     HangUp: Node._hang_up,
     SendMessage: Node._send_message,
     Restore: Node._restore,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import TypeAlias
 
-__all__ = ["Subject", "Timers"]
+__all__ = ["Subject", "Timers", "jitter"]
 
 Subject: TypeAlias = int | bytes
 """What a deadline is about: a link's number or a peer's key."""
@@ -33,3 +34,8 @@ class Timers:
     def due(self, now: float) -> Subject | None:
         """Take out one subject whose time has come, or return None."""
         return heappop(self._heap)[2] if self._heap and self._heap[0][0] <= now else None
+
+
+def jitter(share: float, draw: Callable[[int], bytes]) -> float:
+    """Return a random factor between 1 - share and 1 + share, so that a crowd does not move as one."""
+    return 1 + share * (2 * int.from_bytes(draw(4), "big") / 0xFFFFFFFF - 1)

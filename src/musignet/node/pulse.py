@@ -1,0 +1,62 @@
+"""Signs of life: pings, pongs, and links that fell silent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ..errors import NetworkError, Timeout
+from ..limits import Limits
+from ..wire.messages import MessageType, Ping, Pong
+from .effects import Effect
+from .outbox import Outbox
+from .peers import Link
+from .timers import Timers, jitter
+
+__all__ = ["Pulse"]
+
+_FIRST_PING_S: Final = 1.0
+"""A first round trip soon after connecting, so that a person sees one; not at once, where it would slow the dial."""
+
+
+class Pulse:
+    """One per node. What is heard moves a link's deadline only when that comes, so that hearing costs nothing."""
+
+    def __init__(self, limits: Limits, timers: Timers, outbox: Outbox, draw: Callable[[int], bytes]) -> None:
+        self._limits = limits
+        self._timers = timers
+        self._outbox = outbox
+        self._draw = draw
+
+    def begin(self, link: Link, now: float) -> None:
+        """A link is announced: watch it from now on."""
+        link.ping_at = now + _FIRST_PING_S
+        self._timers.set(link.ping_at, link.number)
+
+    def check(self, link: Link, now: float, out: list[Effect]) -> NetworkError | None:
+        """Ping where it is time. Returns why the link has to be closed, or None."""
+        limits = self._limits
+        if not link.epoch:
+            within_s = limits.handshake_timeout_s
+            return Timeout(f"{link.peer.name} did not announce itself within {within_s:g} s")
+        dead_at = link.heard_at + limits.dead_after_s
+        if now >= dead_at:
+            return Timeout(
+                f"nothing heard from {link.peer.name} for {limits.dead_after_s:g} s",
+                hint="the node dials again by itself",
+            )
+        if now >= link.ping_at:
+            link.ping = self._outbox.seq
+            link.pinged_at = now
+            link.ping_at = now + limits.ping_interval_s * jitter(0.2, self._draw)
+            out.append(self._outbox.own(link, MessageType.PING, Ping(link.ping), now))
+        self._timers.set(min(link.ping_at, dead_at), link.number)
+        return None
+
+    def heard(self, link: Link, content: Ping | Pong, now: float, out: list[Effect]) -> None:
+        """Answer a ping; measure the round trip by the pong that answers ours."""
+        if isinstance(content, Ping):
+            out.append(self._outbox.own(link, MessageType.PONG, Pong(content.token), now))
+        elif content.token == link.ping:
+            link.ping = -1
+            link.peer.round_trip_s = now - link.pinged_at

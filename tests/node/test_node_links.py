@@ -282,7 +282,7 @@ def test_the_smaller_key_keeps_its_own_of_two_at_once_and_else_the_newer(first_o
     if late:
         world.now += LIMITS.handshake_timeout_s
     if not first_outbound:
-        low.node._connect(low.peer(HIGH.pubkey))
+        low.node._dialler._connect(low.peer(HIGH.pubkey), [])
         world.queue.clear()
     second = world.half_link(low, HIGH, outbound=not first_outbound)
     world.raw(low, second, sign(announcement(label="high"), 1))
@@ -490,7 +490,7 @@ def test_whatever_is_heard_counts_as_life(sign_of_life: str) -> None:
 @pytest.mark.parametrize(("byte", "share"), [(b"\0", 0.8), (b"\xff", 1.2)])
 def test_the_interval_of_pings_is_jittered_by_a_fifth(byte: bytes, share: float) -> None:
     world, low, high = strangers()
-    low.node._draw = lambda n: byte * n
+    low.node._pulse._draw = lambda n: byte * n
     low.dial(high.key)
     world.run()
     world.wait(1)

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from musignet.node.arrivals import Arrivals
 from musignet.node.core import Node
+from musignet.node.dialler import Dialler
 from musignet.node.effects import Acknowledge, Effect, Reply
 from musignet.node.inputs import Restore
 from musignet.node.outbox import Outbox
@@ -103,7 +104,7 @@ def _never_notices_silence(patch: pytest.MonkeyPatch) -> None:
 
 
 def _does_not_reconnect(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Node, "_schedule_redial", lambda self, peer: None)
+    patch.setattr(Dialler, "again_later", lambda self, peer, now: None)
 
 
 def _has_room_for_everything(patch: pytest.MonkeyPatch) -> None:

@@ -197,6 +197,10 @@ ATTEMPTS_MAX: Final = 16
 NONCE_TTL_S: Final = 120.0
 """How long secret nonces may wait for the others' (THREATS.md K5): two round trips are seconds even over Tor."""
 
+NONCE_TTL_MAX_S: Final = 24 * 3600.0
+"""The longest that a policy may let secret nonces wait for cosigners whose part is carried by hand: a stick that takes
+longer than a day begins another attempt."""
+
 CLOCK_TICK_S: Final = 0.25
 """How often the clocks are compared while secret nonces are alive (K5)."""
 

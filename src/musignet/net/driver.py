@@ -39,6 +39,7 @@ from ..node.inputs import (
     Input,
     JoinGroup,
     KeyholderReplied,
+    MailMoved,
     MessageReceived,
     MessageRefused,
     PeerConnected,
@@ -388,7 +389,7 @@ class Driver:
         own, chain, groups = node.identity.pubkey, node.config.chain, node.ceremonies.ids
         gate = Gate(connection.peer, own, chain, label=label, groups=groups)
         self._connections[connection.number] = (connection, gate)
-        self.feed(PeerConnected(connection.number, key, connection.outbound, connection.transcript))
+        self.feed(PeerConnected(connection.number, key, connection.outbound, connection.transcript, connection.mail))
 
     def received(self, connection: Connection, envelopes: list[bytes]) -> None:
         """Verify what one read brought, then give it to the node as one batch."""
@@ -412,6 +413,10 @@ class Driver:
         if connection.number in self._connections:
             self._inputs.append(Acknowledged(connection.number, ids))
             self._soon()  # most often a message came in the same read, and takes it along
+
+    def mail_moved(self, connection: Connection) -> None:
+        """Whatever waited for the next mail goes on."""
+        self.feed(MailMoved(connection.number))
 
     def closed(self, connection: Connection, error: NetworkError | None, goodbye: CloseReceived | None) -> None:
         """A channel is gone."""

@@ -243,7 +243,7 @@ class NetworkService(Cosigning):
 
     async def connected_peers(self) -> list[PeerInfo]:
         """Return the peers that are connected now."""
-        return [record.info for record in self._running.node.book if record.links]
+        return [record.info for record in self._running.node.book if record.live]
 
     # --- links --------------------------------------------------------------------------------------------------------
 

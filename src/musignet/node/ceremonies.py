@@ -22,7 +22,7 @@ from .book import Book
 from .effects import AskKeyholder, Effect, Publish, Reply, Save, SessionNews
 from .inputs import CancelSession, ConsentToSession, JoinGroup, KeyholderReplied, Propose, Saved
 from .outbox import Outbox
-from .peers import PeerRecord
+from .peers import Mail, PeerRecord
 from .timers import Timers
 
 __all__ = ["Ceremonies"]
@@ -62,10 +62,16 @@ class Ceremonies:
                 self._feed(group, self._present(sessions.group), now, out)
 
     def _present(self, group: SigningGroup) -> Present:
-        return Present(frozenset(one for one in group.identities if self._linked(one) is not None))
+        here: dict[Mail, set[bytes]] = {Mail.NO: set(), Mail.LETTERS: set(), Mail.ROUNDS: set()}
+        for one in group.identities:
+            peer = self._linked(one)
+            if peer is not None:
+                here[peer.links[-1].mail].add(one)
+        live, letters, rounds = (frozenset(here[mail]) for mail in (Mail.NO, Mail.LETTERS, Mail.ROUNDS))
+        return Present(live, rounds, letters)
 
     def _linked(self, key: bytes) -> PeerRecord | None:
-        """Return the peer with this key if it is connected, and pinned by people."""
+        """Return the peer with this key if it is connected or has mail, and is pinned by people."""
         peer = self._book.get(key)
         return peer if peer is not None and peer.links and not peer.provisional else None
 
@@ -148,7 +154,8 @@ class Ceremonies:
             self._timers.set(deadline, group)
 
     def _send(self, group: bytes, effect: SendToGroup, now: float, out: list[Effect]) -> None:
-        """Sign once, and send to every other member that is connected, or to the one it is for."""
+        """Sign once, and send to every other member that is reached, or to the one it is for."""
         signed = self._outbox.to_group(effect.kind, effect.session, effect.payload, group, now)
         others = self._groups[group].group.others(self._identity.pubkey) if effect.to is None else (effect.to,)
-        self._outbox.spread(signed, [peer for one in others if (peer := self._linked(one)) is not None], out)
+        peers = [peer for one in others if (peer := self._linked(one)) is not None]
+        self._outbox.spread(signed, [one for one in peers if one.live or not effect.again], out)

@@ -59,6 +59,7 @@ from .inputs import (
     Input,
     JoinGroup,
     KeyholderReplied,
+    MailMoved,
     MessageReceived,
     MessageRefused,
     PeerConnected,
@@ -72,7 +73,7 @@ from .inputs import (
     Woken,
 )
 from .outbox import NODES_OWN, Outbox
-from .peers import Link, PeerRecord
+from .peers import Link, Mail, PeerRecord
 from .pulse import Pulse
 from .reasons import cloned, conflict, goodbye_error, not_let_in, unpaired
 from .shelf import EXPIRY
@@ -80,6 +81,9 @@ from .timers import Timers
 from .window import Verdict
 
 __all__ = ["Node"]
+
+_NOT_YET_KNOWN: Final = b"not yet known"
+"""The boot epoch of whoever reads a mail link, until an announcement of theirs has come back."""
 
 
 class Node:
@@ -129,18 +133,38 @@ class Node:
     def _peer_connected(self, event: PeerConnected) -> None:
         peer = self.book.get(event.key)
         abandoned = peer is not None and event.outbound and peer.abandoned
-        if peer is None or abandoned or self._stopped:
+        no_mail = event.mail is not Mail.NO and peer is not None and (peer.live or peer.provisional)
+        if peer is None or abandoned or no_mail or self._stopped:
             if peer is not None and abandoned:
                 peer.dialling = peer.abandoned = False
             self._out.append(Disconnect(event.link, None))
             return
-        link = self._links[event.link] = Link(event.link, peer, event.outbound, self._now, event.transcript)
-        self._timers.set(self._now + self.limits.handshake_timeout_s, link.number)
+        link = Link(event.link, peer, event.outbound, self._now, event.transcript, event.mail)
+        self._links[event.link] = link
+        if event.mail is Mail.NO:
+            self._timers.set(self._now + self.limits.handshake_timeout_s, link.number)
         seen_epoch, seen_seq = next(
             ((e, w.highest) for e, w in reversed(peer.windows.items()) if w.highest >= 0), (b"", 0)
         )
         announcement = PeerAnnouncement(self.config.label, self.config.addresses, (), self.epoch, seen_epoch, seen_seq)
         self._out.append(self._outbox.own(link, MessageType.PEER_ANNOUNCEMENT, announcement, self._now))
+        if event.mail is not Mail.NO:
+            self._mail_ready(link)
+
+    def _mail_ready(self, link: Link) -> None:
+        """Nobody answers here, so nobody is waited for. A newer one takes the place of an older."""
+        link.epoch = _NOT_YET_KNOWN
+        peer = link.peer
+        older, peer.links = peer.links, [link]
+        for one in older:
+            self._close(one, CloseCode.DUPLICATE, None, "another link stays")
+        self._outbox.resend(peer, self._out)
+        self.ceremonies.links_changed(peer.key, self._now, self._out)
+
+    def _mail_moved(self, event: MailMoved) -> None:
+        link = self._links.get(event.link)
+        if link is not None:
+            self.ceremonies.links_changed(link.peer.key, self._now, self._out)
 
     def _connect_failed(self, event: ConnectFailed) -> None:
         peer = self.book.get(event.key)
@@ -184,9 +208,14 @@ class Node:
             if link.outbound:
                 self._dialler.failed(peer, not_let_in(peer, error), self._now, self._out)
             return
-        peer.links.remove(link)
+        if link in peer.links:
+            peer.links.remove(link)
         if peer.links:
             self._outbox.resend(peer, self._out)
+            return
+        if link.mail is not Mail.NO:
+            self._outbox.parted(peer, self._out)
+            self.ceremonies.links_changed(peer.key, self._now, self._out)
             return
         if self._now - link.since >= self.limits.handshake_timeout_s:
             peer.attempts = 0
@@ -226,7 +255,7 @@ class Node:
             return  # closed from here a moment ago
         message = event.message
         link.heard_at = self._now
-        if not link.epoch:
+        if not link.epoch or (link.mail is not Mail.NO and message.type == MessageType.PEER_ANNOUNCEMENT):
             self._announced(link, message)
             return
         if (stray := unpaired(link.peer, message)) is not None:
@@ -280,11 +309,12 @@ class Node:
         if content.seen_epoch == self.epoch and content.seen_seq > self._outbox.seq:
             self._out.append(Publish(Fault(peer.key, cloned(peer))))
         self._arrivals.judge(link, message)
-        self._link_ready(link)
+        if link.mail is Mail.NO:
+            self._link_ready(link)
 
     def _link_ready(self, link: Link) -> None:
         peer = link.peer
-        was_connected = bool(peer.links)
+        was_connected = peer.live
         peer.links.append(link)
         peer.heard_at = self._now
         peer.redial_at = None
@@ -310,6 +340,8 @@ class Node:
         if len(peer.links) < 2:
             return None
         older, newer = peer.links[-2], peer.links[-1]
+        if older.mail is not Mail.NO:
+            return older
         if older.epoch != newer.epoch or len(peer.links) > 2:
             return peer.links[0]
         if self._key > peer.key:
@@ -389,6 +421,7 @@ class Node:
 _HANDLERS: Final[dict[type[Any], Callable[[Node, Any], None]]] = {
     PeerConnected: Node._peer_connected,
     PeerLost: Node._peer_lost,
+    MailMoved: Node._mail_moved,
     ConnectFailed: Node._connect_failed,
     MessageReceived: Node._message_received,
     MessageRefused: Node._message_refused,

@@ -34,9 +34,9 @@ class Dialler:
             error = TransportError(name, hint="add_peer(PeerInfo(..., host=, port=)) gives one")
             out.append(Reply(event.request, error))
             return
-        peer.wanted = peer.wanted or event.persist or bool(peer.links)
+        peer.wanted = peer.wanted or event.persist or peer.live
         peer.abandoned = False
-        if peer.links:
+        if peer.live:
             out.append(Reply(event.request))
             return
         (peer.patient if event.persist else peer.dials).append(event.request)
@@ -49,7 +49,7 @@ class Dialler:
         peer.last_error = error
         dials, peer.dials = peer.dials, []
         out.extend(Reply(request, error) for request in dials)
-        if not peer.links:
+        if not peer.live:
             self.again_later(peer, now)
 
     def answer(self, peer: PeerRecord, error: NetworkError | None, out: list[Effect]) -> None:

@@ -14,7 +14,7 @@ from ..signing.verbs import Reply as KeyholderReply
 from ..wire.channel import CloseReceived
 from ..wire.envelope import Message, SignedMessage, VerifiedMessage
 from .effects import Store
-from .peers import PeerInfo
+from .peers import Mail, PeerInfo
 
 __all__ = [
     "Acknowledged",
@@ -30,6 +30,7 @@ __all__ = [
     "Input",
     "JoinGroup",
     "KeyholderReplied",
+    "MailMoved",
     "MessageReceived",
     "MessageRefused",
     "PeerConnected",
@@ -52,6 +53,13 @@ class PeerConnected(Struct, frozen=True):
     outbound: bool
     transcript: bytes = b""
     """32 bytes of the handshake that both sides know: what the words of a pairing are made from."""
+    mail: Mail = Mail.NO
+
+
+class MailMoved(Struct, frozen=True):
+    """A mail link is about to be carried to the other side, or was: what waited for that goes on."""
+
+    link: int
 
 
 class PeerLost(Struct, frozen=True):
@@ -237,6 +245,7 @@ class Stop(Struct, frozen=True):
 Input: TypeAlias = (
     PeerConnected
     | PeerLost
+    | MailMoved
     | ConnectFailed
     | MessageReceived
     | MessageRefused

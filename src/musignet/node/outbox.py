@@ -217,7 +217,7 @@ class Outbox:
 
     def answer_drains(self, book: Book, out: list[Effect]) -> None:
         """Look whether that is so now."""
-        if self._draining and not any(peer.links and (peer.unacked or peer.parked) for peer in book):
+        if self._draining and not any(peer.live and (peer.unacked or peer.parked) for peer in book):
             drains, self._draining = self._draining, []
             out.extend(Reply(request) for request in drains)
 
@@ -302,10 +302,10 @@ class Outbox:
 def _recipients(book: Book, keys: tuple[bytes, ...] | None, kept: bool) -> list[PeerRecord]:
     """Return who a message goes to. Raises SendError when one of them is not connected, and it is not kept."""
     if keys is None:
-        return [peer for peer in book if peer.links and not peer.provisional]
+        return [peer for peer in book if peer.live and not peer.provisional]
     peers = [peer for key in keys if (peer := book.get(key)) is not None]
     for peer in peers:
-        if not peer.links and not kept:
+        if not peer.live and not kept:
             why = f" ({peer.last_error})" if peer.last_error else ""
             raise SendError(
                 f"{peer.name} is {peer.state.value}{why}", hint="send when it is connected; nothing was kept"

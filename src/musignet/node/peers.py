@@ -11,7 +11,7 @@ from ..errors import NetworkError
 from ..text import who
 from .window import Window
 
-__all__ = ["Delivery", "Link", "Outgoing", "PeerInfo", "PeerRecord", "PeerState"]
+__all__ = ["Delivery", "Link", "Mail", "Outgoing", "PeerInfo", "PeerRecord", "PeerState"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,21 @@ class PeerState(Enum):
     """Its key is proved and its announcement is here."""
     RECONNECTING = "reconnecting"
     """Lost; this node dials again by itself after a pause."""
+
+
+class Mail(Enum):
+    """Whether a link is carried by hand or left somewhere, and what may go that way.
+
+    The other side of such a link reads when it comes by. Nobody waits for it with a clock, no ping asks whether it is
+    there, and a live link takes its place.
+    """
+
+    NO = "no"
+    """A live link."""
+    LETTERS = "letters"
+    """What waits for the other side is left for it: messages, proposals, approvals. Rounds wait until it is here."""
+    ROUNDS = "rounds"
+    """The rounds of a ceremony, too: files, a stick, QR codes."""
 
 
 class Delivery:
@@ -80,6 +95,7 @@ class Link:
     __slots__ = (
         "epoch",
         "heard_at",
+        "mail",
         "number",
         "outbound",
         "peer",
@@ -90,8 +106,17 @@ class Link:
         "transcript",
     )
 
-    def __init__(self, number: int, peer: PeerRecord, outbound: bool, now: float, transcript: bytes = b"") -> None:
+    def __init__(
+        self,
+        number: int,
+        peer: PeerRecord,
+        outbound: bool,
+        now: float,
+        transcript: bytes = b"",
+        mail: Mail = Mail.NO,
+    ) -> None:
         self.transcript = transcript
+        self.mail = mail
         self.number = number
         self.peer = peer
         self.outbound = outbound
@@ -165,9 +190,14 @@ class PeerRecord:
         return who(self.info.id, self.key)
 
     @property
+    def live(self) -> bool:
+        """Whether it is connected now; mail is no connection."""
+        return bool(self.links) and self.links[-1].mail is Mail.NO
+
+    @property
     def state(self) -> PeerState:
         """Derived from what is going on, so it cannot disagree with it."""
-        if self.links:
+        if self.live:
             return PeerState.CONNECTED
         if self.dialling and not self.abandoned:
             return PeerState.CONNECTING

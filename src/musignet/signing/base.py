@@ -69,6 +69,11 @@ class SessionBase:
         self._others = group.others(identity)
         self._everybody_else = frozenset(self._others)
         self._away: frozenset[bytes] = frozenset()
+        self._by_mail: frozenset[bytes] = frozenset()
+        """Whose part is carried to and fro: they are waited for without a clock, and the rounds run all the same."""
+        self._reached = self._everybody_else
+        self._again = False
+        """Whether what is said now only repeats what may have been lost on a link."""
         self._message: VerifiedMessage | None = None
         self._approvals: dict[bytes, VerifiedMessage] = {}
         self._collected: dict[int, Collected] = {}
@@ -108,7 +113,7 @@ class SessionBase:
 
     def _send(self, kind: MessageType, payload: bytes, to: bytes | None = None) -> None:
         self.released = self.released or kind is MessageType.PARTIAL_SIGNATURE
-        self._out.append(SendToGroup(kind, self.id, payload, to))
+        self._out.append(SendToGroup(kind, self.id, payload, to, self._again))
 
     def _say(self, kind: MessageType, record: Record, to: bytes | None = None) -> None:
         self._send(kind, encode(record), to)

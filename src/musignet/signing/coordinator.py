@@ -174,13 +174,17 @@ class Sessions:
 
 
 class ToSend(bytes):
-    """A signed message on its way out: bytes, and the identity key of whom it is for (`to`; None: everybody else)."""
+    """A signed message on its way out: bytes, and the identity key of whom it is for (`to`; None: everybody else).
+
+    `again`: it only repeats what a link may have lost, so it need not go to those who get mail.
+    """
 
     to: bytes | None
+    again: bool
 
-    def __new__(cls, raw: bytes, to: bytes | None) -> ToSend:
+    def __new__(cls, raw: bytes, to: bytes | None, again: bool = False) -> ToSend:
         made = super().__new__(cls, raw)
-        made.to = to
+        made.to, made.again = to, again
         return made
 
 
@@ -276,9 +280,12 @@ class SigningCoordinator:
         """Take any other message of a ceremony: approvals, lost attempts, lists of nonces, blame, aborts."""
         return self._run(self.sessions.handle(message, now), now)
 
-    def present(self, identities: Iterable[bytes], now: float) -> list[bytes]:
-        """These members are connected now, and no others."""
-        return self._run(self.sessions.handle(Present(frozenset(identities)), now), now)
+    def present(self, identities: Iterable[bytes], now: float, by_mail: Iterable[bytes] = ()) -> list[bytes]:
+        """These members are connected now, and no others; messages to and from those `by_mail` are carried by people.
+
+        Call it each time that changes, and each time mail comes or is about to go.
+        """
+        return self._run(self.sessions.handle(Present(frozenset(identities), frozenset(by_mail)), now), now)
 
     def resume(self, now: float) -> list[bytes]:
         """Go on after a restart. Call it once, before anything else."""
@@ -304,7 +311,7 @@ class SigningCoordinator:
         for effect in effects:
             if isinstance(effect, SendToGroup):
                 signed = self._sign(effect.kind, effect.session, effect.payload, now)
-                out.append(ToSend(signed.to_bytes(), effect.to))
+                out.append(ToSend(signed.to_bytes(), effect.to, effect.again))
             elif isinstance(effect, Save):
                 self._store(False, effect.record)
                 out += self._run(self.sessions.handle(Saved(effect.session, effect.number), now), now)

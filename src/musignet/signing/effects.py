@@ -54,6 +54,8 @@ class SendToGroup(Struct, frozen=True):
     payload: bytes
     to: bytes | None = None
     """An identity key; None: everybody."""
+    again: bool = False
+    """It only repeats what a link may have lost: mail loses nothing."""
 
 
 class Save(Struct, frozen=True):

@@ -88,6 +88,9 @@ class Account:
     known: Known = field(default_factory=Known)
     policy: Policy = ask_always
     verifier: Verifier = _nobody
+    nonce_ttl_s: float = limits.NONCE_TTL_S
+    """How long secret nonces may wait, in memory, for the others': at most `NONCE_TTL_MAX_S`. Longer than the default
+    only where people carry the rounds to and fro: a copy of the memory made meanwhile costs the key (THREATS.md K5)."""
 
 
 class Keyholder:
@@ -143,7 +146,7 @@ class Keyholder:
 
     def next_deadline(self) -> float | None:
         """Return when `Woken` is due: the oldest nonces die then."""
-        return min((one.live.born + limits.NONCE_TTL_S for one in self._held.values() if one.live), default=None)
+        return min((one.live.born + self.account.nonce_ttl_s for one in self._held.values() if one.live), default=None)
 
     def day_sat(self) -> int:
         """Return what was approved within the last 24 hours and is or may be signed, fees included (`policyfile`)."""
@@ -412,7 +415,7 @@ class Keyholder:
         if self._now < self._forget_at:
             return
         for holding in list(self._held.values()):
-            if holding.live and self._now >= holding.live.born + limits.NONCE_TTL_S:
+            if holding.live and self._now >= holding.live.born + self.account.nonce_ttl_s:
                 self._tell_lost(holding)
             if self._now >= holding.proposal.expires_at and not holding.released and not holding.live:
                 del self._held[holding.session]
@@ -421,7 +424,7 @@ class Keyholder:
     def _ages(self, holding: Holding) -> Iterator[float]:
         """Yield when something about a session may have to be forgotten."""
         if holding.live:
-            yield holding.live.born + limits.NONCE_TTL_S
+            yield holding.live.born + self.account.nonce_ttl_s
         if self._now < holding.proposal.expires_at:
             yield holding.proposal.expires_at
 

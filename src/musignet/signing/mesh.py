@@ -33,6 +33,8 @@ __all__ = ["MeshSession"]
 class MeshSession(Session):
     """See the module. `handle` raises nothing."""
 
+    _ROUNDS_BY_MAIL = True
+
     _excused: frozenset[bytes] = frozenset()
     """Who said of this attempt that somebody is away from them: they are not silent."""
 
@@ -80,7 +82,10 @@ class MeshSession(Session):
 
     def _lost(self, gone: AttemptGone) -> None:
         self._say(MessageType.ATTEMPT_GONE, gone)
-        self._begin(self.attempt + 1)
+        if self._by_mail:  # nonces that are made now would be as old before anybody reads them: with the next mail
+            self._wait(frozenset())
+        else:
+            self._begin(self.attempt + 1)
 
     def _gone(self, sender: bytes, attempt: int) -> None:
         if attempt >= self.attempt and sender not in self._current.partials:
@@ -132,7 +137,7 @@ class MeshSession(Session):
         """A member has begun a later attempt: begin it, too, or say who is away from us."""
         if self.state in IN_ATTEMPT:
             if self._now - self._began >= self._bounds.phase_timeout_s / 2:
-                self._count(one for one in self.waiting_for if one not in self._away)
+                self._count(one for one in self.waiting_for if one not in self._away | self._by_mail)
             self._begin(attempt)
         elif self._ready():
             self._begin(attempt)

@@ -47,6 +47,10 @@ beyond = "ask"
 # The most that one transaction may pay the miners, in all and for each virtual byte.
 # max_fee_sat = 50_000
 # max_fee_rate_sat_vb = 100
+
+# How many hours secret nonces may wait, in memory, for a cosigner whose part is carried by file, stick or QR code; 24
+# at most. Without it they wait 120 seconds, which is right for every cosigner that is connected.
+# nonces_wait_h = 6
 """
 
 _Satoshi = Annotated[int, Meta(ge=0, le=limits.MONEY_MAX_SAT)]
@@ -65,6 +69,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allowed_addresses: Annotated[tuple[_Address, ...], Meta(max_length=limits.POLICY_ADDRESSES_MAX)] | None = None
     max_fee_sat: _Satoshi | None = None
     max_fee_rate_sat_vb: _Satoshi | None = None
+    nonces_wait_h: Annotated[int, Meta(ge=1, le=int(limits.NONCE_TTL_MAX_S // 3600))] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,12 @@ class Rules:
             return cls(file, frozenset(script_of(address, chain) for address in file.allowed_addresses))
         except LocalError as error:
             raise PolicyError(f"not a policy: allowed_addresses: {error}") from None
+
+    @property
+    def nonce_ttl_s(self) -> float:
+        """How long secret nonces may wait, in memory, for the others'."""
+        hours = self.file.nonces_wait_h
+        return limits.NONCE_TTL_S if hours is None else hours * 3600.0
 
     def judge(self, review: Review, day_sat: int) -> Answer:
         """Return what to do about a transaction.

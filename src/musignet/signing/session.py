@@ -79,9 +79,14 @@ class Present(Struct, frozen=True):
     """Who is here: the identity keys of the members that are connected, all of them. Others are away.
 
     Nobody who is away is waited for with a clock, or called silent. Before the first of these everybody counts as here.
+    It may come again unchanged: each time mail comes or goes.
     """
 
     identities: frozenset[bytes]
+    by_mail: frozenset[bytes] = frozenset()
+    """Members who are not connected, but whose part in the rounds is carried to and fro: they take hours."""
+    letters: frozenset[bytes] = frozenset()
+    """Members who are away, and for whom proposals and approvals can be left."""
 
 
 SessionInput: TypeAlias = Start | Consent | Cancel | Present | Saved | Woken | VerifiedMessage | Reply
@@ -92,6 +97,8 @@ class Session(SessionBase, ABC):
 
     _on_disk = False
     """Whether the proposal is in our journal: before that nobody hears of it from us."""
+    _ROUNDS_BY_MAIL: ClassVar[bool] = False
+    """Whether the rounds work with members whose part is carried to and fro. Where not, those are away."""
 
     # --- what mesh and star do in their own way -----------------------------------------------------------------------
 
@@ -224,14 +231,18 @@ class Session(SessionBase, ABC):
 
     def _present(self, event: Present) -> None:
         """Tell those who came back what they missed, and go on once nobody is away."""
-        before, self._away = self._away, self._everybody_else - event.identities
-        if self.outcome is not None or before == self._away:
+        self._by_mail = event.by_mail if self._ROUNDS_BY_MAIL else frozenset()
+        before, self._away = self._away, self._everybody_else - event.identities - self._by_mail
+        reached = event.identities | event.by_mail | event.letters
+        before_reached, self._reached = self._reached, self._everybody_else & reached
+        back = before - self._away
+        if self.outcome is not None or (before == self._away and before_reached == self._reached and not self._by_mail):
             return
-        for member in sorted(before - self._away):
+        for member in sorted(back | self._reached - before_reached):
             self._repeat_proposal(member)
             self._repeat_approval(member)
             self._catch_up(member)
-        if before - self._away:
+        if back or self._by_mail:
             self._begin_if_ready()
         self._publish_progress()
 
@@ -385,12 +396,14 @@ class Session(SessionBase, ABC):
     def _woken(self, _: Woken) -> None:
         if self.outcome is not None or self._now < self._deadline:
             return
+        self._again = True
         self._repeat_proposal()
-        if self.state in IN_ATTEMPT:
+        if self.state in IN_ATTEMPT and self._by_mail.isdisjoint(self.waiting_for):
             self._timed_out()
         else:
             self._deadline = self._now + self._bounds.reapprove_s
             self._waited()
+        self._again = False
 
     def _end_if_silent(self) -> bool:
         """End the session when somebody was counted too often. Returns whether it has."""

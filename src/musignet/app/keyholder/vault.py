@@ -196,6 +196,7 @@ class Vault:
             key=place.account.key,
             policy=policy,
             verifier=self._approver.consented,
+            nonce_ttl_s=rules.nonce_ttl_s,
         )
         custody = Custody(account, self._folder, lambda reply: self._answer(group.id, reply))
         self._groups[group.id] = custody

@@ -6,10 +6,11 @@ from typing import Protocol, runtime_checkable
 
 from ...crypto.schnorr import PublicKey
 from ...errors import NetworkError
+from ...node.peers import Mail
 from ...wire.channel import CloseReceived
 from ...wire.messages import CloseCode, Priority
 
-__all__ = ["Connection", "Sink", "Transport"]
+__all__ = ["Connection", "MailSink", "Sink", "Transport"]
 
 
 class Connection(Protocol):
@@ -33,6 +34,11 @@ class Connection(Protocol):
     @property
     def address(self) -> str:
         """Where the other side is, as `host:port`. Said by the network, not proved."""
+        ...
+
+    @property
+    def mail(self) -> Mail:
+        """Whether the other side reads it only when it comes by."""
         ...
 
     @property
@@ -86,6 +92,14 @@ class Sink(Protocol):
 
     def refused(self, address: str, error: NetworkError) -> None:
         """Somebody at `address` did not become a link: a failed handshake, or no slot. At most one log line is due."""
+        ...
+
+
+class MailSink(Sink, Protocol):
+    """Who a carrier of mail links reports to."""
+
+    def mail_moved(self, connection: Connection) -> None:
+        """A mail link is about to be carried to the other side, or was."""
         ...
 
 

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from secrets import token_bytes
+from typing import Final
 
 from ...crypto.keys import Identity
 from ...crypto.schnorr import PublicKey
@@ -21,6 +22,7 @@ from ...errors import (
     TransportError,
 )
 from ...limits import MESSAGE_MAX_BYTES, Limits
+from ...node.peers import Mail
 from ...text import safe, short_key
 from ...wire.channel import Acked, CloseReceived, EnvelopeReceived, Established, ReassemblyBudget, SecureChannel
 from ...wire.messages import CloseCode, Priority
@@ -33,6 +35,8 @@ _numbers = itertools.count(1)
 
 class ChannelLink(ABC):
     """A `Connection` over a byte stream. A carrier gives it bytes with `feed`, and writes for it with `_write`."""
+
+    mail: Final = Mail.NO
 
     def __init__(self, owner: ChannelTransport, channel: SecureChannel, outbound: bool, address: str) -> None:
         self.number = next(_numbers)

@@ -413,6 +413,62 @@ to look at every one."""
 XPUB_MAX_CHARS: Final = 256
 """An extended key as text with its origin: 111 characters, and a path of a dozen steps."""
 
+# --- discovery on the local network -----------------------------------------------------------------------------
+
+DISCOVERY_PORT: Final = 8738
+"""The UDP port on which beacons are sent and heard: all nodes of a network, and of a machine, share it."""
+
+BEACON_HOUR_S: Final = 3600.0
+"""How long the tag of an audience stays the same: a listener can follow it no longer than that (THREATS.md U5)."""
+
+BEACON_AGE_MAX_S: Final = 60.0
+"""How far a beacon's time may be from ours (U3): clocks kept by NTP differ by less than a second."""
+
+BEACON_NONCE_BYTES: Final = 12
+"""Random, under a key of one audience and one hour: 2^32 beacons of an hour meet with a chance of 2^-33."""
+
+BEACON_PORT_MIN: Final = 1024
+"""The lowest port that a beacon can name (U1): nobody is made to knock at a privileged service."""
+
+BEACONS_PER_ROUND_MAX: Final = 16
+"""Audiences that one round of beacons is for; the others have the next rounds. 2.8 KiB on each interface."""
+
+BEACON_PAUSE_MIN_S: Final = 1.0
+"""Between the first rounds, and after something has changed. It doubles each time."""
+
+BEACON_PAUSE_MAX_S: Final = 30.0
+"""Between rounds when nothing changes: six of them before a sighting is forgotten."""
+
+BEACONS_PER_SOURCE_S: Final = 20.0
+"""Beacons for us from one address (U4): a node says each one by three ways at most, a few times a minute."""
+
+BEACON_VERIFICATIONS_S: Final = 200.0
+"""Signatures of beacons checked in all (U4): 1 % of a core."""
+
+OPEN_VERIFICATIONS_S: Final = 20.0
+"""The same of open beacons, apart: any stranger can make those, and they must not use up the others' share."""
+
+BEACON_SOURCES_MAX: Final = 256
+"""Addresses whose beacons are counted; the one silent for the longest is forgotten first."""
+
+SIGHTINGS_MAX: Final = 256
+"""Nodes in the table of sightings (U3); strangers are forgotten before members."""
+
+SIGHTING_TTL_S: Final = 180.0
+"""How long a node that is not heard again stays in it (U3)."""
+
+SIGHTING_DIAL_PAUSE_S: Final = 30.0
+"""Between two dials of one key for its beacons (U1)."""
+
+BEACONS_PER_WAKE: Final = 64
+"""Datagrams taken from the kernel per turn of the loop: links get their turn in between."""
+
+INTERFACES_MAX: Final = 16
+"""Network interfaces that beacons are sent on: what a machine with many containers has is cut off here."""
+
+LOOK_MAX_S: Final = 600.0
+"""The longest that a node looks at open beacons, or sends them, for one request of a person."""
+
 # --- one link --------------------------------------------------------------------------------------------------
 
 NOISE_MESSAGE_MAX_BYTES: Final = 65_535

@@ -31,6 +31,7 @@ from ..wire.envelope import Message, VerifiedMessage
 from ..wire.messages import Chain, MessageType, PeerAnnouncement
 from .cosigning import Cosigning
 from .driver import Driver
+from .finder import Discover, Finder
 from .folder import DataFolder
 from .handlers import Handler
 from .inbox import Inbox
@@ -70,6 +71,7 @@ class NetworkService(Cosigning):
         on_event:   called with `PeerUp`, `PeerDown`, `Fault`, `Undelivered`, `Expired` and `SessionNews`.
         limits:     bounds other than the default ones.
         transport:  makes the carrier; `TcpTransport` unless given.
+        discover:   find the peers of the book on the local network, and dial them there.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class NetworkService(Cosigning):
         on_event: Callable[[News], None] | None = None,
         limits: Limits | None = None,
         transport: _MakeTransport = TcpTransport,
+        discover: Discover | None = None,
     ) -> None:
         announcement = PeerAnnouncement(id, (), (), bytes(BOOT_EPOCH_BYTES), b"", 0)
         Message(MessageType.PEER_ANNOUNCEMENT, id, announcement)  # refuses a label that no message can carry
@@ -107,6 +110,7 @@ class NetworkService(Cosigning):
         self._make_transport = transport
         self._transport: Transport | None = None
         self._driver: Driver | None = None
+        self.finder = Finder(self, discover, chain, self._limits.dial_timeout_s)
         self._handler = handler
         self._inboxes: dict[bytes, Inbox] = {}
         self._peers: dict[bytes, Peer] = {}
@@ -148,8 +152,10 @@ class NetworkService(Cosigning):
             for info in self._early:
                 driver.submit(AddPeer, info)
             await driver.start(self._transport)
+            await self.finder.start()
         except BaseException:
             self._driver = None
+            await self._transport.stop()
             self._unlock()
             raise
 
@@ -162,6 +168,7 @@ class NetworkService(Cosigning):
         if driver is None or self._stopped:
             return
         self._stopped = True
+        await self.finder.stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._limits.stop_timeout_s):
                 await self._do(Drain)
@@ -219,6 +226,7 @@ class NetworkService(Cosigning):
             self._early.append(info)
         else:
             self._driver.submit(AddPeer, info, provisional)
+            self.finder.renewed(info)
 
     async def remove_peer(self, peer: str) -> None:
         """Hang up on a peer and take it out of the book. Raises PeerNotFound."""
@@ -280,6 +288,7 @@ class NetworkService(Cosigning):
     async def disconnect_from_peer(self, peer: str) -> None:
         """Say goodbye to a peer and stop reconnecting. It stays in the book and may connect. Raises PeerNotFound."""
         key = self._find(peer).key
+        self.finder.leave(key)
         await self._do(HangUp, key)
 
     # --- messages -----------------------------------------------------------------------------------------------------
@@ -345,6 +354,7 @@ class NetworkService(Cosigning):
         return True
 
     def _tell(self, news: News) -> None:
+        self.finder.told(news)
         if self._on_event is not None:
             self._on_event(news)
 

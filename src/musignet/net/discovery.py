@@ -1,0 +1,246 @@
+"""`PeerDiscovery`: nodes of one local network find each other, by beacons over UDP broadcast and multicast."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from ..chain import Chain
+from ..crypto.keys import Identity
+from ..errors import LocalError, TransportError
+from ..limits import (
+    BEACON_NONCE_BYTES,
+    BEACON_PAUSE_MAX_S,
+    BEACON_PAUSE_MIN_S,
+    BEACON_PORT_MIN,
+    BEACONS_PER_ROUND_MAX,
+    BOOT_EPOCH_BYTES,
+    DISCOVERY_PORT,
+    LOOK_MAX_S,
+)
+from ..node.peers import PeerInfo
+from ..node.sightings import Sighting, Sightings, Unheard
+from ..text import short_key
+from ..wire.beacon import Audience, Beacon, announce, seal
+from .lan import ALL, Interface, Lan, interfaces
+
+__all__ = ["PeerDiscovery"]
+
+_JITTER = 0.2
+
+
+class PeerDiscovery:
+    """Says that this node is here, to those who can read it, and hears who else is.
+
+        discovery = PeerDiscovery(network.info, 8738, on_peer, identity=network.identity)
+        discovery.listen([Audience.pair(network.identity, bob_key)])
+        await discovery.start()
+        await discovery.start_periodic_broadcast()
+
+    Args:
+        info:     this node, as `NetworkService.info`: its key, and where it listens. A node that listens nowhere hears,
+                  and says nothing.
+        port:     the UDP port that all share.
+        callback: called with the `PeerInfo` of a key of an audience that was seen, at most once in 30 s for each: where
+                  to dial it. Its `id` is its label, or the first digits of its key.
+        identity: signs the beacons.
+        interfaces: names of network interfaces; `all` is every one but the loopback.
+        chain:    the Bitcoin network; others' beacons are not heard.
+        wanted:   asked whether a key (33 bytes) is to be dialled at all before the callback is called for it.
+    """
+
+    def __init__(
+        self,
+        info: PeerInfo,
+        port: int = DISCOVERY_PORT,
+        callback: Callable[[PeerInfo], object] | None = None,
+        *,
+        identity: Identity,
+        interfaces: Sequence[str] = (ALL,),
+        chain: Chain = Chain.MAINNET,
+        wanted: Callable[[bytes], bool] = lambda key: True,
+    ) -> None:
+        if info.pubkey_hex != identity.pubkey_hex:
+            raise LocalError("this is another node's info", hint="pass your own: NetworkService.info")
+        self.info = info
+        self._callback = callback
+        self._wanted = wanted
+        self._identity = identity
+        self._names = tuple(interfaces)
+        self._chain = chain
+        self._lan = Lan(port, self._heard)
+        self.sightings = Sightings(identity.pubkey, chain)
+        self._speaks_to: tuple[Audience, ...] = ()
+        self._turn = 0
+        self._open_until = float("-inf")
+        self._epoch = secrets.token_bytes(BOOT_EPOCH_BYTES)
+        self._seq = 0
+        self._listens_at: IPv4Address | IPv6Address | None = None
+        self._periodic = False
+        self._pause = BEACON_PAUSE_MIN_S
+        self._timer: asyncio.TimerHandle | None = None
+        self._running = False
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        """The UDP port."""
+        return self._lan.port
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """What the system said where something could not be sent or heard, by the way; empty is well."""
+        return dict(self._lan.problems)
+
+    async def start(self) -> None:
+        """Hear beacons from now on. Raises IoError when the port cannot be had, TransportError when it was started."""
+        if self._running:
+            raise TransportError("discovery runs already", hint="start it once")
+        self._listens_at = await _resolved(self.info.host)
+        self._lan.open()
+        self._running = True
+        self._look_around()
+
+    async def stop(self) -> None:
+        """Say and hear nothing more. Doing it twice is harmless."""
+        self._running = self._periodic = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._lan.close()
+
+    # --- who can read it ----------------------------------------------------------------------------------------------
+
+    def listen(self, audiences: Iterable[Audience], speak_to: Iterable[Audience] | None = None) -> None:
+        """Hear these audiences' beacons, and no others; say that we are here to those in `speak_to`, or to all.
+
+        An audience that this node is no member of is heard only.
+        """
+        audiences = tuple(audiences)
+        self.sightings.listen(audiences)
+        own = self._identity.pubkey
+        self._speaks_to = tuple(one for one in (audiences if speak_to is None else speak_to) if own in one.members)
+        if self._turn >= len(self._speaks_to):
+            self._turn = 0
+
+    def look(self, for_s: float) -> None:
+        """Take note of open beacons for a while: a person is looking."""
+        self.sightings.look(time.time() + min(for_s, LOOK_MAX_S))
+
+    def announce_openly(self, for_s: float) -> None:
+        """Show key and label to everybody on the network for a while: a person has asked for it. 0 ends it."""
+        self._open_until = time.time() + min(for_s, LOOK_MAX_S)
+        self.soon()
+
+    # --- saying it ----------------------------------------------------------------------------------------------------
+
+    async def broadcast_discovery(self) -> int:
+        """Say once that we are here. Returns how many datagrams left."""
+        return self._round()
+
+    async def start_periodic_broadcast(self) -> None:
+        """Say so from now on: at once, soon again, and then more and more seldom. Returns at once."""
+        if not self._running:
+            raise TransportError("discovery does not run", hint="await start() first")
+        self._periodic = True
+        self._pause = BEACON_PAUSE_MIN_S
+        self._next()
+
+    def soon(self) -> None:
+        """Something has changed: say so within a second, and then more and more seldom."""
+        if self._periodic:
+            self._pause = BEACON_PAUSE_MIN_S
+            self._arm(self._pause)
+
+    def _next(self) -> None:
+        self._round()
+        if self._turn:  # audiences are left for the next round
+            self._arm(BEACON_PAUSE_MIN_S)
+            return
+        self._arm(self._pause)
+        self._pause = min(BEACON_PAUSE_MAX_S, self._pause * 2)
+
+    def _arm(self, pause_s: float) -> None:
+        """Set the next round: not later than planned, and with jitter, so that a power cut does not line nodes up."""
+        loop = asyncio.get_running_loop()
+        at = loop.time() + pause_s * (1 + _JITTER * (2 * random.random() - 1))
+        if self._timer is not None and loop.time() < self._timer.when() <= at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(at, self._next)
+
+    def _round(self) -> int:
+        """Send one beacon for each audience whose turn it is, by every way."""
+        found = self._look_around()
+        at = self._listens_at
+        if at is None or self.info.port < BEACON_PORT_MIN:
+            return 0
+        families = (4, 6) if at.is_unspecified and at.version == 6 else (at.version,)
+        ways = [way for one in found if one.has(at) for way in self._lan.ways(one, families)]
+        return sum(self._lan.send(datagram, way) for datagram in self._datagrams() for way in ways)
+
+    def _datagrams(self) -> Iterable[bytes]:
+        turn = self._speaks_to[self._turn : self._turn + BEACONS_PER_ROUND_MAX]
+        self._turn = 0 if self._turn + len(turn) >= len(self._speaks_to) else self._turn + len(turn)
+        for audience in turn:
+            nonce = secrets.token_bytes(BEACON_NONCE_BYTES)
+            yield seal(self._beacon(), self._identity, self._chain, audience, nonce)
+        if time.time() < self._open_until:
+            yield announce(self._beacon(self.info.id), self._identity, self._chain)
+
+    def _beacon(self, label: str = "") -> Beacon:
+        self._seq += 1
+        now_ms = int(time.time() * 1000)
+        return Beacon(self._identity.pubkey, self._epoch, self._seq, now_ms, self.info.port, label)
+
+    # --- hearing ------------------------------------------------------------------------------------------------------
+
+    def _look_around(self) -> list[Interface]:
+        """Return the interfaces that are there now: cables are pulled, and laptops carried away."""
+        found = interfaces(self._names)
+        self.sightings.reach(network for one in found for network in one.networks)
+        self._lan.join(found)
+        return found
+
+    def _heard(self, data: bytes, source: str, way: str) -> None:
+        now = time.time()
+        sighting = self.sightings.heard(data, source, way, now)
+        if isinstance(sighting, Unheard) or not sighting.member:
+            return
+        if sighting.came:
+            self.soon()  # it has heard nothing of us yet
+        if self._callback is not None and self._wanted(sighting.beacon.key):
+            if self.sightings.may_dial(sighting, now):
+                self._callback(_info(sighting))
+
+    def seen(self) -> list[Sighting]:
+        """Return who was seen in the last three minutes, members of our audiences first."""
+        return self.sightings.seen(time.time())
+
+    def seen_key(self, key: bytes) -> PeerInfo | None:
+        """Return where a member's key (33 bytes) was seen in the last three minutes."""
+        sighting = self.sightings.get(key, time.time())
+        return _info(sighting) if sighting is not None and sighting.member else None
+
+
+def _info(sighting: Sighting) -> PeerInfo:
+    key = sighting.beacon.key
+    label = sighting.label or short_key(key)
+    return PeerInfo(id=label, host=sighting.host, port=sighting.beacon.port, pubkey_hex=key.hex())
+
+
+async def _resolved(host: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a node listens on; None where it listens nowhere."""
+    if not host:
+        return None
+    try:
+        return ip_address(host)
+    except ValueError:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None)
+        return ip_address(found[0][4][0])

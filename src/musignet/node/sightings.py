@@ -1,0 +1,255 @@
+"""Who is seen on the local network: beacons in, addresses to dial out. It answers nothing, ever (THREATS.md U2).
+
+What costs little is looked at first, so that a flood costs little:
+
+    form, version, network -> tag (a look-up) -> the source's bucket -> decrypt -> age, replay -> bucket -> signature
+
+Only the address that a datagram came from is ever dialled, on a network that this machine is itself a part of, and at
+most once in 30 s for one key (U1).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final, TypeAlias
+
+from .. import limits
+from ..chain import Chain
+from ..errors import PeerError, SerializationError
+from ..wire.beacon import Audience, Beacon, Claim, Datagram, Listening
+
+__all__ = ["Network", "Sighting", "Sightings", "Unheard"]
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+
+class Unheard(Enum):
+    """Why a datagram came to nothing."""
+
+    FORM = "no beacon of this version and network"
+    TAG = "for somebody else"
+    SOURCE = "from an address that is not on a network of this machine"
+    OPEN = "open, and nobody looks"
+    OFTEN = "too many from one address"
+    SEALED = "made without the secret"
+    OURS = "our own"
+    AGE = "its clock and ours differ by more than a minute"
+    REPLAY = "heard before"
+    BUSY = "too many signatures to check"
+    FORGED = "not signed by its key"
+
+
+@dataclass(slots=True)
+class Sighting:
+    """One node that is seen."""
+
+    beacon: Beacon
+    """The newest."""
+    label: str
+    """Said in an open beacon, the last that had one: to be shown with care."""
+    host: str
+    ways: set[str]
+    """How its last beacons came: `broadcast`, `multicast`, `multicast6`, ..."""
+    first_at: float
+    last_at: float
+    member: bool
+    """Of an audience; a stranger, who has announced itself openly, is not."""
+    came: bool
+    """Whether it was not there before this beacon: it is new, or has restarted."""
+    dialled_at: float = float("-inf")
+
+
+class Sightings:
+    """See the module. `own` is this node's key.
+
+    `unheard` counts what came to nothing, by its reason; `verified` the signatures that were checked.
+    """
+
+    __slots__ = (
+        "_all", "_by_key", "_chain", "_listening", "_look_until", "_networks", "_open", "_own", "_sources",
+        "unheard", "verified",
+    )  # fmt: skip
+
+    def __init__(self, own: bytes, chain: Chain) -> None:
+        self._own = own
+        self._chain = chain
+        self._listening = Listening(())
+        self._networks: tuple[Network, ...] = ()
+        self._look_until = float("-inf")
+        self._by_key: dict[bytes, Sighting] = {}
+        self._sources: dict[str, _Bucket] = {}
+        self._all = _Bucket(limits.BEACON_VERIFICATIONS_S)
+        self._open = _Bucket(limits.OPEN_VERIFICATIONS_S)
+        self.unheard: Final[Counter[Unheard]] = Counter()
+        self.verified = 0
+
+    # --- what is listened for -----------------------------------------------------------------------------------------
+
+    def listen(self, audiences: Iterable[Audience]) -> None:
+        """Hear the beacons for these audiences from now on, and no others'."""
+        self._listening = Listening(audiences)
+
+    def reach(self, networks: Iterable[Network]) -> None:
+        """Believe beacons from addresses on these networks: those that this machine's interfaces are on."""
+        self._networks = tuple(networks)
+
+    def look(self, until: float) -> None:
+        """Take note of open beacons until then; `now` or earlier ends it."""
+        self._look_until = until
+
+    # --- what is seen -------------------------------------------------------------------------------------------------
+
+    def seen(self, now: float) -> list[Sighting]:
+        """Return who was seen in the last 180 s, members first."""
+        self._forget(now)
+        return sorted(self._by_key.values(), key=lambda one: (not one.member, one.first_at))
+
+    def get(self, key: bytes, now: float) -> Sighting | None:
+        """Return where a key was seen in the last 180 s."""
+        self._forget(now)
+        return self._by_key.get(key)
+
+    def heard(self, data: bytes, source: str, way: str, now: float) -> Sighting | Unheard:
+        """Take a datagram from the address `source` in. Returns whose it is, or why it came to nothing."""
+        try:
+            claim, member = self._claim(data, source, now)
+            judged = self._judge(claim.beacon, way, now)
+            if judged is None:
+                return self._see(self._verify(claim, member, now), source, way, now, member)
+        except _Refused as refused:
+            judged = refused.why
+        self.unheard[judged] += 1
+        return judged
+
+    def may_dial(self, sighting: Sighting, now: float) -> bool:
+        """Return whether to dial a node where it was seen: not when that was done less than 30 s ago."""
+        if abs(now - sighting.dialled_at) < limits.SIGHTING_DIAL_PAUSE_S:
+            return False
+        sighting.dialled_at = now
+        return True
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _claim(self, data: bytes, source: str, now: float) -> tuple[Claim, bool]:
+        """Return what a datagram claims, and whether a secret was needed to make it. Raises _Refused."""
+        try:
+            datagram = Datagram.parse_untrusted(data)
+        except SerializationError:
+            raise _Refused(Unheard.FORM) from None
+        if datagram.chain is not self._chain:
+            raise _Refused(Unheard.FORM)
+        found = self._listening.find(datagram.tag, now) if datagram.tag else None
+        if found is None and datagram.tag:
+            raise _Refused(Unheard.TAG)
+        if found is None and now >= self._look_until:
+            raise _Refused(Unheard.OPEN)
+        self._admit(source, now)
+        try:
+            return (datagram.read_untrusted(), False) if found is None else (datagram.unseal_untrusted(*found), True)
+        except SerializationError:
+            raise _Refused(Unheard.SEALED if found else Unheard.FORM) from None
+
+    def _admit(self, source: str, now: float) -> None:
+        """Raise _Refused for an address that is not on our networks, or says too much."""
+        address = _address(source)
+        if address is None or not any(address in network for network in self._networks):
+            raise _Refused(Unheard.SOURCE)
+        bucket = self._sources.pop(source, None) or _Bucket(limits.BEACONS_PER_SOURCE_S)
+        self._sources[source] = bucket  # the last one heard stands last
+        if len(self._sources) > limits.BEACON_SOURCES_MAX:
+            del self._sources[next(iter(self._sources))]
+        if not bucket.take(now):
+            raise _Refused(Unheard.OFTEN)
+
+    def _judge(self, beacon: Beacon, way: str, now: float) -> Unheard | None:
+        """Return why a beacon is not worth a look at its signature. A copy by a second way is noted."""
+        if beacon.key == self._own:
+            return Unheard.OURS
+        if abs(now - beacon.sent_at_ms / 1000) > limits.BEACON_AGE_MAX_S:
+            return Unheard.AGE
+        last = self._by_key.get(beacon.key)
+        if last is None or _old(last, now) or _newer(beacon, last.beacon):
+            return None
+        if beacon == last.beacon:
+            last.ways.add(way)
+        return Unheard.REPLAY
+
+    def _verify(self, claim: Claim, member: bool, now: float) -> Beacon:
+        if not (self._all if member else self._open).take(now):
+            raise _Refused(Unheard.BUSY)
+        self.verified += 1
+        try:
+            return claim.verify()
+        except PeerError:  # also where the key is no point
+            raise _Refused(Unheard.FORGED) from None
+
+    def _see(self, beacon: Beacon, source: str, way: str, now: float, member: bool) -> Sighting:
+        self._forget(now)
+        last = self._by_key.pop(beacon.key, None)  # the last one heard stands last
+        if last is None:
+            seen = Sighting(beacon, beacon.label, source, {way}, now, now, member, came=True)
+        else:
+            moved = (source, beacon.port) != (last.host, last.beacon.port)
+            ways = {way} if moved else last.ways | {way}
+            came = beacon.epoch != last.beacon.epoch
+            label, member = beacon.label or last.label, member or last.member
+            seen = Sighting(beacon, label, source, ways, last.first_at, now, member, came, last.dialled_at)
+        self._by_key[beacon.key] = seen
+        if len(self._by_key) > limits.SIGHTINGS_MAX:
+            del self._by_key[min(self._by_key, key=lambda key: (self._by_key[key].member, self._by_key[key].last_at))]
+        return seen
+
+    def _forget(self, now: float) -> None:
+        old = [key for key, one in self._by_key.items() if _old(one, now)]
+        for key in old:
+            del self._by_key[key]
+
+
+class _Refused(Exception):
+    """Leaves the row of checks; the reason is counted."""
+
+    def __init__(self, why: Unheard) -> None:
+        super().__init__(why.value)
+        self.why = why
+
+
+class _Bucket:
+    """So many a second, and no more than a second's worth at once."""
+
+    __slots__ = ("_at", "_left", "_rate")
+
+    def __init__(self, rate: float) -> None:
+        self._rate = self._left = rate
+        self._at = float("-inf")
+
+    def take(self, now: float) -> bool:
+        """Return whether one more is allowed. Time that goes back gives nothing, and counts from there."""
+        self._left = min(self._rate, self._left + max(0.0, now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+def _old(sighting: Sighting, now: float) -> bool:
+    """Whether a sighting is to be forgotten; one of the future, too: then the clock was set back."""
+    return abs(now - sighting.last_at) > limits.SIGHTING_TTL_S
+
+
+def _newer(beacon: Beacon, last: Beacon) -> bool:
+    """Whether a beacon was made after the last one: by its number, or, after a restart, by its time."""
+    if beacon.epoch == last.epoch:
+        return beacon.seq > last.seq
+    return beacon.sent_at_ms > last.sent_at_ms
+
+
+def _address(source: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(source.partition("%")[0])
+    except ValueError:
+        return None

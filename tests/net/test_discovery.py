@@ -1,0 +1,336 @@
+"""`PeerDiscovery` on real sockets: several nodes on one machine, over its loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
+from typing import Any
+
+import pytest
+from endpoints import Signal, aio
+
+from musignet import limits
+from musignet.chain import Chain
+from musignet.crypto.keys import Identity
+from musignet.errors import IoError, LocalError, TransportError
+from musignet.net.discovery import PeerDiscovery
+from musignet.net.lan import ALL, GROUP_4, Interface, Lan, interfaces
+from musignet.node.peers import PeerInfo
+from musignet.node.sightings import Unheard
+from musignet.wire.beacon import Audience
+from support.keys import ALICE, BOB, CAROL
+
+LOOPBACK = next((one.name for one in interfaces([name for _, name in socket.if_nameindex()]) if one.is_loopback), "")
+
+pytestmark = [
+    pytest.mark.driver,
+    pytest.mark.skipif(not LOOPBACK, reason="no loopback interface with an address"),
+]
+
+
+class Seeker(Signal):
+    """One node's discovery, and whom it was told of."""
+
+    def __init__(self, identity: Identity, label: str, port: int, host: str, listen_port: int, **options: Any) -> None:
+        super().__init__()
+        self.found: list[PeerInfo] = []
+        info = PeerInfo(id=label, host=host, port=listen_port, pubkey_hex=identity.pubkey_hex)
+        options = {"interfaces": [LOOPBACK], "chain": Chain.REGTEST} | options
+        self.discovery = PeerDiscovery(info, port, self._on_peer, identity=identity, **options)
+        heard = self.discovery._lan._heard
+
+        def hear(data: bytes, source: str, way: str) -> None:
+            heard(data, source, way)
+            self.poke()
+
+        self.discovery._lan._heard = hear
+
+    def _on_peer(self, info: PeerInfo) -> None:
+        self.found.append(info)
+        self.poke()
+
+    async def meets(self, *names: str) -> None:
+        await self.until(lambda: {one.pubkey_hex for one in self.found} >= {KEYS[name].pubkey_hex for name in names})
+
+    async def ignores(self, why: Unheard, count: int = 1) -> None:
+        await self.until(lambda: self.discovery.sightings.unheard[why] >= count)
+
+
+KEYS = {"alice": ALICE, "bob": BOB, "carol": CAROL}
+ALL_THREE = Audience.group(b"a descriptor", [one.pubkey for one in KEYS.values()])
+
+
+@asynccontextmanager
+async def seekers(*names: str, host: str = "127.0.0.1", **options: Any) -> AsyncIterator[list[Seeker]]:
+    """Return started ones that share a UDP port and an audience of all three."""
+    made: list[Seeker] = []
+    try:
+        for at, name in enumerate(names):
+            port = made[0].discovery.port if made else 0
+            one = Seeker(KEYS[name], name, port, host, 40_001 + at, **options)
+            one.discovery.listen([ALL_THREE])
+            await one.discovery.start()
+            made.append(one)
+        yield made
+    finally:
+        for one in made:
+            await one.discovery.stop()
+
+
+@aio
+async def test_three_nodes_on_one_machine_find_each_other() -> None:
+    async with seekers("alice", "bob", "carol") as (alice, bob, carol):
+        for one in (alice, bob, carol):
+            await one.discovery.start_periodic_broadcast()
+        await alice.meets("bob", "carol")
+        await bob.meets("alice", "carol")
+        await carol.meets("alice", "bob")
+        found = next(one for one in alice.found if one.pubkey_hex == BOB.pubkey_hex)
+        assert (found.host, found.port) == ("127.0.0.1", 40_002)
+        assert found.id == BOB.pubkey_hex[2:10], "a sealed beacon has no name"
+        assert alice.discovery.problems == {}
+        assert {"IPv4"} == alice.discovery.seen()[0].ways
+
+
+@aio
+async def test_one_that_comes_later_is_told_at_once() -> None:
+    """Bob is at his slowest pace when Alice comes; what he hears makes him speak within about a second."""
+    async with seekers("bob", "alice") as (bob, alice):
+        await bob.discovery.start_periodic_broadcast()
+        bob.discovery._pause = limits.BEACON_PAUSE_MAX_S
+        bob.discovery._arm(limits.BEACON_PAUSE_MAX_S)
+        await alice.discovery.start_periodic_broadcast()
+        await bob.meets("alice")
+        await alice.meets("bob")
+
+
+@aio
+async def test_a_round_is_one_datagram_for_each_audience_and_way() -> None:
+    async with seekers("alice", "bob") as (alice, bob):
+        assert await alice.discovery.broadcast_discovery() == 2, "a broadcast and a multicast"
+        await bob.meets("alice")
+        await bob.ignores(Unheard.REPLAY)
+        await alice.ignores(Unheard.OURS, 2)
+        await alice.discovery.broadcast_discovery()
+        await bob.ignores(Unheard.REPLAY, 2)
+        assert bob.discovery.sightings.verified == 2, "a second round is new"
+        many = [Audience(bytes([n]) * 32, [ALICE.pubkey]) for n in range(20)]
+        alice.discovery.listen(many)
+        assert await alice.discovery.broadcast_discovery() == 2 * limits.BEACONS_PER_ROUND_MAX
+        assert await alice.discovery.broadcast_discovery() == 2 * 4, "the rest of them"
+        assert await alice.discovery.broadcast_discovery() == 2 * limits.BEACONS_PER_ROUND_MAX
+        alice.discovery.listen([ALL_THREE, Audience.invite(bytes(16), BOB.pubkey)])
+        assert await alice.discovery.broadcast_discovery() == 2, "an invite is for its guest to hear, not to say"
+        alice.discovery.listen([ALL_THREE], [])
+        assert await alice.discovery.broadcast_discovery() == 0
+
+
+@aio
+async def test_an_audience_too_large_for_one_round_has_the_next_one_soon() -> None:
+    async with seekers("alice") as (alice,):
+        alice.discovery.listen([Audience(bytes([n]) * 32, [ALICE.pubkey]) for n in range(20)])
+        await alice.discovery.start_periodic_broadcast()
+        assert alice.discovery._turn == limits.BEACONS_PER_ROUND_MAX
+        assert alice.discovery._pause == limits.BEACON_PAUSE_MIN_S
+        await alice.until(lambda: alice.discovery._turn == 0)
+        assert alice.discovery._pause == 2 * limits.BEACON_PAUSE_MIN_S
+
+
+@aio
+async def test_whoever_is_not_wanted_is_not_called_for() -> None:
+    async with seekers("alice", "bob", wanted=lambda key: False) as (alice, bob):
+        await alice.discovery.broadcast_discovery()
+        await bob.ignores(Unheard.REPLAY)
+        assert bob.found == []
+        assert [one.beacon.key for one in bob.discovery.seen()] == [ALICE.pubkey], "but seen"
+
+
+@aio
+async def test_without_a_callback_it_is_seen_all_the_same() -> None:
+    async with seekers("alice", "bob") as (alice, bob):
+        bob.discovery._callback = None
+        await alice.discovery.broadcast_discovery()
+        await bob.until(lambda: bool(bob.discovery.seen()))
+
+
+@aio
+async def test_open_beacons_show_a_label_to_whoever_looks() -> None:
+    async with seekers("alice", "bob") as (alice, bob):
+        alice.discovery.listen([])
+        bob.discovery.look(60)
+        assert await alice.discovery.broadcast_discovery() == 0
+        alice.discovery.announce_openly(60)
+        assert await alice.discovery.broadcast_discovery() == 2
+        await bob.until(lambda: [one.label for one in bob.discovery.seen()] == ["alice"])
+        assert bob.found == [], "nobody is dialled for that"
+        alice.discovery.announce_openly(0)
+        assert await alice.discovery.broadcast_discovery() == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "sent"),
+    [("", 40_001, 0), ("127.0.0.1", 0, 0), ("127.0.0.1", 80, 0), ("192.0.2.222", 40_001, 0), ("0.0.0.0", 40_001, 2),
+     ("localhost", 40_001, None)],
+)  # fmt: skip
+@aio
+async def test_it_speaks_where_the_node_listens_and_nowhere_else(host: str, port: int, sent: int | None) -> None:
+    one = Seeker(ALICE, "alice", 0, host, port)
+    one.discovery.listen([ALL_THREE])
+    await one.discovery.start()
+    try:
+        left = await one.discovery.broadcast_discovery()
+        assert left == sent if sent is not None else left in (1, 2)
+    finally:
+        await one.discovery.stop()
+
+
+@aio
+async def test_what_is_on_the_wire_is_never_answered_to_its_source() -> None:
+    """Whatever one sends to the port, whoever sent it gets nothing back. U2."""
+    loop = asyncio.get_running_loop()
+    async with seekers("alice", "bob") as (alice, bob):
+        bob.discovery.look(60)
+        outside = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        outside.setblocking(False)
+        outside.bind(("127.0.0.1", 0))
+        heard: list[bytes] = []
+        loop.add_reader(outside.fileno(), lambda: heard.append(outside.recv(2000)))
+        datagrams = [*alice.discovery._datagrams(), bytes(175), b"", bytes(600)]
+        for data in datagrams:
+            outside.sendto(data, ("127.0.0.1", bob.discovery.port))
+        await bob.until(lambda: sum(s.discovery.sightings.unheard.total() for s in (alice, bob)) >= len(datagrams) - 1)
+        await alice.discovery.broadcast_discovery()
+        await bob.ignores(Unheard.REPLAY)
+        loop.remove_reader(outside.fileno())
+        outside.close()
+        assert heard == []
+
+
+@aio
+async def test_life() -> None:
+    one = Seeker(ALICE, "alice", 0, "127.0.0.1", 40_001).discovery
+    with pytest.raises(TransportError, match="does not run"):
+        await one.start_periodic_broadcast()
+    one.soon()
+    await one.start()
+    with pytest.raises(TransportError, match="runs already"):
+        await one.start()
+    await one.start_periodic_broadcast()
+    one._arm(limits.BEACON_PAUSE_MIN_S / 10)
+    timer = one._timer
+    one.soon()
+    assert one._timer is timer, "what is planned earlier stays planned"
+    await one.stop()
+    await one.stop()
+    assert one._timer is None
+    await one.start()
+    await one.stop()
+    with pytest.raises(LocalError, match="another node"):
+        PeerDiscovery(PeerInfo(id="x", pubkey_hex=BOB.pubkey_hex), identity=ALICE)
+
+
+@aio
+async def test_a_port_that_somebody_has_for_himself() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("", 0))
+        one = Seeker(ALICE, "alice", other.getsockname()[1], "127.0.0.1", 40_001)
+        with pytest.raises(IoError, match="cannot listen on UDP port"):
+            await one.discovery.start()
+
+
+@aio
+async def test_a_taken_ipv6_port_is_said_and_ipv4_goes_on() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6")
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as other:
+        try:
+            other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            other.bind(("::", 0))
+        except OSError as error:
+            pytest.skip(f"no IPv6: {error}")
+        lan = Lan(other.getsockname()[1], lambda *_: None)
+        lan.open()
+        assert "IPv6" in lan.problems
+        lan.close()
+
+
+# --- interfaces and ways ----------------------------------------------------------------------------------------------
+
+
+def test_interfaces_by_name() -> None:
+    assert [one.name for one in interfaces([LOOPBACK])] == [LOOPBACK]
+    assert interfaces([]) == interfaces(["no such interface"]) == []
+    assert not any(one.is_loopback for one in interfaces([ALL]))
+    (loopback,) = interfaces([LOOPBACK])
+    assert loopback.has(ip_address("127.0.0.1"))
+    assert loopback.has(ip_address("0.0.0.0"))
+    assert not loopback.has(ip_address("192.0.2.1"))
+    assert any(ip_address("127.0.0.9") in network for network in loopback.networks)
+
+
+def lan() -> Lan:
+    made = Lan(9, lambda *_: None)
+    made._sockets[6] = None  # type: ignore[assignment]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("v4", "v6", "families", "ways"),
+    [
+        (["192.0.2.9/24"], [], (4, 6), [("broadcast", "192.0.2.255"), ("multicast", GROUP_4)]),
+        (["192.0.2.9/24", "10.1.2.3/8"], [], (4,),
+         [("broadcast", "192.0.2.255"), ("broadcast", "10.255.255.255"), ("multicast", GROUP_4)]),
+        (["192.0.2.8/31"], [], (4,), [("multicast", GROUP_4)]),
+        (["192.0.2.9/24"], ["fe80::1/64"], (6,), [("multicast6", "ff02::4d75:5369")]),
+        (["192.0.2.9/24"], ["fe80::1/64"], (), []),
+    ],
+)  # fmt: skip
+def test_ways(v4: list[str], v6: list[str], families: tuple[int, ...], ways: list[tuple[str, str]]) -> None:
+    one = Interface("eth0", 2, tuple(map(IPv4Interface, v4)), tuple(map(IPv6Interface, v6)))
+    found = lan().ways(one, families)
+    assert [(way.name, way.target) for way in found] == ways
+    assert all(str(way).endswith(" on eth0") for way in found)
+
+
+@aio
+async def test_what_the_system_refuses_is_said_and_forgotten_when_it_works() -> None:
+    heard: list[bytes] = []
+    here = Lan(0, lambda data, *_: heard.append(data))
+    here.open()
+    try:
+        (one,) = interfaces([LOOPBACK])
+        nowhere = Interface(LOOPBACK, 999_999, (IPv4Interface("203.0.113.1/24"),), (IPv6Interface("fe80::1/64"),))
+        here.join([nowhere])
+        multicast = next(way for way in here.ways(nowhere) if way.name == "multicast")
+        assert not here.send(b"x", multicast)
+        assert {f"hearing IPv4 multicast on {LOOPBACK}", str(multicast)} <= set(here.problems)
+        here.join([one])
+        here.join([one])
+        assert all(here.send(b"x", way) for way in here.ways(one, (4,)))
+        assert str(multicast) not in here.problems
+        if 6 in here._sockets:
+            sixth = [way for way in here.ways(nowhere) if way.name == "multicast6"]
+            assert [here.send(b"x", way) for way in sixth] == [False], "no such interface"
+    finally:
+        here.close()
+        here.close()
+
+
+@aio
+async def test_a_flood_leaves_the_loop_its_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each turn takes so many datagrams and no more, however many wait."""
+    here = Lan(0, lambda data, *_: taken.append(data))
+    taken: list[bytes] = []
+    here.open()
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(200):
+                sender.sendto(bytes(600), ("127.0.0.1", here.port))
+        here._readable(here._sockets[4], "IPv4")
+        assert len(taken) == limits.BEACONS_PER_WAKE
+        assert {len(data) for data in taken} == {limits.BEACON_MAX_BYTES + 1}, "and no more of each than shows its size"
+    finally:
+        here.close()

@@ -20,6 +20,10 @@ sim: $(READY) ## run seeds of the simulator: SEEDS=2000, options in ARGS="--worl
 kill: $(READY) ## kill whole nodes in the middle of ceremonies: KILLS=500, another plan with SEED=2
 	MUSIGNET_KILLS=$(or $(KILLS),500) MUSIGNET_KILL_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -q -s tests/net/test_kill.py
 
+chaos: $(READY) ## ceremonies through a proxy that harms their links: SEEDS=200, from another seed on with FIRST=1000
+	MUSIGNET_CHAOS_SEEDS=$(or $(SEEDS),50) MUSIGNET_CHAOS_FIRST=$(or $(FIRST),1) \
+	    $(BIN)/python -m pytest -q --numprocesses auto tests/net/test_chaos.py $(ARGS)
+
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,4 +64,4 @@ $(READY): pyproject.toml requirements/lock.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help demo test sim kill lint types check bench diagrams kills lock clean
+.PHONY: help demo test sim kill chaos lint types check bench diagrams kills lock clean

@@ -498,6 +498,13 @@ PRIORITIES: Final = 4
 """Round 2, round 1, control, bulk. One incomplete message of each may be in flight from a peer."""
 
 
+DIAL_STAGGER_S: Final = 0.25
+"""After so long without an answer a peer's next address is dialled too: RFC 8305's recommendation."""
+
+DIALS_PER_PEER_MAX: Final = 3
+"""Dials to one peer at once: each holds an outbound slot."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """The bounds one node may choose for itself. All configurable; the defaults are those of TARGETS.md."""
@@ -533,6 +540,13 @@ class Limits:
     """The first retry: most lost links are a restart or a race, over in milliseconds."""
     backoff_max_s: float = 30.0
     """The longest wait between retries, before +-30 % jitter. A link that lasted 5 s starts again at the shortest."""
+
+    better_path_min_s: float = 30.0
+    """The first try of a better path while a worse one carries the link: it is up, so nothing is urgent."""
+    better_path_max_s: float = 600.0
+    """The longest wait between such tries, before +-30 % jitter. A change of the network tries at once."""
+    probe_timeout_s: float = 4.0
+    """What a link that is in doubt has to answer one ping: a round trip over Tor, and a retransmission."""
 
     # Slots. Strangers can only ever fill these, never memory.
     inbound_slots: int = 64

@@ -14,6 +14,7 @@ from typing import TypeVar
 from musignet.crypto.keys import Identity
 from musignet.errors import ConnectionError, NetworkError, PeerError
 from musignet.limits import Limits
+from musignet.node.addresses import UNKNOWN_PATH, Path, path_by
 from musignet.node.config import NodeConfig
 from musignet.node.core import Node
 from musignet.node.effects import (
@@ -202,6 +203,8 @@ class World:
         self.gates: dict[int, Gate] = {}
         self.queue: deque[tuple[Side, Input]] = deque()
         self.unreachable: set[bytes] = set()
+        self.dead: set[str] = set()
+        """Addresses that nobody answers at."""
         self.acks_lost = False
         self._numbers = iter(range(1, 1 << 30))
 
@@ -252,12 +255,13 @@ class World:
 
     def _connect(self, side: Side, effect: Connect) -> None:
         other = self.sides.get(effect.key)
-        if other is None or effect.key in self.unreachable:
+        alive = [one for one in effect.addresses if one.text not in self.dead]
+        if other is None or effect.key in self.unreachable or not alive:
             self.queue.append((side, ConnectFailed(effect.key, ConnectionError("cannot reach it"))))
         else:
-            self.link(side, other)
+            self.link(side, other, path_by(alive[0].carrier, alive[0].host))
 
-    def link(self, dialler: Side, answerer: Side) -> tuple[int, int]:
+    def link(self, dialler: Side, answerer: Side, path: Path = UNKNOWN_PATH) -> tuple[int, int]:
         """Open a link; both sides will hear of it."""
         ends = [
             _Wire(side, next(self._numbers), Gate(peer.identity.public, side.key, Chain.REGTEST, label=peer.label))
@@ -266,15 +270,15 @@ class World:
         ends[0].other, ends[1].other = ends[1], ends[0]
         for wire, other, outbound in ((ends[0], answerer, True), (ends[1], dialler, False)):
             self.wires[wire.side, wire.number] = wire
-            self.queue.append((wire.side, PeerConnected(wire.number, other.key, outbound)))
+            self.queue.append((wire.side, PeerConnected(wire.number, other.key, outbound, path=path)))
         return ends[0].number, ends[1].number
 
-    def half_link(self, side: Side, peer: Identity, *, outbound: bool = False) -> int:
+    def half_link(self, side: Side, peer: Identity, *, outbound: bool = False, path: Path = UNKNOWN_PATH) -> int:
         """Open a link whose other end is the test: `raw` puts envelopes on it."""
         wire = _Wire(side, next(self._numbers), Gate(peer.public, side.key, Chain.REGTEST, label="peer"))
         self.wires[side, wire.number] = wire
         self.gates[wire.number] = wire.gate
-        side.feed(PeerConnected(wire.number, peer.pubkey, outbound))
+        side.feed(PeerConnected(wire.number, peer.pubkey, outbound, path=path))
         return wire.number
 
     def raw(self, side: Side, link: int, message: SignedMessage) -> list[Effect]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import event as seen
@@ -14,6 +15,7 @@ from pair import HIGH, LOW, announcement, chat, draws, info_of
 from musignet.crypto.keys import Identity
 from musignet.errors import Action, AuthenticationError, ConnectionError, InvalidMessage, IoError, Timeout
 from musignet.limits import Limits
+from musignet.node.addresses import UNKNOWN_PATH, Path, Rank
 from musignet.node.config import NodeConfig
 from musignet.node.core import Node
 from musignet.node.effects import (
@@ -40,6 +42,7 @@ from musignet.node.inputs import (
     Input,
     MessageReceived,
     MessageRefused,
+    NetworkChanged,
     PeerConnected,
     PeerLost,
     SendMessage,
@@ -109,6 +112,8 @@ INFOS = [
     info_of(LOW, "me"),
     info_of(HIGH, "renamed", port=0),
     PeerInfo(id="bad", pubkey_hex="zz"),
+    replace(info_of(HIGH, "high"), addresses=("wss://relay.example", "10.0.0.1:9000")),
+    replace(info_of(HIGH, "high"), addresses=("rubbish",)),
 ]
 to_whom = st.none() | st.lists(keys, max_size=3, unique=True).map(tuple)
 
@@ -138,8 +143,11 @@ happenings = st.one_of(
     st.builds(MessageRefused, links, faults),
     st.builds(Acknowledged, links, st.binary(max_size=40)),
     st.just(Woken()),
+    st.just(NetworkChanged()),
 )
-connects = st.tuples(st.sampled_from(PEERS), st.booleans(), st.sampled_from([b"", b"", b"epoch--1", b"epoch--2"]))
+paths = st.sampled_from([UNKNOWN_PATH, Path(Rank.LAN, "tcp"), Path(Rank.RELAYED, "wss")])
+epochs = st.sampled_from([b"", b"", b"epoch--1", b"epoch--2"])
+connects = st.tuples(st.sampled_from(PEERS), st.booleans(), epochs, paths)
 acks_of_own = st.integers(0, 3)
 disk = st.sampled_from(["stored", "stored", "stored", "failed", "handled"])
 pauses = st.sampled_from([0.0, 0.1, 1.0, 5.0, 30.0, 60.0])
@@ -194,7 +202,7 @@ class Checker:
             self.open.remove(effect.link)
         elif isinstance(effect, Connect):
             assert not self.stopped
-            assert effect.port
+            assert effect.addresses
         elif isinstance(effect, Reply):
             self.answers[effect.request] += 1
             assert self.answers[effect.request] == 1, "a command is answered once"
@@ -252,11 +260,11 @@ class Checker:
             assert self.node.handle(step, self.now) == [], "what is about no link does nothing"
             assert self.node.next_deadline() == before
 
-    def connect(self, who: Identity, outbound: bool, epoch: bytes) -> None:
+    def connect(self, who: Identity, outbound: bool, epoch: bytes, path: Path) -> None:
         """Open a link; with an epoch, let the peer announce itself too."""
         self.links += 1
         link = self.links
-        self.feed(PeerConnected(link, who.pubkey, outbound))
+        self.feed(PeerConnected(link, who.pubkey, outbound, path=path))
         if epoch and link in self.open:
             message = announcement(epoch).sign(who, seq=100 + link, epoch=epoch, chain=Chain.REGTEST)
             self.feed(MessageReceived(link, message.verify()))

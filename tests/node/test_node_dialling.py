@@ -7,6 +7,7 @@ from pair import HIGH, LOW, Side, World, announcement, connected, info_of, stran
 
 from musignet.errors import AuthenticationError, ConnectionError, NetworkError, Timeout, TransportError
 from musignet.limits import Limits
+from musignet.node.addresses import parse_address
 from musignet.node.effects import Connect, Disconnect, PeerDown, PeerUp, Reply
 from musignet.node.inputs import ConnectFailed, ForgetPeer, HangUp, PeerConnected, PeerLost, Stop, Woken
 from musignet.node.peers import PeerInfo, PeerState
@@ -45,7 +46,7 @@ def pauses(world: World, side: Side, count: int) -> list[float]:
 def test_a_dial_is_answered_once_the_peer_has_announced_itself() -> None:
     world, low, high = strangers()
     request = low.dial(high.key)
-    assert low.all(Connect) == [Connect(high.key, "high", 9000)]
+    assert low.all(Connect) == [Connect(high.key, (parse_address("high:9000"),))]
     assert low.peer(high.key).state is PeerState.CONNECTING
     assert low.replies(request) == []
     world.run()

@@ -31,9 +31,7 @@ _HELP = "Type a line and Enter to send it. /who shows who is here, /accept lets 
 class Chat:
     """One person's side of a chat."""
 
-    def __init__(
-        self, name: str, identity: Identity, listen: tuple[str, int], connect: tuple[str, str, int] | None
-    ) -> None:
+    def __init__(self, name: str, identity: Identity, listen: tuple[str, int], connect: tuple[str, str] | None) -> None:
         self._name = name
         self._connect = connect
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
@@ -49,8 +47,8 @@ class Chat:
         """Chat until /quit, Ctrl-C, or the end of the input. Returns the exit code."""
         target = None
         if self._connect is not None:
-            key, host, port = self._connect
-            target = PeerInfo(id=short_key(key), host=host, port=port, pubkey_hex=key)
+            key, where = self._connect
+            target = PeerInfo(id=short_key(key), addresses=(where,), pubkey_hex=key)
             self._network.add_peer(target)
         await self._network.start(self._handler)
         loop = asyncio.get_running_loop()

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from ..chain import Chain
 from ..errors import LocalError
 from ..limits import LABEL_MAX_CHARS, Limits
+from ..node.addresses import parse_address
 from ..text import safe
 from .places import CONFIG_FILE
 
@@ -100,7 +101,14 @@ def _chain(value: Any) -> Chain:
 def _addresses(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError('a list, such as ["192.0.2.7:8737"]')
-    return tuple(_text(one) for one in value)
+    return tuple(_address(one) for one in value)
+
+
+def _address(value: Any) -> str:
+    try:
+        return parse_address(_text(value)).text
+    except LocalError as error:
+        raise ValueError(f"addresses such as {error.expected}") from None
 
 
 _PORT: Final = _whole(0, 65_535)
@@ -115,7 +123,7 @@ OPTIONS: Final = (
     Option("node", "network", "network", _chain, f"the Bitcoin network: {', '.join(_CHAINS)}"),
     Option("listen", "host", "listen_host", _text, "address to listen on; 0.0.0.0 for all; empty: dial only"),
     Option("listen", "port", "listen_port", _PORT, "TCP port; 0 picks a free one at each start"),
-    Option("listen", "advertise", "advertise", _addresses, "HOST:PORT that invites name; empty: where it listens"),
+    Option("listen", "advertise", "advertise", _addresses, "addresses that invites name; empty: where it listens"),
     Option("peers", "auto_connect", "auto_connect", _flag, "dial pinned peers at start, and until they answer"),
     Option("api", "tcp_port", "api_tcp_port", _PORT, "also serve the API on this port of 127.0.0.1, by token; 0: off"),
     Option("chain", "backend", "chain_backend", _text, _BACKEND),

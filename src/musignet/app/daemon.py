@@ -137,7 +137,7 @@ class Daemon:
 
     def dial(self, info: PeerInfo) -> None:
         """Dial a peer until it answers, where it has an address."""
-        if info.port and info.host:
+        if info.places:
             task = asyncio.get_running_loop().create_task(self._dial(info.pubkey_hex))
             self._dialling.add(task)
             task.add_done_callback(self._dialling.discard)

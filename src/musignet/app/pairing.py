@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from dataclasses import replace
 from functools import partial
 from secrets import token_bytes
 from typing import Final
@@ -11,18 +12,19 @@ from typing import Final
 from ..errors import ConnectionError, LocalError, NetworkError, PeerNotFound, SerializationError
 from ..limits import INVITE_ADDRESSES_MAX, INVITE_TTL_S
 from ..net.peer import Peer
+from ..node.addresses import address_text, readable_untrusted
 from ..node.effects import News, PeerDown, PeerUp
 from ..node.pairing import Compare, Paired, Pairing, PairingEnded, Say
 from ..node.pairings import Drop, Effect, Pairings
 from ..node.peers import PeerInfo
-from ..text import safe, short_key, who
+from ..text import short_key, who
 from ..wire.codec import Record
 from ..wire.envelope import Message
 from ..wire.invite import Invite
 from ..wire.messages import MessageType
 from .desk import Desk, House
 
-__all__ = ["PairingDesk", "address_of"]
+__all__ = ["PairingDesk"]
 
 _KINDS: Final = (MessageType.PAIR_HELLO, MessageType.PAIR_CONFIRM, MessageType.PAIR_END)
 _DIAL_TIMEOUT_S: Final = 10.0
@@ -69,11 +71,10 @@ class PairingDesk:
         Raises: InviteError, LocalError; ConnectionError when none of its addresses answers.
         """
         invite = Invite.parse_untrusted(text)
-        places = [address_of(one) for one in invite.addresses]
         pairing = self.machine.join(invite, time.time(), self._own_addresses())
         self._links.pop(invite.key, None)  # a link that is up already is the machine's from now on
         try:
-            await self._reach(invite, places)
+            await self._reach(invite)
         except NetworkError:
             self._perform(self.machine.cancel(invite.key))
             raise
@@ -158,21 +159,12 @@ class PairingDesk:
             pass  # it is forgotten already
 
     def _pin(self, effect: Paired) -> None:
-        """Both people said yes: keep the key, with the first address that it can be dialled at."""
-        key = effect.key.hex()
-        host, port = self._peer(effect.key).info.host, self._peer(effect.key).info.port
-        if not port and effect.addresses:
-            host, port = self._place(effect)
-        self._daemon.pin(PeerInfo(id=effect.label, name=effect.name, host=host, port=port, pubkey_hex=key))
-
-    def _place(self, effect: Paired) -> tuple[str, int]:
-        """Return where the guest says it listens; nowhere, where it says nothing that can be read."""
-        for text in effect.addresses:
-            try:
-                return address_of(text)
-            except LocalError:
-                continue
-        return "", 0
+        """Both people said yes: keep the key, with the addresses that it can be dialled at."""
+        known = self._peer(effect.key).info
+        info = replace(known, id=effect.label, name=effect.name)
+        if not known.places:  # then it is the guest, and says itself where it listens
+            info = replace(info, addresses=tuple(one.text for one in readable_untrusted(effect.addresses)))
+        self._daemon.pin(info)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -184,29 +176,24 @@ class PairingDesk:
         known = self._known(label)
         return None if known is None else bytes.fromhex(known.pubkey_hex)
 
-    async def _reach(self, invite: Invite, places: list[tuple[str, int]]) -> None:
-        """Dial one address after the other. A peer of the book keeps its name."""
+    async def _reach(self, invite: Invite) -> None:
+        """Dial the addresses of an invite. A peer of the book keeps its name."""
         key = invite.key.hex()
         known = self._known(key)
         label = short_key(key) if known is None else known.id
-        if not places:
+        addresses = tuple(one.text for one in readable_untrusted(invite.addresses))
+        if not addresses:
             raise LocalError("the invite names no address", hint="let them invite with --address HOST:PORT")
-        last: NetworkError | None = None
-        for host, port in places:
-            info = PeerInfo(id=label, host=host, port=port, pubkey_hex=key)
-            self._network.add_peer(info, provisional=True)
-            try:
-                await self._network.connect_to_peer(key, timeout_s=_DIAL_TIMEOUT_S)
-                return
-            except NetworkError as error:
-                last = error
-        if known is not None:
-            self._network.add_peer(known)  # an invite that leads nowhere does not move a peer that we have
-        tried = ", ".join(safe(one, 80) for one in invite.addresses)
-        raise ConnectionError(
-            f"{who(invite.label, key)} cannot be reached at {tried}: {last}",
-            hint="is `musignet invite` still waiting there? is a firewall between?",
-        ) from last
+        self._network.add_peer(PeerInfo(id=label, addresses=addresses, pubkey_hex=key), provisional=True)
+        try:
+            await self._network.connect_to_peer(key, timeout_s=_DIAL_TIMEOUT_S)
+        except NetworkError as error:
+            if known is not None:
+                self._network.add_peer(known)  # an invite that leads nowhere does not move a peer that we have
+            raise ConnectionError(
+                f"{who(invite.label, key)} cannot be reached at {', '.join(addresses)}: {error}",
+                hint="is `musignet invite` still waiting there? is a firewall between?",
+            ) from error
 
     def _known(self, name: str) -> PeerInfo | None:
         """Return what the book has of a confirmed peer, by its label or its key in hex."""
@@ -223,15 +210,7 @@ class PairingDesk:
         if named or not network.host or not network.port:
             return tuple(named)[:INVITE_ADDRESSES_MAX]
         host = _own_host() if network.host in ("0.0.0.0", "::") else network.host
-        return (f"[{host}]:{network.port}" if ":" in host else f"{host}:{network.port}",)
-
-
-def address_of(text: str) -> tuple[str, int]:
-    """Return host and port of `HOST:PORT`, with IPv6 in brackets. Raises LocalError."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) <= 65_535:
-        raise LocalError("not an address", expected="HOST:PORT", got=safe(text, 80))
-    return host.removeprefix("[").removesuffix("]"), int(port)
+        return (address_text(host, network.port),)
 
 
 def _own_host() -> str:

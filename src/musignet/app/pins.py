@@ -10,6 +10,7 @@ import msgspec
 from ..errors import IoError
 from ..net.folder import DataFolder
 from ..net.store import Journal, Kind, Record
+from ..node.addresses import readable_untrusted
 from ..node.peers import PeerInfo
 
 __all__ = ["Pins"]
@@ -19,7 +20,7 @@ _FORGOTTEN: Final = 1
 _KINDS: Final = (Kind(_PINNED, "peer pinned"), Kind(_FORGOTTEN, "peer forgotten"))
 
 
-class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A pinned peer on disk, as JSON."""
 
     label: str
@@ -27,6 +28,7 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
     host: str = ""
     port: int = 0
+    addresses: tuple[str, ...] = ()
 
 
 class Pins:
@@ -49,7 +51,7 @@ class Pins:
         """Keep a peer, or its new label and address. Raises IoError."""
         if self._by_key.get(info.pubkey_hex) == info:
             return
-        row = _Row(info.id, info.pubkey_hex, info.name, info.host, info.port)
+        row = _Row(info.id, info.pubkey_hex, info.name, info.host, info.port, info.addresses)
         self._journal.append([Record(_PINNED, bytes.fromhex(info.pubkey_hex), msgspec.json.encode(row))])
         self._by_key[info.pubkey_hex] = info
 
@@ -71,4 +73,7 @@ class Pins:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             hint = "restore it from a backup, or pair again"
             raise IoError(f"damaged journal book.db: {error}", hint=hint) from error
-        self._by_key[row.key] = PeerInfo(id=row.label, name=row.name, host=row.host, port=row.port, pubkey_hex=row.key)
+        addresses = tuple(one.text for one in readable_untrusted(row.addresses))  # a newer run may have known more
+        self._by_key[row.key] = PeerInfo(
+            id=row.label, name=row.name, host=row.host, port=row.port, addresses=addresses, pubkey_hex=row.key
+        )

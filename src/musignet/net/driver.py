@@ -60,7 +60,8 @@ from .guard import guarded
 from .mailstore import MailStore
 from .newslog import NewsLog
 from .opener import Opener
-from .transport.base import Connection, Transport
+from .transport.base import Connection
+from .transport.carriers import Carriers
 
 __all__ = ["Driver"]
 
@@ -98,7 +99,7 @@ class Driver:
         self._admit = admit
         self._folder = folder
         self._mail: MailStore | None = None
-        self._transport: Transport
+        self._transport: Carriers
         self._loop: asyncio.AbstractEventLoop
         self._connections: dict[int, tuple[Connection, Gate]] = {}
         self._inputs: deque[Input] = deque()
@@ -121,8 +122,8 @@ class Driver:
         self.now = Clock().now
         self._log = NewsLog(self.node.book, config.limits.log_lines_per_s)
 
-    async def start(self, transport: Transport) -> None:
-        """Begin to run on the current event loop. The transport has this driver as its sink.
+    async def start(self, transport: Carriers) -> None:
+        """Begin to run on the current event loop. The carriers have this driver as their sink.
 
         Raises: IoError when it cannot be had, or the journal of messages is damaged.
         """
@@ -346,7 +347,7 @@ class Driver:
 
     async def _dial(self, effect: Connect) -> None:
         try:
-            await self._transport.connect(effect.key.hex(), effect.host, effect.port)
+            await self._transport.reach(effect.key.hex(), effect.addresses)
         except NetworkError as error:
             self.feed(ConnectFailed(effect.key, error))
 
@@ -389,7 +390,17 @@ class Driver:
         own, chain, groups = node.identity.pubkey, node.config.chain, node.ceremonies.ids
         gate = Gate(connection.peer, own, chain, label=label, groups=groups)
         self._connections[connection.number] = (connection, gate)
-        self.feed(PeerConnected(connection.number, key, connection.outbound, connection.transcript, connection.mail))
+        self.feed(
+            PeerConnected(
+                connection.number,
+                key,
+                connection.outbound,
+                connection.transcript,
+                connection.path,
+                connection.address,
+                connection.mail,
+            )
+        )
 
     def received(self, connection: Connection, envelopes: list[bytes]) -> None:
         """Verify what one read brought, then give it to the node as one batch."""

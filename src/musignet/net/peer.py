@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..errors import NetworkError
+from ..node.addresses import Path
 from ..node.peers import PeerInfo, PeerRecord, PeerState
 from ..wire.envelope import Message
 
@@ -54,6 +55,28 @@ class Peer:
     def round_trip_s(self) -> float | None:
         """The last measured round trip, signatures included. None until the first pong, a second after connecting."""
         return self._record.round_trip_s
+
+    @property
+    def path(self) -> Path | None:
+        """How the link that carries messages goes. None without one."""
+        links = self._record.links
+        return links[-1].path if links else None
+
+    @property
+    def link_address(self) -> str:
+        """Where the other end of that link is. Empty without one."""
+        links = self._record.links
+        return links[-1].address if links else ""
+
+    @property
+    def better(self) -> tuple[str, ...]:
+        """Addresses that promise a better path than the one there is; they are tried again by themselves."""
+        return tuple(one.text for one in self._record.better)
+
+    @property
+    def path_error(self) -> NetworkError | None:
+        """Why the last try of a better path came to nothing."""
+        return self._record.path_error
 
     @property
     def handshake_hash(self) -> bytes:

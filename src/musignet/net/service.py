@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,7 @@ from .inbox import Inbox
 from .keystore import load_identity, save_identity
 from .peer import Peer
 from .transport.base import Connection, Sink, Transport
+from .transport.carriers import Carriers, MakeCarriers
 from .transport.tcp import TcpTransport
 
 __all__ = ["NetworkService"]
@@ -70,7 +71,8 @@ class NetworkService(Cosigning):
                     it in. Without it unknown keys are refused.
         on_event:   called with `PeerUp`, `PeerDown`, `Fault`, `Undelivered`, `Expired` and `SessionNews`.
         limits:     bounds other than the default ones.
-        transport:  makes the carrier; `TcpTransport` unless given.
+        transport:  makes the carrier of `tcp://` addresses; `TcpTransport` unless given.
+        carriers:   make further ones, each by the scheme of its addresses.
         discover:   find the peers of the book on the local network, and dial them there.
     """
 
@@ -90,6 +92,7 @@ class NetworkService(Cosigning):
         on_event: Callable[[News], None] | None = None,
         limits: Limits | None = None,
         transport: _MakeTransport = TcpTransport,
+        carriers: Sequence[MakeCarriers] = (),
         discover: Discover | None = None,
     ) -> None:
         announcement = PeerAnnouncement(id, (), (), bytes(BOOT_EPOCH_BYTES), b"", 0)
@@ -108,6 +111,7 @@ class NetworkService(Cosigning):
         self._on_event = on_event
         self._limits = limits or Limits()
         self._make_transport = transport
+        self._make_carriers = tuple(carriers)
         self._transport: Transport | None = None
         self._driver: Driver | None = None
         self.finder = Finder(self, discover, chain, self._limits.dial_timeout_s)
@@ -146,16 +150,16 @@ class NetworkService(Cosigning):
             admit=self._admit,
             folder=self._folder,
         )
-        self._transport = self._make_transport(self.identity, driver, self.host, self._port, limits=self._limits)
+        carriers = self._carriers(driver)
         self._driver = driver
         try:
             for info in self._early:
                 driver.submit(AddPeer, info)
-            await driver.start(self._transport)
+            await driver.start(carriers)
             await self.finder.start()
         except BaseException:
             self._driver = None
-            await self._transport.stop()
+            await carriers.stop()
             self._unlock()
             raise
 
@@ -340,6 +344,14 @@ class NetworkService(Cosigning):
         if peer is None:
             peer = self._peers[record.key] = Peer(self, record)
         return peer
+
+    def _carriers(self, sink: Sink) -> Carriers:
+        identity, limits = self.identity, self._limits
+        self._transport = self._make_transport(identity, sink, self.host, self._port, limits=limits)
+        made = {"tcp": self._transport}
+        for make in self._make_carriers:
+            made |= make(identity, sink, limits=limits)
+        return Carriers(identity, sink, made)
 
     def _admit(self, connection: Connection) -> bool:
         if self._accept is None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..crypto.schnorr import PublicKey
-from ..errors import AuthenticationError, PeerNotFound, TransportError
+from ..errors import AuthenticationError, LocalError, PeerNotFound, TransportError
+from ..limits import ADDRESSES_MAX
 from ..text import safe, short_key, who
+from .addresses import PORT_MAX, parse_address
 from .peers import PeerInfo, PeerRecord
 
 __all__ = ["Book"]
@@ -52,10 +54,9 @@ class Book:
         """Add a peer, or renew the name and address of one that is there. A confirmed one stays confirmed.
 
         Raises: AuthenticationError for a key that is none, is our own, or whose label belongs to another key;
-        TransportError for a port that is none, or when the book is full.
+        TransportError for an address that is none or one too many, or when the book is full.
         """
-        if not 0 <= info.port <= 65_535:
-            raise TransportError(f"not a port of {safe(info.id)}", expected="0 to 65535", got=info.port)
+        _require_addresses(info)
         public = PublicKey.from_hex(info.pubkey_hex)
         key = public.compressed
         if key == self._own:
@@ -73,6 +74,7 @@ class Book:
         self._by_label.pop(record.info.id, None)
         self._by_label[info.id] = key
         record.info = info
+        record.places = info.places
         record.provisional = provisional and (fresh or record.provisional)
         return record
 
@@ -99,3 +101,17 @@ class Book:
         if record is not None:
             self._by_label.pop(record.info.id, None)
             del self._by_hex[key.hex()]
+
+
+def _require_addresses(info: PeerInfo) -> None:
+    if not 0 <= info.port <= PORT_MAX:
+        raise TransportError(f"not a port of {safe(info.id)}", expected=f"0 to {PORT_MAX}", got=info.port)
+    if len(info.addresses) > ADDRESSES_MAX:
+        raise TransportError(
+            f"too many addresses of {safe(info.id)}", expected=f"at most {ADDRESSES_MAX}", got=len(info.addresses)
+        )
+    for text in info.addresses:
+        try:
+            parse_address(text)
+        except LocalError as error:
+            raise TransportError(f"not an address of {safe(info.id)}", expected=error.expected, got=error.got) from None

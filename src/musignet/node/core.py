@@ -7,8 +7,8 @@ answered with its error, a peer's fault closes the peer's link.
     Dial --> Connect --> PeerConnected --> announcements both ways --> PeerUp
                   `----> ConnectFailed --> Reply(error), and Connect again after a pause where the peer is wanted
 
-One link per pair: when both sides dialled at once, the node with the smaller key keeps the link it opened and closes
-the other one; the larger key follows.
+One link per pair: of several the node with the smaller key keeps the one by the better path; when both sides dialled
+at once, the one it opened. The larger key follows.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ from .inputs import (
     MailMoved,
     MessageReceived,
     MessageRefused,
+    NetworkChanged,
     PeerConnected,
     PeerLost,
     Propose,
@@ -139,7 +140,9 @@ class Node:
                 peer.dialling = peer.abandoned = False
             self._out.append(Disconnect(event.link, None))
             return
-        link = Link(event.link, peer, event.outbound, self._now, event.transcript, event.mail)
+        link = Link(
+            event.link, peer, event.outbound, self._now, event.transcript, event.path, event.address, event.mail
+        )
         self._links[event.link] = link
         if event.mail is Mail.NO:
             self._timers.set(self._now + self.limits.handshake_timeout_s, link.number)
@@ -212,11 +215,13 @@ class Node:
             peer.links.remove(link)
         if peer.links:
             self._outbox.resend(peer, self._out)
+            self._dialler.better_later(peer, self._now)
             return
         if link.mail is not Mail.NO:
             self._outbox.parted(peer, self._out)
             self.ceremonies.links_changed(peer.key, self._now, self._out)
             return
+        peer.better_at = None
         if self._now - link.since >= self.limits.handshake_timeout_s:
             peer.attempts = 0
         peer.last_error = error
@@ -246,6 +251,12 @@ class Node:
         """Ask a link for a sign of life when one is due, and close the one that gives none."""
         if (error := self._pulse.check(link, self._now, self._out)) is not None:
             self._close(link, CloseCode.SILENT, error)
+
+    def _network_changed(self, _: NetworkChanged) -> None:
+        """Do not wait for silence or for the end of a pause: ask every link now, and dial who is missing."""
+        for link in self._links.values():
+            self._pulse.probe(link, self._now, self._out)
+        self._dialler.network_changed(self.book, self._out)
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
@@ -284,6 +295,8 @@ class Node:
             return
         if isinstance(content, Ping | Pong):
             self._pulse.heard(link, content, self._now, self._out)
+            if len(link.peer.links) > 1:
+                self._settle(link.peer)
         elif isinstance(content, Ack):
             self._outbox.acknowledged(link.peer, b"".join(content.ids), self._out)
             self._outbox.answer_drains(self.book, self._out)
@@ -328,14 +341,19 @@ class Node:
             self.ceremonies.links_changed(peer.key, self._now, self._out)
         self._dialler.answer(peer, None, self._out)
         self._outbox.resend(peer, self._out)
+        self._settle(peer)
+        self._dialler.better_later(peer, self._now)
+
+    def _settle(self, peer: PeerRecord) -> None:
         while (extra := self._superfluous(peer)) is not None:
             self._close(extra, CloseCode.DUPLICATE, None, "another link stays")
 
     def _superfluous(self, peer: PeerRecord) -> Link | None:
         """Return the link to close while there are several to one peer, or None.
 
-        Only the smaller key settles a simultaneous dial, so the two sides cannot each close the other's choice. A
-        link from before a restart of the peer is closed by either.
+        Only the smaller key chooses, so the two sides cannot each close the other's choice: the better path, then the
+        newer link, unless both sides dialled at once. A newer link by a worse path may say that the better one is
+        dead: that is asked first. A link from before a restart of the peer is closed by either.
         """
         if len(peer.links) < 2:
             return None
@@ -346,6 +364,13 @@ class Node:
             return peer.links[0]
         if self._key > peer.key:
             return None
+        if newer.path.rank > older.path.rank:
+            if older.proved and older.probed_at >= newer.since:
+                return newer
+            self._pulse.probe(older, self._now, self._out)
+            return None
+        if newer.path.rank < older.path.rank:
+            return older
         simultaneous = older.outbound != newer.outbound and self._now - older.since < self.limits.handshake_timeout_s
         return newer if simultaneous and older.outbound else older
 
@@ -364,8 +389,9 @@ class Node:
         except NetworkError as error:
             self._out.append(Reply(event.request, error))
         else:
-            if not event.info.port:
+            if not peer.places:
                 peer.redial_at = None
+            self._dialler.better_later(peer, self._now)
             self._out.append(Reply(event.request))
             self._outbox.adopt(peer, self._out)
             self._arrivals.adopt(peer, self._out)
@@ -427,6 +453,7 @@ _HANDLERS: Final[dict[type[Any], Callable[[Node, Any], None]]] = {
     MessageRefused: Node._message_refused,
     Acknowledged: Node._acknowledged,
     Woken: Node._woken,
+    NetworkChanged: Node._network_changed,
     AddPeer: Node._add_peer,
     ForgetPeer: Node._forget_peer,
     Dial: lambda node, event: node._dialler.dial(event, node.book, node._out),

@@ -1,4 +1,8 @@
-"""Dialling: who is dialled when, who waits for it, and the pauses between."""
+"""Dialling: who is dialled when, who waits for it, and the pauses between.
+
+A peer that is not connected is dialled at all its addresses. One that is reached by a worse path than they promise is
+dialled again at the better ones, with growing pauses.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +31,11 @@ class Dialler:
     def dial(self, event: Dial, book: Book, out: list[Effect]) -> None:
         """Dial a peer of the book, or wait with those who do already."""
         peer = book.get(event.key)
-        if peer is None or not peer.info.port or self.stopped:
+        if peer is None or not peer.places or self.stopped:
             name = (
                 "this node is stopped" if self.stopped else f"no address for {peer.name if peer else event.key.hex()}"
             )
-            error = TransportError(name, hint="add_peer(PeerInfo(..., host=, port=)) gives one")
+            error = TransportError(name, hint="add_peer(PeerInfo(..., addresses=(...,))) gives one")
             out.append(Reply(event.request, error))
             return
         peer.wanted = peer.wanted or event.persist or peer.live
@@ -46,10 +50,13 @@ class Dialler:
     def failed(self, peer: PeerRecord, error: NetworkError, now: float, out: list[Effect]) -> None:
         """A dial came to nothing: tell those who wait for this one, and dial again where the peer is wanted."""
         peer.dialling = peer.abandoned = False
-        peer.last_error = error
         dials, peer.dials = peer.dials, []
         out.extend(Reply(request, error) for request in dials)
-        if not peer.live:
+        if peer.live:
+            peer.path_error = error
+            self.better_later(peer, now)
+        else:
+            peer.last_error = error
             self.again_later(peer, now)
 
     def answer(self, peer: PeerRecord, error: NetworkError | None, out: list[Effect]) -> None:
@@ -59,19 +66,53 @@ class Dialler:
 
     def again_later(self, peer: PeerRecord, now: float) -> None:
         """Dial again after a pause that doubles each time, with jitter, so that a crowd does not return as one."""
-        if not peer.wanted or peer.dialling or not peer.info.port or self.stopped:
+        if not peer.wanted or peer.dialling or not peer.places or self.stopped:
             return
         pause = min(self._limits.backoff_max_s, self._limits.backoff_min_s * 2 ** min(peer.attempts, 20))
         peer.attempts += 1
         peer.redial_at = now + pause * jitter(0.3, self._draw)
         self._timers.set(peer.redial_at, peer.key)
 
+    def better_later(self, peer: PeerRecord, now: float) -> None:
+        """Look for a better path after a pause that doubles each time, where the addresses promise one."""
+        peer.better_at = None
+        if not peer.better:
+            peer.better_tries = 0
+            peer.path_error = None
+        elif peer.wanted and not self.stopped:
+            pause = min(
+                self._limits.better_path_max_s, self._limits.better_path_min_s * 2 ** min(peer.better_tries, 20)
+            )
+            peer.better_tries += 1
+            peer.better_at = now + pause * jitter(0.3, self._draw)
+            self._timers.set(peer.better_at, peer.key)
+
+    def network_changed(self, book: Book, out: list[Effect]) -> None:
+        """What failed before may work now: end every pause."""
+        for peer in book:
+            if peer.redial_at is not None:
+                peer.attempts = 0
+                self._connect(peer, out)
+            elif peer.better_at is not None:
+                peer.better_tries = 0
+                self._connect_better(peer, out)
+
     def woken(self, peer: PeerRecord | None, now: float, out: list[Effect]) -> None:
-        """The pause of a peer may be over."""
-        if peer is not None and peer.redial_at is not None and peer.redial_at <= now:
+        """A pause of a peer may be over."""
+        if peer is None:
+            return
+        if peer.redial_at is not None and peer.redial_at <= now:
             self._connect(peer, out)
+        if peer.better_at is not None and peer.better_at <= now:
+            self._connect_better(peer, out)
 
     def _connect(self, peer: PeerRecord, out: list[Effect]) -> None:
         peer.dialling = True
         peer.redial_at = None
-        out.append(Connect(peer.key, peer.info.host, peer.info.port))
+        out.append(Connect(peer.key, peer.places))
+
+    def _connect_better(self, peer: PeerRecord, out: list[Effect]) -> None:
+        peer.better_at = None
+        if peer.better and not peer.dialling:
+            peer.dialling = True
+            out.append(Connect(peer.key, peer.better))

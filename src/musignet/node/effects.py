@@ -12,6 +12,7 @@ from ..signing.effects import Save as SaveRecord
 from ..signing.verbs import Verb
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import CloseCode
+from .addresses import Address
 from .kept import Box, Kept
 
 __all__ = [
@@ -92,11 +93,11 @@ News: TypeAlias = PeerUp | PeerDown | MessageArrived | Fault | Undelivered | Exp
 
 
 class Connect(Struct, frozen=True):
-    """Dial this key. Ends in `PeerConnected` or `ConnectFailed`."""
+    """Dial this key at the first of these addresses that answers. Ends in `PeerConnected` or `ConnectFailed`."""
 
     key: bytes
-    host: str
-    port: int
+    addresses: tuple[Address, ...]
+    """The best first."""
 
 
 class Disconnect(Struct, frozen=True):

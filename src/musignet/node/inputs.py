@@ -13,6 +13,7 @@ from ..signing.records import Topology
 from ..signing.verbs import Reply as KeyholderReply
 from ..wire.channel import CloseReceived
 from ..wire.envelope import Message, SignedMessage, VerifiedMessage
+from .addresses import UNKNOWN_PATH, Path
 from .effects import Store
 from .peers import Mail, PeerInfo
 
@@ -33,6 +34,7 @@ __all__ = [
     "MailMoved",
     "MessageReceived",
     "MessageRefused",
+    "NetworkChanged",
     "PeerConnected",
     "PeerLost",
     "Propose",
@@ -53,6 +55,9 @@ class PeerConnected(Struct, frozen=True):
     outbound: bool
     transcript: bytes = b""
     """32 bytes of the handshake that both sides know: what the words of a pairing are made from."""
+    path: Path = UNKNOWN_PATH
+    address: str = ""
+    """Where the other side is, for people."""
     mail: Mail = Mail.NO
 
 
@@ -96,6 +101,10 @@ class Acknowledged(Struct, frozen=True, gc=False):
 
     link: int
     ids: bytes
+
+
+class NetworkChanged(Struct, frozen=True):
+    """This machine slept, or has other addresses than before: links may be dead, and other paths open."""
 
 
 class Woken(Struct, frozen=True):
@@ -250,6 +259,7 @@ Input: TypeAlias = (
     | MessageReceived
     | MessageRefused
     | Acknowledged
+    | NetworkChanged
     | Woken
     | AddPeer
     | ForgetPeer

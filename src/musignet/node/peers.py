@@ -9,6 +9,7 @@ from enum import Enum
 from ..crypto.schnorr import PublicKey
 from ..errors import NetworkError
 from ..text import who
+from .addresses import UNKNOWN_PATH, Address, Path, address_text, readable_untrusted
 from .window import Window
 
 __all__ = ["Delivery", "Link", "Mail", "Outgoing", "PeerInfo", "PeerRecord", "PeerState"]
@@ -19,8 +20,9 @@ class PeerInfo:
     """How to find and recognise a peer.
 
     `pubkey_hex` (66 hex digits, a compressed key) *is* the peer. `id` and `name` are labels chosen by people: shown,
-    used to look a peer up in one's own book, never trusted. `host` and `port` are where it is dialled; port 0 says that
-    it is not dialled from here and will come by itself.
+    used to look a peer up in one's own book, never trusted. `host` and `port` are where it is dialled over TCP;
+    `addresses` are further places, at most 8, as `node.addresses` reads them. Without any (port 0 and none) it is not
+    dialled from here and will come by itself.
     """
 
     id: str
@@ -28,6 +30,16 @@ class PeerInfo:
     host: str = ""
     port: int = 0
     pubkey_hex: str
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> tuple[Address, ...]:
+        """Every address that it is dialled at, the best first. What is none is left out."""
+        found = readable_untrusted(self.addresses)
+        if self.host and self.port:
+            first = Address("tcp", self.host, self.port, address_text(self.host, self.port))
+            found = (first, *(one for one in found if one.text != first.text))
+        return tuple(sorted(found, key=lambda one: one.rank))
 
 
 class PeerState(Enum):
@@ -93,15 +105,19 @@ class Link:
     """One open channel to a peer. It counts as connected once the peer's announcement is here."""
 
     __slots__ = (
+        "address",
         "epoch",
         "heard_at",
         "mail",
         "number",
         "outbound",
+        "path",
         "peer",
         "ping",
         "ping_at",
         "pinged_at",
+        "probed_at",
+        "proved",
         "since",
         "transcript",
     )
@@ -113,9 +129,13 @@ class Link:
         outbound: bool,
         now: float,
         transcript: bytes = b"",
+        path: Path = UNKNOWN_PATH,
+        address: str = "",
         mail: Mail = Mail.NO,
     ) -> None:
         self.transcript = transcript
+        self.path = path
+        self.address = address
         self.mail = mail
         self.number = number
         self.peer = peer
@@ -128,6 +148,10 @@ class Link:
         self.ping = -1
         """The token of the ping that waits for its pong; -1 when none does."""
         self.pinged_at = 0.0
+        self.probed_at = 0.0
+        """When it was last asked because it might be dead; 0 where it never was."""
+        self.proved = True
+        """Whether the answer to that is here."""
 
 
 class PeerRecord:
@@ -136,6 +160,8 @@ class PeerRecord:
     __slots__ = (
         "abandoned",
         "attempts",
+        "better_at",
+        "better_tries",
         "dialling",
         "dials",
         "heard_at",
@@ -144,7 +170,9 @@ class PeerRecord:
         "last_error",
         "links",
         "parked",
+        "path_error",
         "patient",
+        "places",
         "provisional",
         "public",
         "redial_at",
@@ -157,6 +185,8 @@ class PeerRecord:
 
     def __init__(self, info: PeerInfo, public: PublicKey) -> None:
         self.info = info
+        self.places: tuple[Address, ...] = ()
+        """Where it is dialled, the best first."""
         self.public = public
         self.key = public.compressed
         self.links: list[Link] = []
@@ -174,6 +204,11 @@ class PeerRecord:
         """Requests that only a link answers, or the owner's change of mind."""
         self.attempts = 0
         self.redial_at: float | None = None
+        self.better_at: float | None = None
+        """When a better path than the present one is tried next."""
+        self.better_tries = 0
+        self.path_error: NetworkError | None = None
+        """Why the last try of a better path came to nothing."""
         self.unacked: dict[bytes, Outgoing] = {}
         self.unacked_bytes = 0
         self.parked: deque[Outgoing] = deque()
@@ -183,6 +218,12 @@ class PeerRecord:
         self.round_trip_s: float | None = None
         self.heard_at: float | None = None
         self.last_error: NetworkError | None = None
+
+    @property
+    def better(self) -> tuple[Address, ...]:
+        """Addresses that promise a better path than the links that are up."""
+        rank = min((link.path.rank for link in self.links), default=None)
+        return () if rank is None else tuple(one for one in self.places if one.rank < rank)
 
     @property
     def name(self) -> str:

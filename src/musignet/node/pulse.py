@@ -39,19 +39,39 @@ class Pulse:
         if not link.epoch:
             within_s = limits.handshake_timeout_s
             return Timeout(f"{link.peer.name} did not announce itself within {within_s:g} s")
-        dead_at = link.heard_at + limits.dead_after_s
+        dead_at = self._dead_at(link)
         if now >= dead_at:
             return Timeout(
-                f"nothing heard from {link.peer.name} for {limits.dead_after_s:g} s",
+                f"nothing heard from {link.peer.name} for {now - link.heard_at:.0f} s",
                 hint="the node dials again by itself",
             )
         if now >= link.ping_at:
-            link.ping = self._outbox.seq
-            link.pinged_at = now
-            link.ping_at = now + limits.ping_interval_s * jitter(0.2, self._draw)
-            out.append(self._outbox.own(link, MessageType.PING, Ping(link.ping), now))
+            self._ping(link, now, out)
         self._timers.set(min(link.ping_at, dead_at), link.number)
         return None
+
+    def probe(self, link: Link, now: float, out: list[Effect]) -> None:
+        """A link may be dead: ask it now, and give it `probe_timeout_s` to say anything at all."""
+        if not link.epoch or self._in_doubt(link):
+            return
+        link.probed_at, link.proved = now, False
+        self._ping(link, now, out)
+        self._timers.set(self._dead_at(link), link.number)
+
+    @staticmethod
+    def _in_doubt(link: Link) -> bool:
+        """Whether it was asked, and nothing was heard since."""
+        return not link.proved and link.heard_at <= link.probed_at
+
+    def _dead_at(self, link: Link) -> float:
+        silent_at = link.heard_at + self._limits.dead_after_s
+        return min(silent_at, link.probed_at + self._limits.probe_timeout_s) if self._in_doubt(link) else silent_at
+
+    def _ping(self, link: Link, now: float, out: list[Effect]) -> None:
+        link.ping = self._outbox.seq
+        link.pinged_at = now
+        link.ping_at = now + self._limits.ping_interval_s * jitter(0.2, self._draw)
+        out.append(self._outbox.own(link, MessageType.PING, Ping(link.ping), now))
 
     def heard(self, link: Link, content: Ping | Pong, now: float, out: list[Effect]) -> None:
         """Answer a ping; measure the round trip by the pong that answers ours."""
@@ -59,4 +79,5 @@ class Pulse:
             out.append(self._outbox.own(link, MessageType.PONG, Pong(content.token), now))
         elif content.token == link.ping:
             link.ping = -1
+            link.proved = True
             link.peer.round_trip_s = now - link.pinged_at

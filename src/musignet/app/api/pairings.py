@@ -8,9 +8,9 @@ from msgspec import Struct
 
 from ...errors import InvalidMessage, LocalError
 from ...limits import INVITE_TTL_S
+from ...node.addresses import parse_address
 from ...node.pairing import Pairing, Role
 from ..daemon import Daemon
-from ..pairing import address_of
 from .route import Call, Capability, Endpoint
 
 __all__ = ["ENDPOINTS", "Confirm", "InviteShown", "Join", "NewInvite", "PairingShown"]
@@ -87,9 +87,8 @@ def _hex(text: str) -> bytes:
 
 
 async def _invite(daemon: Daemon, call: Call) -> InviteShown:
-    for one in call.body.addresses:
-        address_of(one)
-    made = daemon.pairings.invite(tuple(call.body.addresses), call.body.expires_in_s)
+    addresses = tuple(parse_address(one).text for one in call.body.addresses)
+    made = daemon.pairings.invite(addresses, call.body.expires_in_s)
     return InviteShown(made.secret.hex(), made.text(), made.expires_at_ms / 1000)
 
 

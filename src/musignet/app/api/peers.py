@@ -28,6 +28,15 @@ class PeerShown(Struct, frozen=True):
     """Whether it was paired here; otherwise a group has brought it."""
     host: str
     port: int
+    """Where it is dialled over TCP."""
+    addresses: list[str]
+    """Every place where it is dialled, the best first."""
+    path: str
+    """How the link goes, such as `lan by tls`; empty without one."""
+    at: str
+    """Where its other end is. Said by the network, not proved."""
+    better: str
+    """Which addresses promise a better path, and why it is not taken; empty where there is none."""
     round_trip_s: float | None
     seen_s_ago: float | None
     """Since it was last heard, in this run of the node."""
@@ -47,9 +56,30 @@ def shown(daemon: Daemon, peer: Peer) -> PeerShown:
     seen = None if peer.heard_at is None else max(0.0, time.time() - peer.heard_at)
     error = "" if peer.last_error is None else str(peer.last_error)
     pinned = daemon.pins.get(peer.pubkey_hex) is not None
+    places = info.places
+    host, port = next(((one.host, one.port) for one in places if one.carrier == "tcp"), ("", 0))
     return PeerShown(
-        info.id, peer.pubkey_hex, peer.state.value, pinned, info.host, info.port, peer.round_trip_s, seen, error
+        label=info.id,
+        key=peer.pubkey_hex,
+        state=peer.state.value,
+        pinned=pinned,
+        host=host,
+        port=port,
+        addresses=[one.text for one in places],
+        path="" if peer.path is None else str(peer.path),
+        at=peer.link_address,
+        better=_better(peer),
+        round_trip_s=peer.round_trip_s,
+        seen_s_ago=seen,
+        error=error,
     )
+
+
+def _better(peer: Peer) -> str:
+    if not peer.better:
+        return ""
+    why = "not tried yet" if peer.path_error is None else str(peer.path_error)
+    return f"{', '.join(peer.better)}: {why}"
 
 
 async def _list(daemon: Daemon, _: Call) -> list[PeerShown]:

@@ -10,19 +10,19 @@ import click
 from ...crypto.keys import Identity
 from ...net.keystore import load_identity, save_identity
 from ..chat import Chat
-from .common import Command, address, label, run_async
+from .common import Command, address, label, place, run_async
 
 __all__ = ["chat"]
 
 _ADDRESS = "HOST:PORT"
 
 
-def _key_at_address(value: str) -> tuple[str, str, int]:
+def _key_at_address(value: str) -> tuple[str, str]:
     """`KEY@HOST:PORT`: who, and where."""
     key, at, where = value.partition("@")
     if not at or len(key) != 66 or set(key) - set("0123456789abcdef"):
         raise click.BadParameter(f"expected KEY@{_ADDRESS} with a key of 66 hex digits; got {value!a}")
-    return (key, *address(where))
+    return key, place(where)
 
 
 @click.command(cls=Command, example="musignet chat alice")
@@ -43,7 +43,7 @@ def _key_at_address(value: str) -> tuple[str, str, int]:
 )
 @click.pass_obj
 def chat(
-    verbose: bool, name: str, listen: tuple[str, int], connect: tuple[str, str, int] | None, key_file: Path | None
+    verbose: bool, name: str, listen: tuple[str, int], connect: tuple[str, str] | None, key_file: Path | None
 ) -> None:
     """Talk to other nodes over encrypted links, every line signed.
 

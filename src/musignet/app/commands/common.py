@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
-from ...errors import NetworkError
+from ...errors import LocalError, NetworkError
+from ...node.addresses import parse_address, parse_listen
 from ...text import name_fault, safe
 from ..client import ApiError, Client, NotRunning
 from ..places import API_SOCKET
@@ -27,6 +28,7 @@ __all__ = [
     "data_option",
     "json_option",
     "label",
+    "place",
     "run_async",
     "say",
     "show",
@@ -125,11 +127,19 @@ def label(value: str) -> str:
 
 
 def address(value: str) -> tuple[str, int]:
-    """`HOST:PORT`, with IPv6 in brackets."""
-    host, colon, port = value.rpartition(":")
-    if not colon or not host or not (port.isascii() and port.isdecimal()) or int(port) > 65_535:
-        raise click.BadParameter(f"expected {_ADDRESS}, such as 192.0.2.7:8001; got {value!a}")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    """`HOST:PORT`, with IPv6 in brackets: where something listens."""
+    try:
+        return parse_listen(value)
+    except LocalError:
+        raise click.BadParameter(f"expected {_ADDRESS}, such as 192.0.2.7:8001; got {value!a}") from None
+
+
+def place(value: str) -> str:
+    """Where a peer is dialled, as `node.addresses` reads it."""
+    try:
+        return parse_address(value).text
+    except LocalError as error:
+        raise click.BadParameter(f"expected {error.expected}; got {value!a}") from None
 
 
 # --- doing --------------------------------------------------------------------------------------------------------

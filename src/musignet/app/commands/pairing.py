@@ -12,11 +12,12 @@ from typing import Any
 import click
 
 from ...errors import NetworkError, Timeout
+from ...node.addresses import parse_address
 from ...text import safe, short_key
 from ...wire.invite import Invite
 from ..client import ApiError, Client, path
 from ..qr import show_qr
-from .common import Command, Exit, Failure, address, connect, data_option, json_option, label, say, show
+from .common import Command, Exit, Failure, connect, data_option, json_option, label, place, say, show
 
 __all__ = ["duration", "invite", "join"]
 
@@ -52,7 +53,9 @@ def duration(value: str) -> float:
 @json_option
 @_label_option
 @click.option("--expires-in", type=duration, default="10m", metavar="TIME", help="Such as 90, 10m (the default), 24h.")
-@click.option("--address", "addresses", multiple=True, metavar="HOST:PORT", help="Where they reach this node.")
+@click.option(
+    "--address", "addresses", multiple=True, type=place, metavar="ADDRESS", help="Where they reach this node."
+)
 @click.option("--qr/--no-qr", default=True, help="A QR code of the invite too.")
 @_words_option
 def invite(
@@ -69,8 +72,6 @@ def invite(
     The command waits until they have joined with it, and both of you have confirmed that both screens show the same
     six words. Nothing is trusted before that. When the command ends, so does the invite.
     """
-    for one in addresses:
-        address(one)
     client = connect(data)
     events = client.events(expires_in)
     made = client.post("/v1/invites", {"expires_in_s": expires_in, "addresses": list(addresses)})
@@ -96,7 +97,7 @@ def _invited(made: _Found, qr: bool, expires_in: float) -> None:
 
 def _warn(addresses: tuple[str, ...]) -> None:
     """Say so where nobody at another machine could come."""
-    if all(one.startswith(("127.", "[::1]", "localhost:")) for one in addresses):
+    if all(one.host.startswith("127.") or one.host in ("::1", "localhost") for one in map(parse_address, addresses)):
         where = f"names {safe(addresses[0], 80)}, which is this machine only" if addresses else "names no address"
         say(f"NOTE: it {where}. For another machine: [listen] host in config.toml, or --address HOST:PORT")
 

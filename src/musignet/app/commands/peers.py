@@ -17,7 +17,7 @@ __all__ = ["forget", "peers", "rename"]
 @click.command(cls=Command, example="musignet peers --verbose")
 @data_option
 @json_option
-@click.option("--verbose", is_flag=True, help="Whole keys, addresses, and why the last dial failed.")
+@click.option("--verbose", is_flag=True, help="Whole keys, addresses, paths, and why the last dial failed.")
 def peers(data: Path, as_json: bool, verbose: bool) -> None:
     """List the peers of this node."""
     found = connect(data).get("/v1/peers")
@@ -32,8 +32,12 @@ def _lines(found: list[dict[str, Any]], verbose: bool) -> None:
         seen = "not seen" if one["seen_s_ago"] is None else f"{one['seen_s_ago']:.0f} s ago"
         say(f"{safe(one['label']):16} {short_key(one['key'])}  {one['state']:12} {trip:>9}  {seen}")
         if verbose:
-            where = f"{one['host']}:{one['port']}" if one["port"] else "no address: it dials us"
-            say(f"    key {one['key']}, {safe(where, 200)}{'' if one['pinned'] else ', of a group only'}")
+            where = ", ".join(one["addresses"]) or "no address: it dials us"
+            say(f"    key {one['key']}, {safe(where, 400)}{'' if one['pinned'] else ', of a group only'}")
+            if one["path"]:
+                say(f"    reached {one['path']} at {safe(one['at'], 200)}")
+            if one["better"]:
+                say(f"    better: {safe(one['better'], 1000)}")
             if one["error"]:
                 say(f"    {one['error']}")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .base import Connection, Sink, Transport
+from .carriers import Carriers
 from .memory import MemoryNetwork, MemoryTransport
 from .tcp import TcpTransport
 
-__all__ = ["Connection", "MemoryNetwork", "MemoryTransport", "Sink", "TcpTransport", "Transport"]
+__all__ = ["Carriers", "Connection", "MemoryNetwork", "MemoryTransport", "Sink", "TcpTransport", "Transport"]

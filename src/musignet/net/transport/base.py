@@ -6,11 +6,12 @@ from typing import Protocol, runtime_checkable
 
 from ...crypto.schnorr import PublicKey
 from ...errors import NetworkError
+from ...node.addresses import Address, Path
 from ...node.peers import Mail
 from ...wire.channel import CloseReceived
 from ...wire.messages import CloseCode, Priority
 
-__all__ = ["Connection", "MailSink", "Sink", "Transport"]
+__all__ = ["Connection", "Dials", "MailSink", "Sink", "Transport"]
 
 
 class Connection(Protocol):
@@ -34,6 +35,11 @@ class Connection(Protocol):
     @property
     def address(self) -> str:
         """Where the other side is, as `host:port`. Said by the network, not proved."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """By which carrier it goes, and how good that is."""
         ...
 
     @property
@@ -145,4 +151,13 @@ class Transport(Protocol):
 
     async def stop(self) -> None:
         """Close everything, with a goodbye. Doing it twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class Dials(Protocol):
+    """A carrier whose addresses say more than host and port. `Carriers` calls this in place of `connect`."""
+
+    async def dial(self, peer: str, address: Address) -> Connection:
+        """As `Transport.connect`."""
         ...

@@ -22,6 +22,7 @@ from ...errors import (
     TransportError,
 )
 from ...limits import MESSAGE_MAX_BYTES, Limits
+from ...node.addresses import Path, path_by
 from ...node.peers import Mail
 from ...text import safe, short_key
 from ...wire.channel import Acked, CloseReceived, EnvelopeReceived, Established, ReassemblyBudget, SecureChannel
@@ -87,6 +88,15 @@ class ChannelLink(ABC):
         if self._peer is None:
             raise TransportError("this link is still in its handshake")
         return self._peer
+
+    @property
+    def path(self) -> Path:
+        return path_by(self._owner.carrier, self.host)
+
+    @property
+    def host(self) -> str:
+        """The host in `address`."""
+        return self.address.rpartition(":")[0]
 
     def send(self, envelope: bytes, priority: int = Priority.BULK) -> None:
         if not (self._closing or self._gone):
@@ -264,6 +274,9 @@ _UNWELCOME_HINT = "it may not know our key, hold another key than the one dialle
 
 class ChannelTransport(ABC):
     """A carrier over byte streams: it has the links, the slots and the seven calls; a subclass opens streams."""
+
+    carrier = "tcp"
+    """The scheme of its addresses."""
 
     def __init__(self, identity: Identity, sink: Sink, *, limits: Limits | None = None) -> None:
         self.identity = identity

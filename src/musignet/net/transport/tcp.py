@@ -45,6 +45,12 @@ class _TcpLink(ChannelLink, asyncio.Protocol):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.opened()
 
+    @property
+    def host(self) -> str:
+        """Where the stream leads in fact; a name says less than the address it stood for."""
+        peer = None if self._stream is None else self._stream.get_extra_info("peername")
+        return peer[0] if peer else super().host
+
     def data_received(self, data: bytes) -> None:
         self.feed(data)
 

@@ -344,6 +344,41 @@ LOG_LINE_MAX_CHARS: Final = 2000
 
 LOG_SOURCES_MAX: Final = 4096
 """Peers whose lines are counted: as many as the book holds."""
+# --- one hole through two NATs -----------------------------------------------------------------------------------
+
+ICE_CANDIDATES_MAX: Final = 16
+"""Addresses in one offer or answer: four sockets with what a STUN server saw of each, and relays."""
+
+ICE_PER_HOST_MAX: Final = 4
+"""Of those at one IP address: a peer may not aim more of our checks at a machine that is not its own."""
+
+ICE_SOCKETS_MAX: Final = 4
+"""Own addresses that a hole is tried from: IPv4 and IPv6, twice over. Each costs a socket and a check per candidate."""
+
+ICE_PAIRS_MAX: Final = 64
+"""Pairs of addresses checked in one attempt, with what the checks themselves turn up (RFC 8445 6.1.2.5 says 100)."""
+
+ICE_EARLY_DATAGRAMS_MAX: Final = 32
+"""Datagrams that are kept while ICE still decides: a QUIC handshake begins with two."""
+
+ICE_ATTEMPTS_MAX: Final = 8
+"""Offers that are answered at once, one of each peer."""
+
+PORT_MAPPING_LEASE_S: Final = 3600
+"""A forwarded port: a node that dies without giving it back leaves it open for an hour at most."""
+
+PORT_MAPPING_PAUSE_MIN_S: Final = 60.0
+"""Between two renewals, whatever lease a router grants, and after one that failed."""
+
+PORT_MAPPING_S: Final = 6.0
+"""One conversation with a router: NAT-PMP's first four transmissions, or UPnP's search and three requests."""
+
+PORT_MAPPING_ANSWER_MAX_BYTES: Final = 4 * KIB
+"""What the process that speaks UPnP may say: an address, a port and a sentence."""
+
+QUIC_WINDOW_BYTES: Final = MIB
+"""What a peer may send ahead of what we took: 100 Mbit/s over 80 ms. All that a punched link holds unread."""
+
 # --- one pairing, one founding ----------------------------------------------------------------------------------
 
 INVITE_MAX_CHARS: Final = 1023
@@ -526,6 +561,24 @@ class Limits:
     stop_timeout_s: float = 2.0
     """What `stop` waits for accepted bytes to leave and for handlers to return."""
 
+    # A hole through two NATs: every phase has its own end.
+    ice_gather_s: float = 3.0
+    """Our own addresses, from STUN and TURN servers: two retransmissions of a lost datagram."""
+    ice_turn_tcp_after_s: float = 0.7
+    """Then TURN is tried over TCP as well: one retransmission later, UDP is likely blocked."""
+    ice_answer_s: float = 12.0
+    """From our offer to the answer: both ways over relays, and the peer's own `ice_gather_s`."""
+    ice_direct_s: float = 2.0
+    """Checks between direct addresses alone, before TURN is used: three transmissions of each."""
+    ice_checks_s: float = 9.0
+    """All checks, TURN included: five transmissions of each."""
+    quic_handshake_s: float = 5.0
+    """A stream over the hole: two round trips, through TURN at their worst."""
+    ice_close_s: float = 2.0
+    """Giving an allocation back to a TURN server; then it has to find out by itself."""
+    ice_offers_pause_s: float = 5.0
+    """Between two offers that are answered of one peer: each costs datagrams to wherever it points."""
+
     # A signing session.
     phase_timeout_s: float = 8.0
     """What one round of an attempt may take; then the next attempt begins. Ten round trips over Tor; three of them
@@ -543,6 +596,8 @@ class Limits:
 
     better_path_min_s: float = 30.0
     """The first try of a better path while a worse one carries the link: it is up, so nothing is urgent."""
+    first_hole_s: float = 1.0
+    """The first try where hole punching is among them: it had to wait for a link, and both sides are there now."""
     better_path_max_s: float = 600.0
     """The longest wait between such tries, before +-30 % jitter. A change of the network tries at once."""
     probe_timeout_s: float = 4.0

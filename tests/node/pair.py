@@ -27,6 +27,7 @@ from musignet.node.effects import (
     Publish,
     Reply,
     Send,
+    SignalHeard,
     Store,
 )
 from musignet.node.inputs import (
@@ -219,7 +220,7 @@ class World:
             self._connect(side, effect)
         elif isinstance(effect, Store):
             self._store(side, effect)
-        elif isinstance(effect, Publish | Reply):
+        elif isinstance(effect, Publish | Reply | SignalHeard):
             pass
         elif (wire := self.wires.get((side, effect.link))) is not None:
             self._on_link(wire, effect)

@@ -75,7 +75,7 @@ def test_the_types_of_the_specification_are_there_and_none_changed_its_number() 
         "APPROVAL": 20, "ATTEMPT_GONE": 22, "NONCE_LIST": 24, "BLAME": 26,
         "ATTEMPT_FAILED": 28, "ATTEMPT_BEGIN": 30, "AGGREGATE_NONCE": 32, "AGGREGATE_SHOWN": 34, "LIST_WANTED": 36,
         "PAIR_HELLO": 40, "PAIR_CONFIRM": 42, "PAIR_END": 44,
-        "FOUNDING_PROPOSAL": 46, "FOUNDING_KEY": 48, "FOUNDING_VIEW": 50, "FOUNDING_END": 52,
+        "FOUNDING_PROPOSAL": 46, "FOUNDING_KEY": 48, "FOUNDING_VIEW": 50, "FOUNDING_END": 52, "HOLE": 61,
     }  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from ..node.effects import (
     Reply,
     Save,
     Send,
+    SignalHeard,
     Store,
 )
 from ..node.inputs import (
@@ -45,6 +46,7 @@ from ..node.inputs import (
     PeerConnected,
     PeerLost,
     Saved,
+    SaySignal,
     Stored,
     Woken,
 )
@@ -116,6 +118,7 @@ class Driver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._brakes = Brakes(config.limits.disk_waiting_max_bytes)
         self._cosigners: dict[bytes, Cosigner] = {}
+        self._hear_signal: Callable[[str, bytes], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._armed: float | None = None
         self._opener = Opener(config.limits.verify_batch)
@@ -367,6 +370,10 @@ class Driver:
             else:
                 future.set_exception(effect.error)
 
+    def _signal_heard(self, effect: SignalHeard) -> None:
+        if self._hear_signal is not None:  # not at once: it may answer, and the node is in the middle of something
+            self._loop.call_soon(self._hear_signal, effect.key.hex(), effect.data)
+
     def _publish(self, effect: Publish) -> None:
         self._news.append(effect.news)
 
@@ -429,6 +436,14 @@ class Driver:
         """Whatever waited for the next mail goes on."""
         self.feed(MailMoved(connection.number))
 
+    def say_signal(self, peer: str, data: bytes) -> None:
+        """Say it on any link that there is."""
+        self.submit(SaySignal, bytes.fromhex(peer), data)
+
+    def hear_signals(self, hear: Callable[[str, bytes], None]) -> None:
+        """From here on."""
+        self._hear_signal = hear
+
     def closed(self, connection: Connection, error: NetworkError | None, goodbye: CloseReceived | None) -> None:
         """A channel is gone."""
         if self._connections.pop(connection.number, None) is not None:
@@ -442,6 +457,7 @@ class Driver:
 _PERFORM: Final[dict[type[Effect], Callable[[Driver, Any], None]]] = {
     Send: Driver._send,
     Acknowledge: Driver._acknowledge,
+    SignalHeard: Driver._signal_heard,
     AskKeyholder: Driver._ask_keyholder,
     Save: Driver._save,
     Store: Driver._store,

@@ -73,6 +73,7 @@ class NetworkService(Cosigning):
         limits:     bounds other than the default ones.
         transport:  makes the carrier of `tcp://` addresses; `TcpTransport` unless given.
         carriers:   make further ones, each by the scheme of its addresses.
+        announce:   addresses to name to every peer that connects; of these a peer only makes use of `ice:`.
         discover:   find the peers of the book on the local network, and dial them there.
     """
 
@@ -93,9 +94,10 @@ class NetworkService(Cosigning):
         limits: Limits | None = None,
         transport: _MakeTransport = TcpTransport,
         carriers: Sequence[MakeCarriers] = (),
+        announce: Sequence[str] = (),
         discover: Discover | None = None,
     ) -> None:
-        announcement = PeerAnnouncement(id, (), (), bytes(BOOT_EPOCH_BYTES), b"", 0)
+        announcement = PeerAnnouncement(id, tuple(announce), (), bytes(BOOT_EPOCH_BYTES), b"", 0)
         Message(MessageType.PEER_ANNOUNCEMENT, id, announcement)  # refuses a label that no message can carry
         self.id = id
         self.name = name
@@ -112,6 +114,7 @@ class NetworkService(Cosigning):
         self._limits = limits or Limits()
         self._make_transport = transport
         self._make_carriers = tuple(carriers)
+        self._announce = tuple(announce)
         self._transport: Transport | None = None
         self._driver: Driver | None = None
         self.finder = Finder(self, discover, chain, self._limits.dial_timeout_s)
@@ -144,7 +147,13 @@ class NetworkService(Cosigning):
             self._passphrase = None
         driver = Driver(
             self.identity,
-            NodeConfig(label=self.id, chain=self._chain, disk=self._folder is not None, limits=self._limits),
+            NodeConfig(
+                label=self.id,
+                chain=self._chain,
+                addresses=self._announce,
+                disk=self._folder is not None,
+                limits=self._limits,
+            ),
             deliver=self._deliver,
             tell=self._tell,
             admit=self._admit,

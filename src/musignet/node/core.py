@@ -45,6 +45,7 @@ from .effects import (
     Reply,
     Undelivered,
 )
+from .holes import hear_signal, learn_hole, say_signal
 from .inputs import (
     Acknowledged,
     AddPeer,
@@ -68,6 +69,7 @@ from .inputs import (
     Propose,
     Restore,
     Saved,
+    SaySignal,
     SendMessage,
     Stop,
     Stored,
@@ -289,6 +291,9 @@ class Node:
     def _own_message(self, link: Link, message: VerifiedMessage) -> None:
         """A message between nodes: ping, pong, acknowledgement. Anything else has no place on an open link."""
         try:
+            if message.type == MessageType.HOLE:
+                hear_signal(link.peer, message, self._out)
+                return
             content = message.content
         except SerializationError as error:
             self._fault(link, SerializationError(f"undecodable {message.type!r}: {error}", peer=link.peer.name))
@@ -322,6 +327,7 @@ class Node:
         if content.seen_epoch == self.epoch and content.seen_seq > self._outbox.seq:
             self._out.append(Publish(Fault(peer.key, cloned(peer))))
         self._arrivals.judge(link, message)
+        learn_hole(peer, self.config.addresses, content.addresses)
         if link.mail is Mail.NO:
             self._link_ready(link)
 
@@ -453,6 +459,7 @@ _HANDLERS: Final[dict[type[Any], Callable[[Node, Any], None]]] = {
     MessageRefused: Node._message_refused,
     Acknowledged: Node._acknowledged,
     Woken: Node._woken,
+    SaySignal: lambda node, event: say_signal(event, node.book, node._outbox, node._now, node._out),
     NetworkChanged: Node._network_changed,
     AddPeer: Node._add_peer,
     ForgetPeer: Node._forget_peer,

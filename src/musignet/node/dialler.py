@@ -83,6 +83,8 @@ class Dialler:
             pause = min(
                 self._limits.better_path_max_s, self._limits.better_path_min_s * 2 ** min(peer.better_tries, 20)
             )
+            if not peer.better_tries and any(one.carrier == "ice" for one in peer.better):
+                pause = min(pause, self._limits.first_hole_s)  # only now is there a link that an offer can take
             peer.better_tries += 1
             peer.better_at = now + pause * jitter(0.3, self._draw)
             self._timers.set(peer.better_at, peer.key)

@@ -32,6 +32,7 @@ __all__ = [
     "Save",
     "Send",
     "SessionNews",
+    "SignalHeard",
     "Store",
     "Undelivered",
 ]
@@ -123,6 +124,13 @@ class Acknowledge(Struct, frozen=True, gc=False):
     message_id: bytes
 
 
+class SignalHeard(Struct, frozen=True):
+    """A peer made an offer of hole punching, or answered ours. Well-formed, and no more is known of it."""
+
+    key: bytes
+    data: bytes
+
+
 class AskKeyholder(Struct, frozen=True):
     """Give this verb to the keyholder of a group. Its answers come back as `KeyholderReplied`."""
 
@@ -167,4 +175,6 @@ class Publish(Struct, frozen=True, gc=False):
     news: News
 
 
-Effect: TypeAlias = Connect | Disconnect | Send | Acknowledge | AskKeyholder | Save | Store | Reply | Publish
+Effect: TypeAlias = (
+    Connect | Disconnect | Send | Acknowledge | SignalHeard | AskKeyholder | Save | Store | Reply | Publish
+)

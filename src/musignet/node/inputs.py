@@ -40,6 +40,7 @@ __all__ = [
     "Propose",
     "Restore",
     "Saved",
+    "SaySignal",
     "SendMessage",
     "Stop",
     "Stored",
@@ -101,6 +102,14 @@ class Acknowledged(Struct, frozen=True, gc=False):
 
     link: int
     ids: bytes
+
+
+class SaySignal(Struct, frozen=True):
+    """Tell a peer an offer or answer of hole punching, on whatever live link there is."""
+
+    request: int
+    key: bytes
+    data: bytes
 
 
 class NetworkChanged(Struct, frozen=True):
@@ -259,6 +268,7 @@ Input: TypeAlias = (
     | MessageReceived
     | MessageRefused
     | Acknowledged
+    | SaySignal
     | NetworkChanged
     | Woken
     | AddPeer

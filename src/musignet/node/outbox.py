@@ -30,7 +30,10 @@ from .window import Verdict, Window
 __all__ = ["NODES_OWN", "Outbox"]
 
 NODES_OWN: Final = frozenset(
-    (MessageType.PEER_ANNOUNCEMENT, MessageType.DISCOVERY, MessageType.PING, MessageType.PONG, MessageType.ACK)
+    (
+        *(MessageType.PEER_ANNOUNCEMENT, MessageType.DISCOVERY, MessageType.PING, MessageType.PONG, MessageType.ACK),
+        MessageType.HOLE,
+    )
 )
 """Types that nodes exchange among themselves. An application neither sends nor sees them."""
 
@@ -55,7 +58,7 @@ class Outbox:
 
     # --- signing ------------------------------------------------------------------------------------------------------
 
-    def own(self, link: Link, kind: MessageType, payload: Record, now: float) -> Send:
+    def own(self, link: Link, kind: MessageType, payload: Record | bytes, now: float) -> Send:
         """Return a message between nodes. It is not kept: the link it is about is the only one it makes sense on."""
         signed = self._sign(Message(kind, self._config.label, payload), link.peer.key, now)
         return Send(link.number, signed.raw, Priority.of(kind))

@@ -65,6 +65,7 @@ class MessageType(IntEnum):
     FOUNDING_KEY = 48
     FOUNDING_VIEW = 50
     FOUNDING_END = 52
+    HOLE = 61
 
 
 class Priority(IntEnum):
@@ -103,6 +104,7 @@ _PRIORITIES: Final[dict[int, Priority]] = {
     MessageType.FOUNDING_KEY: Priority.CONTROL,
     MessageType.FOUNDING_VIEW: Priority.CONTROL,
     MessageType.FOUNDING_END: Priority.CONTROL,
+    MessageType.HOLE: Priority.CONTROL,
 }
 
 
@@ -145,6 +147,7 @@ PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
             MessageType.PAIR_CONFIRM,
             MessageType.PAIR_END,
             MessageType.FOUNDING_END,
+            MessageType.HOLE,
         ),
         limits.CONTROL_PAYLOAD_MAX_BYTES,
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from ...crypto.schnorr import PublicKey
@@ -11,7 +12,7 @@ from ...node.peers import Mail
 from ...wire.channel import CloseReceived
 from ...wire.messages import CloseCode, Priority
 
-__all__ = ["Connection", "Dials", "MailSink", "Sink", "Transport"]
+__all__ = ["Connection", "Dials", "MailSink", "SignalSink", "Sink", "Transport"]
 
 
 class Connection(Protocol):
@@ -106,6 +107,18 @@ class MailSink(Sink, Protocol):
 
     def mail_moved(self, connection: Connection) -> None:
         """A mail link is about to be carried to the other side, or was."""
+        ...
+
+
+class SignalSink(Sink, Protocol):
+    """Who a carrier by hole punching reports to: its offers and answers travel over the links that are there."""
+
+    def say_signal(self, peer: str, data: bytes) -> None:
+        """Tell a peer an offer or answer. Raises PeerNotFound when there is no link to it."""
+        ...
+
+    def hear_signals(self, hear: Callable[[str, bytes], None]) -> None:
+        """Call `hear` with each offer or answer: who signed it, and its bytes, well-formed."""
         ...
 
 

@@ -1,0 +1,162 @@
+"""Two home networks, their routers and an internet between them, in network namespaces of this machine.
+
+  node A -- router A --+-- the internet (STUN and TURN) --+-- router B -- node B
+10.0.1.2    11.0.113.10          11.0.113.1              11.0.113.20   10.0.2.2
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+__all__ = ["INTERNET", "Lab", "reason_against"]
+
+INTERNET: Final = "11.0.113.1"
+"""Where the servers are. A range that counts as public, and leads nowhere from inside."""
+_NEEDED: Final = ("ip", "nft", "turnserver")
+_WAIT_FOR_TURN: Final = f"""
+import socket, time
+end = time.monotonic() + 10
+while True:
+    try:
+        socket.create_connection(("{INTERNET}", 3478), 1).close()
+        break
+    except OSError:
+        assert time.monotonic() < end
+"""
+
+
+def reason_against() -> str:
+    """Return why no lab can be built here, or an empty string."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        return "network namespaces need root on Linux"
+    missing = [name for name in _NEEDED if shutil.which(name) is None]
+    if missing:
+        return f"needs {', '.join(missing)} (Debian: iproute2, nftables, coturn)"
+    name = f"mn{os.getpid()}try"
+    if subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode:
+        return "this machine allows no network namespaces"
+    subprocess.run(["ip", "netns", "del", name], check=True)
+    return ""
+
+
+class Lab:
+    """The whole of it. `kinds` of the two routers: "cone" or "symmetric"; `no_udp` names the side that drops UDP."""
+
+    def __init__(self, kinds: tuple[str, str], *, no_udp: str = "") -> None:
+        self._name = f"mn{os.getpid()}"
+        self._turn: subprocess.Popen[bytes] | None = None
+        self._kinds = dict(zip("AB", kinds, strict=True))
+        self._no_udp = no_udp
+        self._folder = tempfile.TemporaryDirectory(prefix="musignet-lab-")
+
+    def __enter__(self) -> Lab:
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def inside(self, place: str) -> list[str]:
+        """Return how a command is run at a place: "pub", "natA", "natB", "A" or "B"."""
+        return ["ip", "netns", "exec", self._ns(place)]
+
+    def start_turn(self) -> None:
+        """Start coturn on the internet, and wait until it listens: user u, password p."""
+        folder = Path(self._folder.name)
+        options = f"""-n --no-cli --listening-ip={INTERNET} --relay-ip={INTERNET} --lt-cred-mech --user=u:p --realm=lab
+            --no-tls --no-dtls --userdb={folder / "turndb"} --pidfile={folder / "turn.pid"} --log-file=stdout"""
+        command = [*self.inside("pub"), "turnserver", *options.split()]
+        self._turn = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._run([*self.inside("pub"), sys.executable, "-c", _WAIT_FOR_TURN])
+
+    def signal_turn(self, number: int) -> None:
+        """Send coturn a signal: SIGSTOP makes it stall."""
+        assert self._turn is not None
+        self._turn.send_signal(number)
+
+    def close(self) -> None:
+        """Take everything down."""
+        if self._turn is not None:
+            self._turn.kill()
+            self._turn.wait()
+        for place in ("pub", "natA", "natB", "A", "B"):
+            subprocess.run(["ip", "netns", "del", self._ns(place)], capture_output=True, check=False)
+        self._folder.cleanup()
+
+    # --- building -----------------------------------------------------------------------------------------------------
+
+    def _ns(self, place: str) -> str:
+        return f"{self._name}{place}"
+
+    def _run(self, command: list[str], text: str = "") -> None:
+        done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+
+    def _ip(self, place: str, command: str) -> None:
+        self._run(["ip", "-n", self._ns(place), *command.split()])
+
+    def _build(self) -> None:
+        for place in ("pub", "natA", "natB", "A", "B"):
+            self._run(["ip", "netns", "add", self._ns(place)])
+            self._ip(place, "link set lo up")
+        # coturn ends a session whose peer has no route: everything unknown falls into a hole.
+        for command in ("link add br0 type bridge", f"addr add {INTERNET}/24 dev br0", "link set br0 up",
+                        "link add sink type bridge", "link set sink up", "route add default dev sink"):  # fmt: skip
+            self._ip("pub", command)
+        self._home("A", 1, 10)
+        self._home("B", 2, 20)
+
+    def _home(self, side: str, network: int, outside: int) -> None:
+        router = f"nat{side}"
+        self._ip(router, f"link add wan type veth peer name p{side} netns {self._ns('pub')}")
+        self._ip("pub", f"link set p{side} master br0 up")
+        self._ip(router, f"link add lan type veth peer name eth0 netns {self._ns(side)}")
+        for place, command in (
+            (router, f"addr add 11.0.113.{outside}/24 dev wan"),
+            (router, "link set wan up"),
+            (router, f"route add default via {INTERNET}"),
+            (router, f"addr add 10.0.{network}.1/24 dev lan"),
+            (router, "link set lan up"),
+            (side, f"addr add 10.0.{network}.2/24 dev eth0"),
+            (side, "link set eth0 up"),
+            (side, f"route add default via 10.0.{network}.1"),
+        ):
+            self._ip(place, command)
+        self._run([*self.inside(router), "sysctl", "-qw", "net.ipv4.ip_forward=1"])
+        self._run([*self.inside(router), "nft", "-f", "-"], self._rules(side))
+
+    def _rules(self, side: str) -> str:
+        ports = " random,fully-random" if self._kinds[side] == "symmetric" else ""
+        blocked = "meta l4proto udp drop" if side in self._no_udp else ""
+        return f"""
+            table ip nat {{
+                chain post {{
+                    type nat hook postrouting priority 100;
+                    oifname "wan" masquerade{ports}
+                }}
+            }}
+            table ip filter {{
+                chain forward {{
+                    type filter hook forward priority 0; policy drop;
+                    {blocked}
+                    ct state established,related accept
+                    iifname "lan" oifname "wan" accept
+                    ct status dnat accept
+                }}
+                chain input {{
+                    type filter hook input priority 0; policy accept;
+                    iifname "wan" ct state new drop
+                }}
+            }}
+        """

@@ -532,6 +532,94 @@ REASSEMBLY_MAX_BYTES: Final = 32 * MIB
 PRIORITIES: Final = 4
 """Round 2, round 1, control, bulk. One incomplete message of each may be in flight from a peer."""
 
+# --- one relay --------------------------------------------------------------------------------------------------
+
+RELAY_FRAME_MAX_BYTES: Final = 64 * KIB
+"""One message from a relay (THREATS.md R5). Our largest event has 55 KiB."""
+
+RELAY_STEPS_BYTES: Final = (1 * KIB, 4 * KIB, 16 * KIB, 64 * KIB)
+"""What a relay sees is at most one of these, and of each always the same size (R3)."""
+
+RELAY_TEXTS: Final = (320, 2560, 10_240, 40_960)
+"""The characters inside the encryption that fill those steps: exact steps of NIP-44's own padding."""
+
+RELAY_SEGMENT_BYTES: Final = 30_658
+"""What one event carries of a link: the largest text in base64 without length and head."""
+
+RELAY_LINK_ID_BYTES: Final = 16
+"""Who does not know it cannot speak on the link: 2^128 guesses."""
+
+RELAY_WINDOW: Final = 16
+"""Events of a link that are on their way in each direction. 0.5 MiB: 1.5 MB/s over a third of a second."""
+
+RELAY_ACK_EVERY: Final = 4
+"""Events after which an acknowledgement leaves at once, so that a full window keeps moving."""
+
+RELAY_ACK_WAIT_S: Final = 0.1
+"""What an acknowledgement waits for something to ride on: well below `RELAY_AGAIN_MIN_S`."""
+
+RELAY_AGAIN_MIN_S: Final = 1.0
+"""The first time an event is sent again (R1): several round trips over a relay."""
+
+RELAY_AGAIN_MAX_S: Final = 30.0
+"""The longest wait before that."""
+
+RELAY_PERIOD_S: Final = 86_400
+"""How long an inbox has one name (R3). A day: clocks may differ by as much."""
+
+RELAY_TTL_S: Final = 90_000
+"""When an event expires (NIP-40). Relays do not store this kind; one that does all the same keeps it for a day, because
+the clocks of sender and relay may differ by as much."""
+
+RELAY_EVENTS_PER_S: Final = 50.0
+"""Messages that are read from one relay per second (R5); what comes faster waits in its connection."""
+
+RELAY_EVENTS_BURST: Final = 400
+"""The same for a moment: a ceremony of 15 is 14 peers with some ten events each."""
+
+RELAY_SEEN_MAX: Final = 4096
+"""Ids of events that are remembered, so that what comes from several relays is opened once."""
+
+RELAY_REPEATS_MAX: Final = 16
+"""Events that one relay may send twice: what arrives while a subscription begins may be in both of its halves."""
+
+RELAY_SUBSCRIPTION_MAX: Final = 200
+"""Stored events that are asked for at a time (R5)."""
+
+RELAYS_MAX: Final = 4
+"""Relays of one node: each event goes to every one of them."""
+
+RELAY_LINES_MAX: Final = 16
+"""Relays that one node is connected to at a time: its own, and those where others have their inboxes."""
+
+RELAY_WAITING_MAX: Final = 64
+"""Events that wait for one relay: four full windows. What does not fit is dropped, and sent again."""
+
+RELAY_IDLE_S: Final = 60.0
+"""How long a relay that is not ours is kept without a link over it."""
+
+RELAY_BACKOFF_S: Final = (0.5, 300.0)
+"""The first and the longest pause before a relay is connected to again. Doubled each time; it starts again only after
+a quiet minute (`RELAY_QUIET_S`), so that a relay that breaks the rules is soon asked seldom."""
+
+RELAY_QUIET_S: Final = 60.0
+"""What a connection to a relay has to last before the pauses are short again."""
+
+RELAY_CHALLENGE_MAX_CHARS: Final = 256
+"""A challenge of NIP-42; relays use 16 to 64."""
+
+RELAY_CHALLENGES_MAX: Final = 8
+"""Challenges and refusals for want of an answer in one connection: three inboxes, and once more at midnight."""
+
+RELAY_PINGS_MAX: Final = 10_000
+"""Pings of one connection that are answered: one every ten seconds for a day. Then it is made anew."""
+
+RELAY_RESETS_PER_S: Final = 5.0
+"""Answers to pieces of links that nobody here knows: one for each link, and never many."""
+
+RELAY_STRAYS_MAX: Final = 1024
+"""Links that are remembered as not known, so that each gets one such answer."""
+
 
 DIAL_STAGGER_S: Final = 0.25
 """After so long without an answer a peer's next address is dialled too: RFC 8305's recommendation."""

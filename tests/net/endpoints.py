@@ -25,7 +25,7 @@ from musignet.wire.channel import CloseReceived, Event, SecureChannel
 from support.channels import wire
 from support.keys import secret
 
-__all__ = ["CARRIERS", "Carrier", "RawEnd", "Recorder", "Rogue", "Signal", "aio", "all_of", "passed", "turns"]
+__all__ = ["CARRIERS", "Carrier", "RawEnd", "Recorder", "Rogue", "Signal", "aio", "all_of", "passed", "soon", "turns"]
 
 TEST_TIMEOUT_S = 20.0
 WAIT_S = 5.0
@@ -94,6 +94,13 @@ class Signal:
                     await future
                 finally:
                     self._waiting.discard(future)
+
+
+async def soon(predicate: Callable[[], object], timeout_s: float = WAIT_S) -> None:
+    """Return once `predicate()` is true, where nothing tells of the change: look again and again."""
+    async with asyncio.timeout(timeout_s):
+        while not predicate():
+            await passed(0.01)
 
 
 class Recorder(Signal):
@@ -248,6 +255,8 @@ class Carrier(Protocol):
 
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
     host: str
+    fill_mib: int
+    """More than this carrier holds for a reader that pauses."""
 
     def transport(
         self, identity: Identity, sink: Sink, host: str | None = None, port: int = 0, *, limits: Limits | None = None
@@ -264,6 +273,7 @@ class Carrier(Protocol):
 
 class _Tcp:
     host = "127.0.0.1"
+    fill_mib = 16
 
     def __init__(self, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None) -> None:
         self.loop_factory = loop_factory
@@ -315,6 +325,7 @@ class _RawListener:
 
 class _Memory:
     host = "here"
+    fill_mib = 16
     loop_factory = None
 
     def __init__(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from endpoints import CARRIERS, Carrier, RawEnd, Recorder, Rogue, aio, all_of, passed, turns
+from relays import RelayCarrier
 
 from musignet.crypto.keys import Identity
 from musignet.errors import (
@@ -38,10 +39,14 @@ SLOW = Limits(act_one_timeout_s=60, handshake_timeout_s=60)
 ID = b"i" * 16
 
 
-@pytest.fixture(params=CARRIERS.values(), ids=CARRIERS.keys())
+@pytest.fixture(params=[*CARRIERS.values(), RelayCarrier], ids=[*CARRIERS.keys(), "relay"])
 def carrier(request: pytest.FixtureRequest) -> Carrier:
     made: Carrier = request.param()
     return made
+
+
+LISTENERS = pytest.mark.parametrize("carrier", CARRIERS.values(), ids=CARRIERS.keys(), indirect=True)
+"""Where a stream is accepted before its first byte. Nobody listens at a relay: `test_relay.py` has what is so there."""
 
 
 class End:
@@ -225,6 +230,7 @@ async def test_what_is_not_running_does_not_dial_and_starts_once(carrier: Carrie
     await bob.transport.stop()
 
 
+@LISTENERS
 @aio
 async def test_an_address_belongs_to_one_transport_at_a_time(carrier: Carrier) -> None:
     async with ends(carrier, ALICE) as (alice,):
@@ -251,6 +257,7 @@ async def test_without_a_host_it_only_dials(carrier: Carrier) -> None:
 # --- dials that come to nothing ---------------------------------------------------------------------------------------
 
 
+@LISTENERS
 @aio
 async def test_dialling_nobody_is_a_connection_error(carrier: Carrier) -> None:
     async with ends(carrier, ALICE, BOB) as (alice, bob):
@@ -272,6 +279,7 @@ async def test_an_address_that_is_none_is_a_typed_error(carrier: Carrier, host: 
         assert alice.slots() == (0, 0, 0, 0)
 
 
+@LISTENERS
 @aio
 async def test_the_wrong_static_key_gives_both_sides_an_authentication_error(carrier: Carrier) -> None:
     async with ends(carrier, ALICE, BOB) as (alice, bob):
@@ -440,6 +448,7 @@ async def test_a_flipped_bit_in_act_three_is_refused(carrier: Carrier, bit: int)
 SILENCE = {"nothing": b"", "49 bytes": ACT_ONE[:49], "act one alone": ACT_ONE}
 
 
+@LISTENERS
 @pytest.mark.parametrize("data", SILENCE.values(), ids=SILENCE.keys())
 @aio
 async def test_whoever_falls_silent_in_the_handshake_is_closed_in_time(carrier: Carrier, data: bytes) -> None:
@@ -638,14 +647,14 @@ async def test_behind_a_clogged_reader_little_is_handed_on_and_the_urgent_overta
     async with linked(carrier, limits) as (alice, bob):
         near, far = alice.sink.connections[0], bob.sink.connections[0]
         far.pause_reading()
-        bulk = [bytes((n,)) * MIB for n in range(16)]
+        bulk = [bytes((n,)) * MIB for n in range(carrier.fill_mib)]
         for one in bulk:
             near.send(one)
         near.flush()
         await turns(50)
         channel = near._channel  # type: ignore[attr-defined]
         assert near._clogged  # type: ignore[attr-defined]
-        taken = 16 * MIB - channel.queued_bytes
+        taken = carrier.fill_mib * MIB - channel.queued_bytes
         assert 0 < taken <= 8 * MIB, "the rest waits where it can still be overtaken"
         stream = getattr(near, "_stream", None)
         if stream is not None:
@@ -653,7 +662,7 @@ async def test_behind_a_clogged_reader_little_is_handed_on_and_the_urgent_overta
         near.send(b"urgent", Priority.ROUND_2)
         near.flush()
         far.resume_reading()
-        await bob.sink.hears("received", 17)
+        await bob.sink.hears("received", carrier.fill_mib + 1)
         assert sorted(bob.sink.envelopes, key=len)[0] == b"urgent"
         assert [one for one in bob.sink.envelopes if one != b"urgent"] == bulk
         assert bob.sink.envelopes.index(b"urgent") <= taken // MIB + 1
@@ -736,18 +745,19 @@ async def test_a_link_that_closes_takes_nothing_more_in_while_its_bytes_leave(ca
     async with linked(carrier, l1=Limits(stop_timeout_s=60)) as (alice, bob):
         near, far = alice.sink.connections[0], bob.sink.connections[0]
         near.pause_reading()
-        for _ in range(16):
+        for _ in range(carrier.fill_mib):
             far.send(bytes(MIB))
         far.close(CloseCode.GOING_AWAY)
         await alice.transport.send(bob.key, b"too late")
         await turns(50)
         assert bob.sink.words == ["connected"]
         near.resume_reading()
-        await alice.sink.hears("received", 16)
+        await alice.sink.hears("received", carrier.fill_mib)
         await bob.sink.hears("closed")
         assert bob.sink.envelopes == []
 
 
+@LISTENERS
 @aio
 async def test_a_link_in_its_handshake_has_no_peer_yet(carrier: Carrier) -> None:
     async with ends(carrier, BOB, limits=SLOW) as (bob,):
@@ -797,6 +807,7 @@ async def test_inbound_slots_are_bounded_and_given_back(carrier: Carrier) -> Non
         await alice.dial(bob)
 
 
+@LISTENERS
 @aio
 async def test_half_open_slots_of_one_prefix_are_bounded_and_given_back(carrier: Carrier) -> None:
     limits = replace(SLOW, half_open_per_prefix=2)
@@ -840,7 +851,7 @@ async def test_stopping_does_not_wait_for_ever_for_a_peer_that_does_not_read(car
     async with linked(carrier, l0=replace(SHORT, act_one_timeout_s=5, handshake_timeout_s=5)) as (alice, bob):
         far = bob.sink.connections[0]
         far.pause_reading()
-        for _ in range(16):
+        for _ in range(carrier.fill_mib):
             await alice.transport.send(bob.key, bytes(MIB))
         async with asyncio.timeout(5):
             await alice.transport.stop()

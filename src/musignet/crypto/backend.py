@@ -245,6 +245,20 @@ def ecdh(secret32: Handle, point: Handle) -> bytes:
     return bytes(_buffer(out))
 
 
+@ffi.callback("int(unsigned char *, const unsigned char *, const unsigned char *, void *)")  # type: ignore[untyped-decorator]
+def _x_alone(out: Handle, x32: Handle, _y32: Handle, _data: Handle) -> int:
+    ffi.memmove(out, x32, SECRET_BYTES)
+    return 1
+
+
+def ecdh_x(secret32: Handle, point: Handle) -> bytes:
+    """Return the x coordinate of the shared point, unhashed, as NIP-44 wants it. 32 bytes."""
+    out = _new(_HASH_T)
+    if _ecdh(CTX, out, point, secret32, _x_alone, _NULL) != 1 or _refusal.reason:
+        raise refused("ECDH")
+    return bytes(_buffer(out))
+
+
 def schnorr_sign(keypair: Handle, digest32: bytes, aux32: bytes | None) -> bytes:
     """Return a 64-byte BIP-340 signature of a 32-byte digest. Without `aux32` it is deterministic."""
     exactly(digest32, 32, "digest")

@@ -1,0 +1,159 @@
+"""Relays: links between nodes that cannot reach each other, through Nostr relays that neither has to trust.
+
+The channel of a link is that of TCP, Noise_XK and all; below it is a stream over gift wraps (`relaystream`). So a relay
+learns neither who speaks nor what, and can do no more than be slow. Needs the extra `relay`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from ...crypto.keys import Identity
+from ...crypto.schnorr import PublicKey
+from ...errors import LocalError, TransportError
+from ...limits import RELAYS_MAX, Limits
+from ...text import safe
+from ...wire.channel import SecureChannel
+from .base import Sink
+from .link import ChannelLink, ChannelTransport
+from .relaystream import RelayStream, RelayStreams
+
+__all__ = ["RelayTransport"]
+
+
+class _RelayLink(ChannelLink):
+    """One link over relays."""
+
+    dialled: PublicKey
+    """Whose inbox an outbound one is written to."""
+    _relayed: RelayStream | None = None
+
+    def stream_data(self, data: bytes) -> None:
+        self.feed(data)
+
+    def stream_room(self, clogged: bool) -> None:
+        self.clogged(clogged)
+
+    def stream_lost(self, reset: bool) -> None:
+        self.lost(None)
+
+    def pause_reading(self) -> None:
+        if self._relayed is not None:
+            self._relayed.pause()
+
+    def resume_reading(self) -> None:
+        if self._relayed is not None:
+            self._relayed.resume()
+            self._resumed()
+
+    def _is_reading(self) -> bool:
+        return self._relayed is None or self._relayed.reading
+
+    def _write(self, pieces: list[bytes]) -> None:
+        if self._relayed is not None:
+            self._relayed.write(b"".join(pieces))
+
+    def _close_stream(self) -> None:
+        if self._relayed is not None:
+            self._relayed.end()
+
+    def _abort_stream(self) -> None:
+        if self._relayed is not None:
+            self._relayed.abort()
+            self._owner.loop.call_soon(self.lost, None)
+
+
+class RelayTransport(ChannelTransport):
+    """Links over Nostr relays. A `Transport`.
+
+    Args:
+        identity: who we are on every link.
+        sink:     who is told (see `Sink`).
+        host, port: one relay, as `ws://HOST` and its port; port 0 where the text says all. Empty: none.
+        relays:   more of our own, as `ws://` or `wss://` texts. Others reach us at each of them.
+
+    Raises: LocalError for more than `RELAYS_MAX` relays.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        sink: Sink,
+        host: str = "",
+        port: int = 0,
+        *,
+        relays: Iterable[str] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        super().__init__(identity, sink, limits=limits)
+        self.host = host
+        self.port = port
+        try:
+            own = [*([_url(host, port)] if host else []), *(_url(one, 0) for one in relays)]
+        except ValueError as error:
+            raise LocalError("not a relay", expected=error, got=safe(host)) from None
+        if len(own) > RELAYS_MAX:
+            raise LocalError("too many relays", expected=f"at most {RELAYS_MAX}", got=len(own))
+        self.streams = RelayStreams(identity, own, self._incoming, self.limits.dial_timeout_s)
+
+    async def stop(self) -> None:
+        running = self._running
+        await super().stop()
+        if running:
+            await self.streams.stop()
+
+    def _dialler(self, key: PublicKey, opened: asyncio.Future[None], address: str) -> ChannelLink:
+        link = super()._dialler(key, opened, address)
+        assert isinstance(link, _RelayLink)
+        link.dialled = key
+        return link
+
+    def _make_link(self, channel: SecureChannel, outbound: bool, address: str) -> ChannelLink:
+        return _RelayLink(self, channel, outbound, address)
+
+    async def _listen(self) -> None:
+        self.streams.start()
+
+    async def _unlisten(self) -> None:
+        """Links say goodbye over the relays: they are left last."""
+
+    async def _open(self, link: ChannelLink, host: str, port: int) -> None:
+        assert isinstance(link, _RelayLink)
+        await self.streams.open(link.dialled, _url(host, port), lambda stream: _attach(link, stream))
+        link.opened()
+
+    def _incoming(self, stream: RelayStream, url: str) -> _RelayLink | None:
+        """Somebody writes to our inbox. Who it is shows in the handshake; until then it has one of the half-open slots.
+
+        Nothing tells strangers apart here: when the slots are full, the oldest handshake makes room.
+        """
+        if not self._running or self._inbound - len(self._half_open) >= self.limits.inbound_slots:
+            return None
+        if len(self._half_open) >= self.limits.half_open_slots:
+            self._evict(min(self._half_open, key=lambda one: one.number))
+        link = self._answerer(url)
+        assert isinstance(link, _RelayLink)
+        _attach(link, stream)
+        link.opened()
+        return link
+
+    def _evict(self, link: ChannelLink) -> None:
+        link._error = TransportError("a newer handshake needed its slot")
+        link._abort_stream()
+        link.lost(None)
+
+
+def _attach(link: _RelayLink, stream: RelayStream) -> _RelayLink:
+    link._relayed = stream
+    return link
+
+
+def _url(host: str, port: int) -> str:
+    """Return a relay's address as one text. Raises ValueError where it is none."""
+    url = f"{host}:{port}" if port else host
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.port == 0 or ".." in parts.hostname:
+        raise ValueError("expected ws://HOST[:PORT] or wss://HOST[:PORT]")
+    return url

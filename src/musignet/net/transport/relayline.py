@@ -1,0 +1,313 @@
+"""One connection to one relay: it lasts, it is bounded, and nothing it says is trusted (THREATS.md R1-R6).
+
+    connect -> subscribe to our inboxes -> read at most 50 messages a second -> pause -> connect ...
+
+A relay that breaks the rules is left at once, with a pause that doubles each time. One that is only fast is read
+slowly: what it sends ahead waits on its side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event as WireEvent
+
+from ... import limits
+from ...crypto.relaykey import RelayKey
+from ...errors import ConnectionError, NetworkError, ReceiveError, SerializationError, Timeout
+from ...text import safe
+from ...wire.giftwrap import Event, auth_event, check_untrusted
+from ...wire.relaytalk import (
+    SUBSCRIPTION,
+    Accepted,
+    Challenged,
+    Delivered,
+    Ended,
+    auth,
+    parse_untrusted,
+    subscribe,
+)
+from ..lograte import LinesPerSecond
+
+__all__ = ["LineOwner", "RelayLine"]
+
+logger = logging.getLogger("musignet")
+
+_CLOSE_TIMEOUT_S = 1.0
+_NO_BLAME = (1000, 1001, 1011)  # both were done, or a ping was not answered
+_AUTH_REQUIRED = "auth-required:"
+
+
+class LineOwner(Protocol):
+    """Who has lines."""
+
+    lines_per_s: LinesPerSecond
+    """For what all relays together can make us write into the log."""
+
+    def inboxes(self) -> Mapping[str, RelayKey]:
+        """Our inbox keys of now, by name."""
+        ...
+
+    def now_s(self) -> int:
+        """Seconds since 1970."""
+        ...
+
+    def seen(self, event_id: str) -> bool:
+        """Whether an event came already, by this relay or another one."""
+        ...
+
+    def delivered(self, line: RelayLine, event: Event, inbox: RelayKey) -> None:
+        """An event for this inbox that has not been seen; its id and signature hold."""
+        ...
+
+    def line_up(self, line: RelayLine) -> None:
+        """This relay can be used from now on."""
+        ...
+
+
+class _Connection(ClientConnection):
+    """The library answers pings by itself, whether or not the answers are read: so many, and no more."""
+
+    pings = 0
+
+    def process_event(self, event: WireEvent) -> None:
+        if isinstance(event, Frame) and event.opcode is Opcode.PING:
+            self.pings += 1
+            if self.pings > limits.RELAY_PINGS_MAX:
+                self.transport.abort()
+        super().process_event(event)
+
+
+class _Direct(connect):
+    """A relay says where it is. It does not send us elsewhere, where the user's own network may be."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+class RelayLine:
+    """See the module. `up` is whether something can be published now, `trouble` why not, for people."""
+
+    def __init__(self, url: str, owner: LineOwner, dial_timeout_s: float) -> None:
+        self.url = url
+        self.up = False
+        self.trouble = ""
+        self.streams = 0
+        """Links that use it."""
+        self._owner = owner
+        self._dial_timeout_s = dial_timeout_s
+        self._waiting: asyncio.Queue[str] = asyncio.Queue(limits.RELAY_WAITING_MAX)
+        self._outcome: asyncio.Future[bool] | None = None
+        self._awake = asyncio.Event()
+        self._failures = 0
+        self._broke_rules = False
+        self._excuses = 0
+        self._budget = float(limits.RELAY_EVENTS_BURST)
+        self._budget_at = 0.0
+        self._repeats = 0
+        self._delivered: OrderedDict[str, None] = OrderedDict()
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._run())
+
+    # --- for its owner ------------------------------------------------------------------------------------------------
+
+    def publish(self, frame: str) -> None:
+        """Send a message to the relay, if it is there and not too far behind. Whoever needs it there sends it again."""
+        if self.up and not self._waiting.full():
+            self._waiting.put_nowait(frame)
+
+    def subscribe(self) -> None:
+        """Ask for our inboxes of now: once connected, and when their names have changed."""
+        self._repeats = 0
+        self._delivered.clear()
+        self.publish(subscribe(list(self._owner.inboxes())))
+
+    async def ready(self) -> None:
+        """Return when it is up. Raises ConnectionError when the next attempt fails, or it broke the rules lately."""
+        if self.up:
+            return
+        if self._outcome is None:
+            if self._broke_rules:
+                raise ConnectionError(f"the relay {safe(self.url)} is avoided for now: {self.trouble}")
+            self._awake.set()
+            self._outcome = self._loop.create_future()
+        if not await asyncio.shield(self._outcome):
+            raise ConnectionError(f"cannot reach the relay {safe(self.url)}: {self.trouble}")
+
+    async def stop(self) -> None:
+        """Close it."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._decide(False)
+
+    # --- the connection -----------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            began = self._loop.time()
+            try:
+                await self._live()
+            except NetworkError as error:
+                self._failed(error)
+            if self._loop.time() - began > limits.RELAY_QUIET_S and not self._broke_rules:
+                self._failures = 0
+            first, longest = limits.RELAY_BACKOFF_S
+            pause = min(longest, first * 2 ** min(self._failures, 20)) * random.uniform(0.7, 1.3)
+            self._failures += 1
+            self._awake.clear()
+            try:
+                async with asyncio.timeout(pause):
+                    await self._awake.wait()
+            except TimeoutError:
+                continue
+
+    async def _live(self) -> None:
+        """One connection, from beginning to end. Raises NetworkError, always."""
+        self._outcome = self._outcome or self._loop.create_future()
+        try:
+            async with self._dial() as relay:
+                self._begin()
+                try:
+                    await self._talk(relay)
+                except ConnectionClosed as error:
+                    raise _blamed(relay, error) from None
+                except ReceiveError:
+                    relay.transport.abort()  # nobody waits for its goodbye
+                    raise
+        except (OSError, InvalidHandshake, InvalidURI, EOFError, ValueError) as error:
+            if isinstance(error, NetworkError):
+                raise
+            what = Timeout if isinstance(error, TimeoutError) else ConnectionError
+            raise what(str(error) or type(error).__name__) from None
+        finally:
+            self.up = False
+            while not self._waiting.empty():
+                self._waiting.get_nowait()
+
+    def _dial(self) -> Any:
+        return _Direct(
+            self.url,
+            open_timeout=self._dial_timeout_s,
+            close_timeout=_CLOSE_TIMEOUT_S,
+            max_size=limits.RELAY_FRAME_MAX_BYTES,
+            max_queue=4,
+            compression=None,  # a small message could become a large one
+            proxy=None,
+            user_agent_header=None,
+            create_connection=_Connection,
+        )
+
+    def _begin(self) -> None:
+        self.up = True
+        self.trouble = ""
+        self._excuses = 0
+        self._broke_rules = False
+        self.subscribe()
+        self._decide(True)
+        self._owner.line_up(self)
+
+    async def _talk(self, relay: ClientConnection) -> None:
+        writing = self._loop.create_task(self._write(relay))
+        try:
+            while True:
+                self._take(await relay.recv())
+                await self._pace()
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+
+    async def _write(self, relay: ClientConnection) -> None:
+        while True:
+            await relay.send(await self._waiting.get())
+
+    async def _pace(self) -> None:
+        """Read no more than so many messages a second."""
+        now = self._loop.time()
+        gained = (now - self._budget_at) * limits.RELAY_EVENTS_PER_S
+        self._budget = min(self._budget + gained, limits.RELAY_EVENTS_BURST) - 1
+        self._budget_at = now
+        if self._budget < 0:
+            await asyncio.sleep(-self._budget / limits.RELAY_EVENTS_PER_S)
+
+    # --- what it says -------------------------------------------------------------------------------------------------
+
+    def _take(self, text: str | bytes) -> None:
+        """Take one message. Raises ReceiveError when the relay broke a rule."""
+        said = parse_untrusted(text)
+        if isinstance(said, Delivered):
+            self._event(said)
+        elif isinstance(said, Challenged):
+            self._authenticate(said.challenge)
+        elif isinstance(said, Ended):
+            self._unsubscribed(said)
+        elif isinstance(said, Accepted) and not said.taken:
+            self.trouble = f"it refused an event: {safe(said.why, 120)}"
+
+    def _event(self, said: Delivered) -> None:
+        if said.subscription != SUBSCRIPTION:
+            raise ReceiveError("an event for another subscription", got=said.subscription)
+        event = said.event
+        if event.id in self._delivered:
+            self._repeats += 1
+            if self._repeats > limits.RELAY_REPEATS_MAX:
+                raise ReceiveError("the same events again and again")
+            return
+        if self._owner.seen(event.id):
+            return
+        try:
+            inbox = check_untrusted(event, self._owner.inboxes())
+        except SerializationError:
+            return  # a stranger's: the relay is not to blame
+        self._delivered[event.id] = None
+        if len(self._delivered) > limits.RELAY_SEEN_MAX:
+            self._delivered.popitem(last=False)
+        self._owner.delivered(self, event, inbox)
+
+    def _authenticate(self, challenge: str) -> None:
+        """Say whose inboxes are read, and ask for them again: before this the relay may have refused."""
+        self._excuse()
+        for key in self._owner.inboxes().values():
+            self.publish(auth(auth_event(key, self.url, challenge, self._owner.now_s())))
+        self.subscribe()
+
+    def _unsubscribed(self, said: Ended) -> None:
+        """A relay that does not let us read is of no use, unless it is about to ask whose inboxes they are."""
+        if not said.why.startswith(_AUTH_REQUIRED):
+            raise ReceiveError("it ended the subscription", got=safe(said.why, 120))
+        self._excuse()
+
+    def _excuse(self) -> None:
+        """Each challenge and each refusal costs us an answer."""
+        self._excuses += 1
+        if self._excuses > limits.RELAY_CHALLENGES_MAX:
+            raise ReceiveError("challenges without end")
+
+    def _failed(self, error: NetworkError) -> None:
+        self.trouble = str(error)
+        self._broke_rules = isinstance(error, ReceiveError)
+        self._decide(False)
+        if self._owner.lines_per_s.allow():
+            what = "broke the rules and is avoided for now" if self._broke_rules else "is not reached"
+            logger.warning("the relay %s %s: %s%s", safe(self.url), what, error, self._owner.lines_per_s.left_out())
+
+    def _decide(self, up: bool) -> None:
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_result(up)
+        self._outcome = None
+
+
+def _blamed(relay: ClientConnection, error: ConnectionClosed) -> NetworkError:
+    """Say why a connection ended: because we refused what came (too long, no UTF-8, pings), or by itself."""
+    if isinstance(relay, _Connection) and relay.pings > limits.RELAY_PINGS_MAX:
+        return ReceiveError("pings without end")
+    if error.sent is not None and not error.rcvd_then_sent and error.sent.code not in _NO_BLAME:
+        return ReceiveError("not a relay's message", got=error.sent.reason or f"close code {error.sent.code}")
+    return ConnectionError("it closed the connection")

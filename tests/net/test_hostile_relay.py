@@ -1,0 +1,155 @@
+"""Relays that do everything wrong that a relay can do. Each may delay what nodes say to each other, and no more."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from endpoints import Recorder, aio, soon
+from relays import shared_relay
+
+from musignet import limits
+from musignet.crypto.keys import Identity
+from musignet.net.transport.relay import RelayTransport
+from support.hostile_relay import BEHAVIOURS, Behaviour, HostileRelay
+from support.keys import ALICE, BOB, secret
+
+MESSAGES = [secret(f"message {n}") * (1 + 40 * (n % 3 == 2)) for n in range(9)]
+WITHIN_S = 15.0
+
+
+@pytest.fixture(params=BEHAVIOURS.values(), ids=BEHAVIOURS.keys())
+def behaviour(request: pytest.FixtureRequest) -> Callable[[], Behaviour]:
+    made: Callable[[], Behaviour] = request.param
+    return made
+
+
+@pytest.fixture
+def honest() -> str:
+    return shared_relay().url
+
+
+ALONE = [name for name, make in BEHAVIOURS.items() if make().alone]
+
+
+@asynccontextmanager
+async def nodes(*relays: str) -> AsyncIterator[tuple[RelayTransport, RelayTransport]]:
+    """Two nodes that know the same relays. Afterwards nothing of them is left."""
+    made = [RelayTransport(who, Recorder(), relays=relays) for who in (ALICE, BOB)]
+    for one in made:
+        await one.start()
+    try:
+        yield made[0], made[1]
+    finally:
+        for one in made:
+            await one.stop()
+    for one in made:
+        assert not one.streams._streams
+        assert (one._inbound, one._outbound, len(one._half_open)) == (0, 0, 0)
+
+
+def heard(node: RelayTransport) -> Recorder:
+    sink = node.sink
+    assert isinstance(sink, Recorder)
+    return sink
+
+
+async def converse(alice: RelayTransport, bob: RelayTransport, at: str) -> None:
+    """Both say everything; both hear everything once, in order."""
+    await dial(alice, BOB, at)
+    await heard(bob).hears("connected")
+    for message in MESSAGES:
+        await alice.send(BOB.pubkey_hex, message)
+        await bob.send(ALICE.pubkey_hex, message[::-1])
+    for node, due in ((bob, MESSAGES), (alice, [message[::-1] for message in MESSAGES])):
+        await heard(node).until(lambda node=node: len(heard(node).envelopes) >= len(MESSAGES), WITHIN_S)  # type: ignore[misc]
+        assert heard(node).envelopes == due
+
+
+async def dial(node: RelayTransport, peer: Identity, at: str) -> None:
+    """As a node does: again, when it came to nothing."""
+    for _ in range(3):
+        try:
+            await node.connect(peer.pubkey_hex, at, 0)
+        except OSError:
+            continue
+        return
+    await node.connect(peer.pubkey_hex, at, 0)
+
+
+def bounded(node: RelayTransport) -> None:
+    """Nothing that a relay can fill is beyond its bound."""
+    streams = node.streams
+    assert len(streams._seen) <= limits.RELAY_SEEN_MAX
+    assert len(streams._past) <= limits.RELAY_STRAYS_MAX
+    assert len(streams._lines) <= limits.RELAY_LINES_MAX
+    assert len(node._half_open) <= node.limits.half_open_slots
+    for line in streams.lines:
+        assert line._waiting.qsize() <= limits.RELAY_WAITING_MAX
+        assert len(line._delivered) <= limits.RELAY_SEEN_MAX
+
+
+def silent_about_us(relay: HostileRelay) -> None:
+    """What the relay's owner holds names nobody, repeats no sender, and comes in the agreed sizes."""
+    text = json.dumps(relay.behaviour.events)
+    for known in (ALICE.pubkey.hex()[2:], BOB.pubkey.hex()[2:], MESSAGES[0].hex(), MESSAGES[0].decode("latin-1")):
+        assert known not in text
+    events = relay.behaviour.events
+    assert len({event["pubkey"] for event in events}) == len({event["id"] for event in events})
+    assert len({len(json.dumps(event)) for event in events}) <= len(limits.RELAY_STEPS_BYTES)
+
+
+@aio
+async def test_beside_an_honest_relay_it_does_no_harm(
+    behaviour: Callable[[], Behaviour], honest: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "musignet")
+    async with HostileRelay(behaviour()).running() as relay, nodes(relay.url, honest) as (alice, bob):
+        await converse(alice, bob, relay.url)
+        for node in (alice, bob):
+            bounded(node)
+        silent_about_us(relay)
+    lines = [record for record in caplog.records if "the relay" in record.getMessage()]
+    assert len(lines) <= 2 * (1 + WITHIN_S)
+    assert not any(char in record.getMessage() for record in lines for char in "\x1b\x00\n")
+
+
+@pytest.mark.parametrize("name", ALONE)
+@aio
+async def test_where_it_delivers_anything_at_all_it_only_delays(name: str) -> None:
+    async with HostileRelay(BEHAVIOURS[name]()).running() as relay, nodes(relay.url) as (alice, bob):
+        await converse(alice, bob, relay.url)
+        for node in (alice, bob):
+            bounded(node)
+        silent_about_us(relay)
+
+
+BROKEN = [
+    "garbage", "binary data", "an event of 64 KiB", "an event of 16 MiB", "deep JSON", "deep tags", "lone surrogates",
+    "numbers out of range", "events of others", "another kind of event", "another subscription",
+    "challenges without end", "refusals without end", "pings without end", "ends subscriptions",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@aio
+async def test_a_relay_that_breaks_a_rule_is_left_named_and_asked_more_and_more_seldom(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "musignet")
+    async with HostileRelay(BEHAVIOURS[name]()).running() as relay:
+        node = RelayTransport(ALICE, Recorder(), relays=[relay.url])
+        await node.start()
+        (line,) = node.streams.lines
+        await soon(lambda: line._failures >= 2, WITHIN_S)
+        assert line.trouble
+        await node.stop()
+    assert relay.count <= 3
+    assert f"the relay {relay.url} broke the rules" in caplog.text
+
+
+def test_there_are_many_of_them() -> None:
+    assert len(BEHAVIOURS) > 40

@@ -56,6 +56,18 @@ def test_the_ceremony_is_measured_beside_its_floor_and_reported(tmp_path: Path) 
 
 
 @pytest.mark.driver
+def test_the_benchmark_measures_discovery(tmp_path: Path) -> None:
+    results = tmp_path / "discovery.json"
+    command = [sys.executable, "-m", "bench", "discovery", "--rounds", "1", "--seconds", "1", "--json", str(results)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    samples = json.loads(results.read_text())["samples"]
+    assert len(samples["ms from a node's start to its link"]) == 1
+    assert samples["flood: signatures checked a second"][0] <= 2 * 220, "in the first second, too"
+    assert "flood: ms from an honest node's start to its link" in done.stdout
+
+
+@pytest.mark.driver
 def test_the_benchmark_measures_durable_sends(tmp_path: Path) -> None:
     results = tmp_path / "outbox.json"
     command = [sys.executable, "-m", "bench", "outbox", "--rounds", "1", "--messages", "40", "--callers", "4"]

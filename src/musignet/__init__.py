@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         TransportError,
     )
     from .limits import Limits
+    from .net.discovery import PeerDiscovery
+    from .net.finder import Discover
     from .net.handlers import MessageHandler
     from .net.keystore import KdfCost, load_identity, save_identity
     from .net.peer import Peer
@@ -35,14 +37,17 @@ if TYPE_CHECKING:
     from .net.transport import MemoryNetwork, MemoryTransport, TcpTransport, Transport
     from .node.effects import Expired, Fault, PeerDown, PeerUp, SessionNews, Undelivered
     from .node.peers import PeerInfo, PeerState
+    from .wire.beacon import Audience
     from .wire.envelope import Message, SignedMessage, VerifiedMessage
     from .wire.messages import Chain, MessageType
 
 __all__ = [
     "Action",
+    "Audience",
     "AuthenticationError",
     "Chain",
     "ConnectionError",
+    "Discover",
     "Expired",
     "Fault",
     "Identity",
@@ -60,6 +65,7 @@ __all__ = [
     "NetworkService",
     "Other",
     "Peer",
+    "PeerDiscovery",
     "PeerDown",
     "PeerError",
     "PeerInfo",
@@ -83,9 +89,11 @@ __all__ = [
 
 _HOMES = {
     "Action": ".errors",
+    "Audience": ".wire.beacon",
     "AuthenticationError": ".errors",
     "Chain": ".wire.messages",
     "ConnectionError": ".errors",
+    "Discover": ".net.finder",
     "Expired": ".node.effects",
     "Fault": ".node.effects",
     "Identity": ".crypto.keys",
@@ -103,6 +111,7 @@ _HOMES = {
     "NetworkService": ".net.service",
     "Other": ".errors",
     "Peer": ".net.peer",
+    "PeerDiscovery": ".net.discovery",
     "PeerDown": ".node.effects",
     "PeerError": ".errors",
     "PeerInfo": ".node.peers",

@@ -469,7 +469,12 @@ BEACONS_PER_ROUND_MAX: Final = 16
 """Audiences that one round of beacons is for; the others have the next rounds. 2.8 KiB on each interface."""
 
 BEACON_PAUSE_MIN_S: Final = 1.0
-"""Between the first rounds, and after something has changed. It doubles each time."""
+"""Between the first rounds, and after something has changed; it doubles each time. Never sooner, whatever is heard
+(U2)."""
+
+BEACON_REPLY_S: Final = 0.1
+"""Until the round that a newcomer or a change causes, if the last one is a second old: what changes together is said
+once."""
 
 BEACON_PAUSE_MAX_S: Final = 30.0
 """Between rounds when nothing changes: six of them before a sighting is forgotten."""
@@ -497,6 +502,15 @@ SIGHTING_DIAL_PAUSE_S: Final = 30.0
 
 BEACONS_PER_WAKE: Final = 64
 """Datagrams taken from the kernel per turn of the loop: links get their turn in between."""
+
+MDNS_LOOKS_MAX: Final = 32
+"""Services whose records are asked for at once; what comes meanwhile is left out (U4)."""
+
+MDNS_ADDRESSES_MAX: Final = 8
+"""Addresses of one service that are looked at: a machine with four networks, in both families."""
+
+MDNS_TIMEOUT_S: Final = 3.0
+"""For the records of one service: it answers within a second, or is gone."""
 
 INTERFACES_MAX: Final = 16
 """Network interfaces that beacons are sent on: what a machine with many containers has is cut off here."""

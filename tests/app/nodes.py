@@ -27,6 +27,7 @@ from musignet.net.keyfile import LEAST_COST
 from musignet.node.peers import PeerInfo
 from musignet.signing.groupfile import GroupFile
 from support.ceremony import identity, signing_group
+from support.netns import Machine
 from support.wallet import MEMBERS
 
 __all__ = ["GROUP", "GROUP_FILE", "RunningNode", "cli", "cli_json", "make_data"]
@@ -48,7 +49,8 @@ def make_data(
 ) -> Path:
     """Make the data folder of a person whose identity is that of the name; with a passphrase they approve by hand."""
     soon = Limits(reapprove_s=0.5, phase_timeout_s=1.0)  # what was said to nobody is said again
-    config = replace(Config(label=name, network=Chain.REGTEST, listen_port=0, limits=soon), **settings)
+    quiet = {"listen_host": "127.0.0.1", "discovery_interfaces": ()}  # tests run side by side, with the same keys
+    config = replace(Config(label=name, network=Chain.REGTEST, listen_port=0, limits=soon), **(quiet | settings))
     folder = DataFolder.lock(path)
     (path / CONFIG_FILE).write_text(template(config))
     (path / "groups").mkdir(mode=0o700)
@@ -68,10 +70,14 @@ def make_data(
 class RunningNode:
     """A node process, from its ready line on."""
 
-    def __init__(self, data: Path, name: str = "", *, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self, data: Path, name: str = "", *, command: Sequence[str] = (), machine: Machine | None = None
+    ) -> None:
         self.data = data
         self.name = name
         here = [sys.executable, str(_TESTS / "app" / "here.py"), str(data), name]
+        if machine is not None:
+            here = [*machine.command(*here)]
         environment = {**os.environ, "PYTHONPATH": str(_TESTS)}
         self.process = subprocess.Popen(
             list(command) or here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True

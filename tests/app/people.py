@@ -15,20 +15,22 @@ from app.nodes import RunningNode, cli
 from app.terminal import Terminal
 from musignet.bitcoin.walletkey import new_words
 from musignet.signing.groupfile import GroupFile
+from support.netns import Machine
 
 __all__ = ["WORDS", "approve", "at", "file_of", "group", "group_json", "init", "pair", "run", "until"]
 
 WORDS = {name: new_words(bytes((number,)) * 16) for number, name in enumerate(("alice", "bob", "carol"), 1)}
 
 
-def init(path: Path, name: str, *args: str) -> Path:
-    """Make a person's data folder from their words, with the command."""
+def init(path: Path, name: str, *args: str, listen: str = "127.0.0.1:0") -> Path:
+    """Make a person's data folder from their words, with the command; empty `listen`: where it does by itself."""
     reader, writer = os.pipe()
     os.write(writer, WORDS[name].encode() + b"\n")
     os.close(writer)
     done = subprocess.run(
         [sys.executable, "-m", "musignet", "init", "--data", str(path), "--name", name, "--network", "regtest",
-         "--listen", "127.0.0.1:0", "--restore", "--secret-fd", str(reader), "--insecure-no-passphrase", *args],
+         *(["--listen", listen] if listen else []), "--restore", "--secret-fd", str(reader),
+         "--insecure-no-passphrase", *args],
         pass_fds=(reader,), capture_output=True, text=True,
     )  # fmt: skip
     os.close(reader)
@@ -36,8 +38,10 @@ def init(path: Path, name: str, *args: str) -> Path:
     return path
 
 
-def run(path: Path) -> RunningNode:
-    return RunningNode(path, command=(sys.executable, "-m", "musignet", "run", "--data", str(path)))
+def run(path: Path, machine: Machine | None = None) -> RunningNode:
+    """Run the person's node, on a machine of its own where one is given."""
+    command = (sys.executable, "-m", "musignet", "run", "--data", str(path))
+    return RunningNode(path, command=command if machine is None else machine.command(*command))
 
 
 def group(node: RunningNode, command: str, *args: str) -> subprocess.CompletedProcess[str]:

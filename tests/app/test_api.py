@@ -108,6 +108,8 @@ NEEDS = {
     ("POST", "/v1/pairings/{key}/confirm"): "admin",
     ("POST", "/v1/pairings/{key}/refuse"): "admin",
     ("DELETE", "/v1/pairings/{key}"): "admin",
+    ("GET", "/v1/discovery"): "read",
+    ("POST", "/v1/discovery/look"): "admin",
     ("GET", "/v1/foundings"): "read",
     ("POST", "/v1/foundings"): "admin",
     ("GET", "/v1/foundings/{founding}"): "read",

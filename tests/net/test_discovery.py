@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from typing import Any
 
 import pytest
-from endpoints import Signal, aio
+from endpoints import Signal, aio, turns
 
 from musignet import limits
 from musignet.chain import Chain
 from musignet.crypto.keys import Identity
 from musignet.errors import IoError, LocalError, TransportError
 from musignet.net.discovery import PeerDiscovery
-from musignet.net.lan import ALL, GROUP_4, Interface, Lan, interfaces
+from musignet.net.lan import ALL, GROUP_4, LAN, Interface, Lan, _chosen, interfaces
 from musignet.node.peers import PeerInfo
-from musignet.node.sightings import Unheard
+from musignet.node.sightings import Mark, Unheard
 from musignet.wire.beacon import Audience
 from support.keys import ALICE, BOB, CAROL
 
@@ -97,7 +97,7 @@ async def test_three_nodes_on_one_machine_find_each_other() -> None:
 
 @aio
 async def test_one_that_comes_later_is_told_at_once() -> None:
-    """Bob is at his slowest pace when Alice comes; what he hears makes him speak within about a second."""
+    """Bob is at his slowest pace when Alice comes; what he hears makes him speak within a second of his last round."""
     async with seekers("bob", "alice") as (bob, alice):
         await bob.discovery.start_periodic_broadcast()
         bob.discovery._pause = limits.BEACON_PAUSE_MAX_S
@@ -122,8 +122,8 @@ async def test_a_round_is_one_datagram_for_each_audience_and_way() -> None:
         assert await alice.discovery.broadcast_discovery() == 2 * limits.BEACONS_PER_ROUND_MAX
         assert await alice.discovery.broadcast_discovery() == 2 * 4, "the rest of them"
         assert await alice.discovery.broadcast_discovery() == 2 * limits.BEACONS_PER_ROUND_MAX
-        alice.discovery.listen([ALL_THREE, Audience.invite(bytes(16), BOB.pubkey)])
-        assert await alice.discovery.broadcast_discovery() == 2, "an invite is for its guest to hear, not to say"
+        alice.discovery.listen([ALL_THREE, Audience.pair(BOB, CAROL.public)])
+        assert await alice.discovery.broadcast_discovery() == 2, "what others share is not ours to say"
         alice.discovery.listen([ALL_THREE], [])
         assert await alice.discovery.broadcast_discovery() == 0
 
@@ -170,6 +170,43 @@ async def test_open_beacons_show_a_label_to_whoever_looks() -> None:
         assert await alice.discovery.broadcast_discovery() == 0
 
 
+@aio
+async def test_what_was_heard_is_stored_before_anybody_is_dialled() -> None:
+    order: list[str] = []
+
+    def store(marks: Mapping[bytes, Mark]) -> None:
+        order.append("stored")
+        assert set(marks) == {ALICE.pubkey}
+        if full:
+            raise IoError("no space left")
+
+    full = False
+    async with seekers("alice", "bob", store=store) as (alice, bob):
+        alice.discovery._store = None
+        bob.discovery._wanted = lambda key: order.append("dialled") is None
+        await alice.discovery.broadcast_discovery()
+        await bob.until(lambda: len(bob.found) == 1)
+        assert order == ["stored", "dialled"]
+        full = True
+        await alice.discovery.broadcast_discovery()
+        await bob.until(lambda: len(order) == 3)
+        assert order == ["stored", "dialled", "stored"], "a full disk: nobody is dialled"
+        assert "no space left" in bob.discovery.problems["disk"]
+
+
+@aio
+async def test_who_comes_and_goes_is_shown() -> None:
+    shown: list[tuple[bytes, bool]] = []
+    async with seekers("alice", "bob", seen=lambda one, here: shown.append((one.beacon.key, here))) as (alice, bob):
+        await alice.discovery.broadcast_discovery()
+        await bob.until(lambda: bool(shown))
+        await alice.discovery.broadcast_discovery()
+        await bob.ignores(Unheard.REPLAY, 2)
+        next(iter(bob.discovery.seen())).last_at -= limits.SIGHTING_TTL_S + 1
+        await bob.discovery.broadcast_discovery()
+        assert shown == [(ALICE.pubkey, True), (ALICE.pubkey, False)]
+
+
 @pytest.mark.parametrize(
     ("host", "port", "sent"),
     [("", 40_001, 0), ("127.0.0.1", 0, 0), ("127.0.0.1", 80, 0), ("192.0.2.222", 40_001, 0), ("0.0.0.0", 40_001, 2),
@@ -207,6 +244,48 @@ async def test_what_is_on_the_wire_is_never_answered_to_its_source() -> None:
         loop.remove_reader(outside.fileno())
         outside.close()
         assert heard == []
+
+
+@aio
+async def test_whatever_is_heard_rounds_are_a_second_apart() -> None:
+    """Members who come, and restart, and come again do not make a node speak more often: no amplifier. U2."""
+    loop = asyncio.get_running_loop()
+    async with seekers("alice", "bob") as (alice, bob):
+        await bob.discovery.start_periodic_broadcast()
+        spoke_at = bob.discovery._last_round_at
+        for number in range(8):  # of 20 datagrams a second from one address, two ways each
+            alice.discovery._epoch = number.to_bytes(8)
+            await alice.discovery.broadcast_discovery()
+            await bob.ignores(Unheard.REPLAY, number + 1)
+            assert bob.discovery._last_round_at == spoke_at or loop.time() - spoke_at > 0.8 * limits.BEACON_PAUSE_MIN_S
+            spoke_at = bob.discovery._last_round_at
+        timer = bob.discovery._timer
+        assert timer is not None
+        assert timer.when() - spoke_at >= 0.8 * limits.BEACON_PAUSE_MIN_S, "a fifth of jitter"
+
+
+@aio
+async def test_who_listens_on_the_network_learns_neither_keys_nor_names() -> None:
+    """U5: all that is on the wire, with three in one group, two of them a pair, and an invite."""
+    pair, invite = Audience.pair(ALICE, BOB.public), Audience.invite(bytes(16), ALICE.pubkey)
+    async with seekers("alice", "bob", "carol") as made:
+        made[0].discovery.listen([ALL_THREE, pair, invite])
+        made[1].discovery.listen([ALL_THREE, pair])
+        tapped: list[bytes] = []
+        tap = Lan(made[0].discovery.port, lambda data, *_: tapped.append(data))
+        tap.open()
+        for one in made:
+            await one.discovery.broadcast_discovery()
+        for one in made[1:]:
+            await one.ignores(Unheard.REPLAY, 2)
+        await turns(5)
+        tap.close()
+        assert len(tapped) >= 6
+        assert {len(data) for data in tapped} == {175}
+        secrets = [form for key in KEYS.values() for form in (key.pubkey, key.pubkey[1:], key.pubkey_hex.encode())]
+        secrets += [*(name.encode() for name in KEYS), b"127.0.0.1", (40_001).to_bytes(2, "big") * 2]
+        assert [one for one in secrets if any(one in data for data in tapped)] == []
+        assert len({data[7:23] for data in tapped}) == 3, "tags: of a group, of a pair, of an invite, for this hour"
 
 
 @aio
@@ -269,6 +348,22 @@ def test_interfaces_by_name() -> None:
     assert loopback.has(ip_address("0.0.0.0"))
     assert not loopback.has(ip_address("192.0.2.1"))
     assert any(ip_address("127.0.0.9") in network for network in loopback.networks)
+
+
+@pytest.mark.parametrize(
+    ("v4", "v6", "left"),
+    [
+        (["10.1.2.3/8"], ["fe80::1/64"], ["10.0.0.0/8", "fe80::/64"]),
+        (["192.168.1.9/24", "8.8.8.8/24"], ["2600::1/64", "fd00::1/64"], ["192.168.1.0/24", "fd00::/64"]),
+        (["8.8.8.8/24"], ["2600::1/64"], []),
+        (["127.0.0.1/8"], ["::1/128"], []),
+    ],
+)
+def test_the_network_that_a_rented_server_is_on_is_left_alone(v4: list[str], v6: list[str], left: list[str]) -> None:
+    one = Interface("eth0", 2, tuple(map(IPv4Interface, v4)), tuple(map(IPv6Interface, v6)))
+    assert [str(network) for network in _chosen(one, frozenset({LAN})).networks] == left
+    named = _chosen(one, frozenset({LAN, "eth0"}))
+    assert named == one, "unless somebody names it"
 
 
 def lan() -> Lan:

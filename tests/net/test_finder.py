@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from endpoints import Signal, aio, turns
 
+from musignet import limits
 from musignet.chain import Chain
 from musignet.errors import IoError, LocalError, NetworkError, Timeout
 from musignet.net.finder import Discover
+from musignet.net.folder import DataFolder
+from musignet.net.heard import Heard
 from musignet.net.lan import interfaces
 from musignet.net.service import NetworkService
 from musignet.node.effects import News, PeerDown, PeerUp
 from musignet.node.peers import PeerInfo, PeerState
-from musignet.node.sightings import Unheard
+from musignet.node.sightings import Mark, Unheard
 from musignet.wire.beacon import Audience
 from support.keys import ALICE, BOB, CAROL
 
@@ -103,7 +109,7 @@ async def test_two_who_know_each_other_connect_with_no_address() -> None:
     async with street(("alice", ("bob",)), ("bob", ("alice",))) as (alice, bob):
         await alice.meets("bob")
         await bob.meets("alice")
-        assert alice.service.peer("bob").info.host in ("127.0.0.1", ""), "who dialled knows where"
+        assert alice.service.peer("bob").info.host == "", "what was found is not written into the book"
 
 
 @aio
@@ -196,46 +202,41 @@ def closed_port() -> int:
 
 
 @aio
-async def test_a_typed_address_that_does_not_answer_is_kept_while_the_found_one_is_used() -> None:
+async def test_what_is_found_is_dialled_beside_an_address_that_does_not_answer_and_the_book_stays() -> None:
     async with street(("alice", ()), ("bob", ())) as (alice, bob):
         typed = PeerInfo(id="bob", host="127.0.0.1", port=closed_port(), pubkey_hex=BOB.pubkey_hex)
         alice.service.add_peer(typed)
         bob.service.add_peer(PeerInfo(id="alice", pubkey_hex=ALICE.pubkey_hex))
-        bob.service.finder._wants = lambda key: False  # type: ignore[method-assign]  # Alice has to dial
+        bob.service.finder.discovery._wanted = lambda key: False  # Alice has to dial
         await alice.meets("bob")
-        assert alice.service.peer("bob").info.port == bob.service.port
-        assert alice.service.finder.typed(alice.service.peer("bob").info).port == typed.port
-        alice.service.add_peer(replace(alice.service.peer("bob").info, id="robert"))
-        assert alice.service.finder.typed(alice.service.peer("robert").info).port == typed.port, "a new name only"
-        await bob.service.stop()
-        await alice.until(lambda: alice.told(PeerDown) == 1)
-        assert alice.service.peer("robert").info.port == typed.port
+        assert alice.service.peer("bob").info.port == typed.port, "it is what somebody typed"
+        assert alice.service.peer("bob").link_address == f"127.0.0.1:{bob.service.port}"
 
 
 @aio
-async def test_a_new_address_replaces_what_was_typed_before() -> None:
-    async with street(("alice", ("bob",)), ("bob", ("alice",))) as (alice, _):
+async def test_one_that_is_dialled_in_vain_is_dialled_at_once_where_it_is_seen() -> None:
+    """Alice dials an address where nobody is, again and again, and her next try is half a minute away."""
+    async with street(("alice", ()), ("bob", ())) as (alice, bob):
+        alice.service.add_peer(PeerInfo(id="bob", host="127.0.0.1", port=closed_port(), pubkey_hex=BOB.pubkey_hex))
+        with pytest.raises(NetworkError):
+            await alice.service.connect_to_peer("bob", timeout_s=0.5, persist=True)
+        record = alice.service._running.node.book.find("bob")
+        record.redial_at = record.redial_at or 0.0
+        bob.service.finder.discovery._wanted = lambda key: False
+        bob.service.add_peer(PeerInfo(id="alice", pubkey_hex=ALICE.pubkey_hex))
         await alice.meets("bob")
-        new = PeerInfo(id="bob", host="192.0.2.9", port=9, pubkey_hex=BOB.pubkey_hex)
-        alice.service.add_peer(new)
-        assert alice.service.finder.typed(new) == new
-        alice.service.finder._restore(BOB.pubkey_hex)
-        assert alice.service.peer("bob").info == new
+        assert record.attempts == 0
 
 
 @aio
-async def test_a_place_where_nobody_answers_leaves_the_book_as_it_was() -> None:
-    async with street(("alice", ())) as (alice,):
-        typed = PeerInfo(id="bob", host="127.0.0.1", port=closed_port(), pubkey_hex=BOB.pubkey_hex)
-        alice.service.add_peer(typed)
-        found = replace(typed, port=closed_port())
+async def test_a_place_where_nobody_answers_harms_nothing() -> None:
+    async with street(("alice", ("bob",))) as (alice,):
+        found = PeerInfo(id="x", host="127.0.0.1", port=closed_port(), pubkey_hex=BOB.pubkey_hex)
         await alice.service.finder._reach(found)
-        assert alice.service.peer("bob").info == typed
         assert isinstance(alice.service.peer("bob").last_error, NetworkError)
+        assert alice.service.peer("bob").info.port == 0
         await alice.service.remove_peer("bob")
         await alice.service.finder._reach(found)
-        alice.service.finder._typed[BOB.pubkey_hex] = ("127.0.0.1", 9)
-        alice.service.finder._restore(BOB.pubkey_hex)
         assert alice.service.peers() == []
 
 
@@ -267,6 +268,23 @@ async def test_the_maker_of_an_invite_is_found() -> None:
 
 
 @aio
+async def test_a_guest_is_answered_at_once() -> None:
+    """Alice's next word would be half a minute away; Bob's makes her speak. She dials nobody."""
+    secret = bytes(range(16))
+    async with street(("alice", ()), ("bob", ())) as (alice, bob):
+        audience = Audience.invite(secret, ALICE.pubkey)
+        alice.service.finder.add(b"invite", audience)
+        await settled(lambda: not alice.service.finder._stale)
+        discovery = alice.service.finder.discovery
+        await discovery.broadcast_discovery()
+        discovery._pause = limits.BEACON_PAUSE_MAX_S
+        discovery._timer.cancel()  # type: ignore[union-attr]
+        found = await bob.service.finder.find(b"invite", audience, ALICE.pubkey, 5)
+        assert found.port == alice.service.port
+        assert alice.service.peers() == bob.service.peers() == []
+
+
+@aio
 async def test_a_search_ends_with_the_service() -> None:
     async with street(("alice", ())) as (alice,):
         finder = alice.service.finder
@@ -295,6 +313,54 @@ async def test_it_is_off_unless_asked_for(discover: Discover | None) -> None:
         with pytest.raises(LocalError, match="switched off"):
             _ = service.finder.discovery
         service.finder.add(b"x", Audience.invite(bytes(16), BOB.pubkey))
+
+
+@aio
+async def test_a_node_that_only_would_like_to_find_peers_starts_without_the_port() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("", 0))
+        discover = Discover(interfaces=(LOOPBACK,), port=other.getsockname()[1], required=False)
+        async with NetworkService("alice", identity=ALICE, discover=discover) as service:
+            assert not service.finder.is_on
+            with pytest.raises(LocalError, match=r"cannot listen on UDP port .* doctor"):
+                _ = service.finder.discovery
+
+
+@aio
+async def test_what_was_heard_survives_a_restart_of_the_service(tmp_path: Path) -> None:
+    """U3: the second Alice knows what the first one heard of Bob."""
+    async with street(("bob", ("alice",))) as (bob,):
+        first = House("alice", bob.udp_port, ("bob",), data_dir=tmp_path, identity=ALICE)
+        await first.service.start()
+        first.listen()
+        marks = first.service.finder.discovery.sightings.marks
+        await first.until(lambda: BOB.pubkey in marks)
+        await first.service.stop()
+        second = House("alice", bob.udp_port, ("bob",), data_dir=tmp_path, identity=ALICE)
+        await second.service.start()
+        assert second.service.finder.discovery.sightings.marks[BOB.pubkey] >= marks[BOB.pubkey]
+        await second.service.stop()
+
+
+def test_what_was_heard_is_a_private_file_that_may_be_lost(tmp_path: Path) -> None:
+    folder = DataFolder.lock(tmp_path / "data")
+    heard = Heard(folder)
+    assert heard.load() == {}
+    marks = {ALICE.pubkey: Mark(b"epoch123", 7, 1_800_000_000_000), BOB.pubkey: Mark(bytes(8), 1, 2)}
+    for _ in range(2):
+        heard.store(marks)
+        assert heard.load() == marks
+    path = folder.path / "heard.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for damaged in (b"", b"{}x", b'{"zz":["AA==",1,2]}', b'{"02":[1,2,3]}', b"[]"):
+        path.write_bytes(damaged)
+        assert heard.load() == {}, "a minute's risk is no reason not to start"
+    shutil.rmtree(folder.path)
+    with pytest.raises(IoError, match="heard"):
+        heard.store(marks)
+    assert Heard(None).load() == {}
+    Heard(None).store(marks)
+    folder.close()
 
 
 @aio

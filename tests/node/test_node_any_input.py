@@ -45,6 +45,7 @@ from musignet.node.inputs import (
     NetworkChanged,
     PeerConnected,
     PeerLost,
+    PeerSeen,
     SendMessage,
     Stop,
     Stored,
@@ -144,6 +145,7 @@ happenings = st.one_of(
     st.builds(Acknowledged, links, st.binary(max_size=40)),
     st.just(Woken()),
     st.just(NetworkChanged()),
+    st.builds(PeerSeen, keys, st.sampled_from(["192.0.2.7", "fe80::1%eth0", "x"]), st.integers(1, 65_535)),
 )
 paths = st.sampled_from([UNKNOWN_PATH, Path(Rank.LAN, "tcp"), Path(Rank.RELAYED, "wss")])
 epochs = st.sampled_from([b"", b"", b"epoch--1", b"epoch--2"])

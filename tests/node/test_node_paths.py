@@ -10,7 +10,7 @@ from pair import HIGH, LOW, Side, World, announcement, info_of, strangers
 from musignet.limits import ADDRESSES_MAX, Limits
 from musignet.node.addresses import Path, Rank, parse_address
 from musignet.node.effects import Connect, Disconnect, PeerDown, PeerUp
-from musignet.node.inputs import AddPeer, HangUp, NetworkChanged, PeerLost, Woken
+from musignet.node.inputs import AddPeer, HangUp, NetworkChanged, PeerLost, PeerSeen, Woken
 from musignet.node.peers import Link, PeerInfo, PeerState
 from musignet.wire.messages import Chain, CloseCode
 
@@ -246,3 +246,46 @@ def test_after_a_change_a_better_path_is_tried_at_once() -> None:
 def test_a_change_means_nothing_to_a_node_that_is_stopped_or_knows_nobody() -> None:
     world = World()
     assert world.add(LOW, "low").feed(NetworkChanged()) == []
+
+
+# --- seen on the local network ----------------------------------------------------------------------------------------
+
+
+def seen_at(side: Side, address: str) -> PeerSeen:
+    place = parse_address(address)
+    return PeerSeen(side.key, place.host, place.port)
+
+
+def test_where_a_peer_was_seen_is_one_more_place_and_the_first() -> None:
+    world, low, high = strangers()
+    low.add(places(high))
+    for moved in ("192.168.0.77:9001", "192.168.0.78:9001", LAN):
+        low.feed(seen_at(high, moved))
+    assert [one.text for one in low.peer(high.key).places] == [LAN, RELAY]
+    low.feed(seen_at(high, "192.168.0.78:9001"))
+    low.add(replace(places(high), id="renamed"))
+    assert [one.text for one in low.peer(high.key).places] == ["192.168.0.78:9001", LAN, RELAY]
+    assert low.peer(high.key).info.addresses == (RELAY, LAN), "what people wrote stays as it is"
+    assert low.all(Connect) == [], "who is dialled is not decided by that"
+    assert low.feed(PeerSeen(bytes(33), "192.168.0.1", 9000)) == [], "nobody of ours"
+    assert world
+
+
+def test_whoever_is_dialled_in_vain_is_dialled_at_once_where_it_is_seen() -> None:
+    world, low, high = strangers()
+    world.unreachable.add(high.key)
+    low.dial(high.key, persist=True)
+    world.wait(300)
+    world.unreachable.clear()
+    low.feed(seen_at(high, LAN))
+    (connect,) = low.all(Connect)[-1:]
+    assert connect.addresses[0].text == LAN
+    world.run()
+    assert low.peer(high.key).live
+
+
+def test_a_link_by_a_relay_gives_way_to_the_place_where_the_peer_is_seen() -> None:
+    world, low, high = with_places(LAN)
+    assert by(world, low, high) == [BY_RELAY]
+    low.feed(seen_at(high, "192.168.0.77:9001"))
+    assert by(world, low, high) == [BY_LAN]

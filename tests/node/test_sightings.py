@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from musignet import limits
 from musignet.chain import Chain
 from musignet.crypto.keys import Identity
-from musignet.node.sightings import Sighting, Sightings, Unheard
+from musignet.node.sightings import Mark, Sighting, Sightings, Unheard
 from musignet.wire.beacon import Audience, Beacon, announce, seal
 from support.keys import ALICE, BOB, CAROL
 
@@ -243,6 +243,73 @@ def test_a_node_that_moves() -> None:
     moved = hear(seen, sealed(at=NOW + 7, epoch=b"restarts"), "192.0.2.99", now=NOW + 7)
     assert seen.may_dial(moved, NOW + 30)
     assert moved.host == "192.0.2.99"
+
+
+def test_what_was_heard_before_a_restart_is_not_heard_again() -> None:
+    """Whoever recorded a beacon cannot make a restarted node dial with it. U3."""
+    before, captured = table(), sealed(at=NOW + 1)
+    assert isinstance(hear(before, captured), Sighting)
+    after = Sightings(BOB.pubkey, Chain.REGTEST, before.marks)
+    after.listen([PAIR])
+    after.reach(LAN)
+    assert hear(after, captured, "192.0.2.66") is Unheard.REPLAY
+    assert hear(after, sealed(at=NOW + 0.9), "192.0.2.66") is Unheard.REPLAY, "an older one of the same start"
+    assert hear(after, sealed(at=NOW + 0.9, epoch=b"restarts"), "192.0.2.66") is Unheard.REPLAY, "or of another"
+    assert isinstance(hear(after, sealed(at=NOW + 2)), Sighting)
+    assert hear(before, captured, now=NOW + 200) is Unheard.AGE
+    before.forget(NOW + 200)
+    assert before.marks == {}, "too old by itself"
+
+
+def test_a_member_that_left_the_table_is_still_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SIGHTINGS_MAX", 3)
+    group = [stranger(n) for n in range(5)]
+    audience = Audience.group(b"many", [one.pubkey for one in group])
+    seen = table(audience)
+    for n, one in enumerate(group):
+        assert isinstance(hear(seen, sealed(one, NOW + n, audience)), Sighting)
+    assert list(seen.marks.values()) == [
+        Mark(b"epoch123", int(at), int(at)) for at in (1000 * (NOW + n) for n in (2, 3, 4))
+    ]
+    del seen._by_key[group[4].pubkey]
+    assert hear(seen, sealed(group[4], NOW + 4, audience)) is Unheard.REPLAY
+
+
+def test_a_guest_is_seen_and_is_no_member() -> None:
+    """Who was given Bob's invite looks for him: he hears that somebody has it, and dials nobody for that."""
+    invite = Audience.invite(bytes(16), BOB.pubkey)
+    seen = table(PAIR, invite)
+    found = hear(seen, sealed(CAROL, audience=invite))
+    assert (found.member, found.came, found.label) == (False, True, "")
+    assert CAROL.pubkey not in seen.marks
+    for n in range(30):
+        hear(seen, sealed(stranger(n), audience=invite), f"192.0.2.{n + 20}")
+    assert seen.unheard == {Unheard.BUSY: 11}, "guests count as strangers do"
+    assert isinstance(hear(seen, sealed()), Sighting), "and members are heard all the same"
+    carol = table(invite, own=CAROL)
+    assert hear(carol, sealed(BOB, audience=invite)).member, "the maker of the invite is who is looked for"
+
+
+def test_what_a_person_is_told_of() -> None:
+    seen = table()
+    seen.look(NOW + 999)
+    told = [
+        hear(seen, data, source, now=at).changed
+        for data, source, at in (
+            (sealed(), HOME, NOW),
+            (sealed(at=NOW + 1), HOME, NOW + 1),
+            (sealed(at=NOW + 2), "192.0.2.8", NOW + 2),
+            (opened(ALICE, NOW + 3, label="alice"), "192.0.2.8", NOW + 3),
+            (opened(ALICE, NOW + 40, label="alice"), "192.0.2.8", NOW + 40),
+            (sealed(at=NOW + 41, epoch=b"restarts"), "192.0.2.8", NOW + 41),
+        )
+    ]
+    assert told == [True, False, True, True, False, True]
+    found = seen.get(ALICE.pubkey, NOW + 41)
+    assert found is not None
+    assert (found.label, found.open_at) == ("alice", NOW + 40)
+    assert seen.forget(NOW + 221) == []
+    assert seen.forget(NOW + 221.1) == [found]
 
 
 @settings(max_examples=150, deadline=None)

@@ -17,6 +17,8 @@ COMMANDS: Final = {
     "status": Place("status", "Show what the running node is doing."),
     "invite": Place("pairing", "Invite somebody: one word for them, then six words to compare."),
     "join": Place("pairing", "Answer an invite: then six words to compare."),
+    "discover": Place("discover", "Show live which nodes are on the local network."),
+    "doctor": Place("doctor", "Test whether peers can find and reach this node, and say what blocks."),
     "peers": Place("peers", "List the peers of this node."),
     "rename": Place("peers", "Give a peer another label."),
     "forget": Place("peers", "Hang up on a peer and take it out of the book."),

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from ..chain import Chain
 from ..errors import LocalError
-from ..limits import LABEL_MAX_CHARS, Limits
+from ..limits import DISCOVERY_PORT, LABEL_MAX_CHARS, Limits
 from ..node.addresses import parse_address
 from ..text import safe
 from .places import CONFIG_FILE
@@ -31,10 +31,13 @@ class Config:
 
     label: str = ""
     network: Chain = Chain.MAINNET
-    listen_host: str = "127.0.0.1"
+    listen_host: str = "0.0.0.0"
     listen_port: int = 8737
     advertise: tuple[str, ...] = ()
     auto_connect: bool = True
+    discovery_interfaces: tuple[str, ...] = ("lan",)
+    discovery_port: int = DISCOVERY_PORT
+    discovery_mdns: bool = False
     api_tcp_port: int = 0
     log_level: str = "info"
     log_format: str = "console"
@@ -98,10 +101,13 @@ def _chain(value: Any) -> Chain:
     return _CHAINS[_one_of(*_CHAINS)(value)]
 
 
-def _addresses(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise ValueError('a list, such as ["192.0.2.7:8737"]')
-    return tuple(_address(one) for one in value)
+def _list(read_one: Callable[[Any], str], example: str) -> Callable[[Any], tuple[str, ...]]:
+    def read(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f"a list, such as {example}")
+        return tuple(read_one(one) for one in value)
+
+    return read
 
 
 def _address(value: Any) -> str:
@@ -112,19 +118,27 @@ def _address(value: Any) -> str:
 
 
 _PORT: Final = _whole(0, 65_535)
+_ADDRESSES: Final = _list(_address, '["192.0.2.7:8737"]')
 
 _BACKEND: Final = (
     "who is asked for coins and passes transactions on: esplora+https://HOST/api, electrum+ssl://HOST:PORT or "
     "core+http://HOST:PORT; empty: nobody"
 )
 
+_INTERFACES: Final = (
+    "network interfaces on which peers find each other: names; lan: every private address, all: every one; empty: off"
+)
+
 OPTIONS: Final = (
     Option("node", "label", "label", _label, "how others see this node; empty: the first digits of its key"),
     Option("node", "network", "network", _chain, f"the Bitcoin network: {', '.join(_CHAINS)}"),
-    Option("listen", "host", "listen_host", _text, "address to listen on; 0.0.0.0 for all; empty: dial only"),
+    Option("listen", "host", "listen_host", _text, "address to listen on; 0.0.0.0: every interface; empty: dial only"),
     Option("listen", "port", "listen_port", _PORT, "TCP port; 0 picks a free one at each start"),
-    Option("listen", "advertise", "advertise", _addresses, "addresses that invites name; empty: where it listens"),
+    Option("listen", "advertise", "advertise", _ADDRESSES, "addresses that invites name; empty: where it listens"),
     Option("peers", "auto_connect", "auto_connect", _flag, "dial pinned peers at start, and until they answer"),
+    Option("discovery", "interfaces", "discovery_interfaces", _list(_text, '["eth0"]'), _INTERFACES),
+    Option("discovery", "port", "discovery_port", _whole(1, 65_535), "UDP port that all nodes of a network share"),
+    Option("discovery", "mdns", "discovery_mdns", _flag, "the same by mDNS, too; it needs the extra mdns"),
     Option("api", "tcp_port", "api_tcp_port", _PORT, "also serve the API on this port of 127.0.0.1, by token; 0: off"),
     Option("chain", "backend", "chain_backend", _text, _BACKEND),
     Option("log", "level", "log_level", _one_of("debug", "info", "warning", "error"), "the least that is logged"),

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..crypto.keys import Identity
 from ..errors import LocalError, NetworkError
+from ..net.finder import Discover
 from ..net.folder import DataFolder
 from ..net.handlers import MessageHandler
 from ..net.service import NetworkService
@@ -18,15 +20,20 @@ from ..node.effects import Fault, News, PeerDown, PeerUp, SessionNews
 from ..node.peers import PeerInfo
 from ..signing.groupfile import GroupFile
 from ..text import safe, short_key, who
+from ..wire.beacon import Audience
 from .chain.service import ChainService
 from .config import Config
 from .events import Events
 from .foundings import FoundingDesk
 from .groups import Groups
 from .keys import WalletKeys
+from .neighbours import Neighbours
 from .pairing import PairingDesk
 from .pins import Pins
 from .sessions import Entry, SessionBook
+
+if TYPE_CHECKING:
+    from ..net.mdns import Mdns
 
 __all__ = ["Daemon"]
 
@@ -46,6 +53,7 @@ class Daemon:
         strangers: asked in turn about an unknown key that connects; the first True lets it in.
         listeners: called with all news of the node, after the daemon has taken them in.
         events:    what API clients are told.
+        neighbours: who is seen on the local network.
         pins, groups, sessions: what is durable.
         chain:     who is asked for coins.
 
@@ -55,6 +63,7 @@ class Daemon:
     def __init__(self, folder: DataFolder, config: Config, identity: Identity, keys: WalletKeys) -> None:
         self.folder, self.config, self.keys = folder, config, keys
         self.events = Events()
+        self.neighbours = Neighbours(self.events, lambda: self.network)
         self.handler = MessageHandler()
         self.strangers: list[Callable[[PeerInfo], bool]] = []
         self.listeners: list[Callable[[News], None]] = []
@@ -73,6 +82,13 @@ class Daemon:
             on_event=self._on_news,
             limits=config.limits,
             handler=self.handler,
+            discover=Discover(
+                interfaces=config.discovery_interfaces,
+                port=config.discovery_port,
+                mdns=_mdns() if config.discovery_mdns else None,
+                seen=self.neighbours.seen,
+                required=False,
+            ),
         )
         self._dialling: set[asyncio.Task[None]] = set()
         self.pairings = PairingDesk(self)
@@ -88,6 +104,8 @@ class Daemon:
         try:
             await self.keys.start(self.network.identity.pubkey, self.config.network)
             await self.network.start()
+            if self.network.finder.error is not None:
+                logger.warning("nobody is found on the local network: %s", self.network.finder.error)
             for info in self.pins:
                 self.network.add_peer(info)
             for group in self.groups:
@@ -175,6 +193,8 @@ class Daemon:
     def _cosign(self, group: GroupFile) -> None:
         for identity in group.group.identities:
             self._know(identity, group.labels[identity])
+        described = group.group.wallet.descriptor.canonical().encode()
+        self.network.finder.add(group.group.id, Audience.group(described, group.group.identities))
         self.keys.cosign(self.network, group.group)
         self.sessions.load(group.group, self.network.session_records(group.group.id))
         self.sessions.look(self.network.sessions(group.group.id))
@@ -245,3 +265,14 @@ class Daemon:
             "asked": entry.asked,
             "error": "" if entry.error is None else str(entry.error),
         }
+
+
+def _mdns() -> type[Mdns]:
+    """The library is an extra: a node that does not ask for it does without."""
+    try:
+        from ..net.mdns import Mdns
+    except ModuleNotFoundError as error:
+        if error.name != "zeroconf":
+            raise
+        raise LocalError("mdns in [discovery] needs a library", hint='pip install "musignet[mdns]"') from None
+    return Mdns

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from secrets import token_bytes
@@ -18,6 +21,7 @@ from ..node.pairing import Compare, Paired, Pairing, PairingEnded, Say
 from ..node.pairings import Drop, Effect, Pairings
 from ..node.peers import PeerInfo
 from ..text import short_key, who
+from ..wire.beacon import Audience
 from ..wire.codec import Record
 from ..wire.envelope import Message
 from ..wire.invite import Invite
@@ -28,6 +32,8 @@ __all__ = ["PairingDesk"]
 
 _KINDS: Final = (MessageType.PAIR_HELLO, MessageType.PAIR_CONFIRM, MessageType.PAIR_END)
 _DIAL_TIMEOUT_S: Final = 10.0
+_LAN_FIRST_S: Final = 0.5
+"""Whoever is on the local network has answered by then: a beacon there and one back."""
 
 
 class PairingDesk:
@@ -40,6 +46,7 @@ class PairingDesk:
             network.identity.pubkey, network.id, daemon.config.network, draw=token_bytes, owner_of=self._owner_of
         )
         self._links: dict[bytes, bytes] = {}
+        self._announced: set[bytes] = set()
         self._desk = Desk(self.machine.next_deadline, lambda: self._perform(self.machine.woken(time.time())))
         for kind in _KINDS:
             daemon.handler.register(kind, self._heard)
@@ -52,12 +59,21 @@ class PairingDesk:
 
     # --- what a person does -------------------------------------------------------------------------------------------
 
-    def invite(self, addresses: tuple[str, ...] = (), ttl_s: float = INVITE_TTL_S) -> Invite:
-        """Open an invite; without addresses, with those where this node listens.
+    def invite(
+        self, addresses: tuple[str, ...] = (), ttl_s: float = INVITE_TTL_S, *, lan: bool = False, openly: bool = False
+    ) -> Invite:
+        """Open an invite; without addresses, with those where this node listens, or with none on the `lan`.
+
+        Whoever has the invite finds this node on the local network. With `openly` everybody there sees its key and its
+        name, for ten minutes at most.
 
         Raises: LocalError, SerializationError.
         """
-        made = self.machine.invite(addresses or self._own_addresses(), time.time(), ttl_s)
+        named = addresses or (() if lan else self._own_addresses())
+        made = self.machine.invite(named, time.time(), ttl_s)
+        if openly and self._network.finder.is_on:
+            self._network.finder.discovery.announce_openly(ttl_s)
+        self._announce()
         self._desk.arm()
         return made
 
@@ -137,7 +153,20 @@ class PairingDesk:
             elif isinstance(effect, Paired):
                 self._pin(effect)
             self._tell(effect)
+        self._announce()
         self._desk.arm()
+
+    def _announce(self) -> None:
+        """Be found on the local network by those who hold an open invite, and by nobody for one that is closed."""
+        finder, own = self._network.finder, self._network.identity.pubkey
+        opened = {one.secret for one in self.machine.open_invites(time.time())}
+        for secret in opened - self._announced:
+            finder.add(secret, Audience.invite(secret, own))
+        for secret in self._announced - opened:
+            finder.remove(secret)
+        if self._announced and not opened and finder.is_on:
+            finder.discovery.announce_openly(0)
+        self._announced = opened
 
     def _tell(self, effect: Effect) -> None:
         if isinstance(effect, Compare | Paired | PairingEnded):
@@ -181,19 +210,46 @@ class PairingDesk:
         key = invite.key.hex()
         known = self._known(key)
         label = short_key(key) if known is None else known.id
-        addresses = tuple(one.text for one in readable_untrusted(invite.addresses))
-        if not addresses:
-            raise LocalError("the invite names no address", hint="let them invite with --address HOST:PORT")
-        self._network.add_peer(PeerInfo(id=label, addresses=addresses, pubkey_hex=key), provisional=True)
+        places = tuple(one.text for one in readable_untrusted(invite.addresses))
+        info = PeerInfo(id=label, addresses=places, pubkey_hex=key)
+        async with self._search(invite) as search:
+            try:
+                if not await self._dialled(info, await _within(search, _LAN_FIRST_S)):
+                    await self._dialled(info, await _within(search, _DIAL_TIMEOUT_S), last=True)
+            except NetworkError as error:
+                if known is not None:
+                    self._network.add_peer(known)  # an invite that leads nowhere does not move a peer that we have
+                raise _unreachable(invite, places, search, error) from error
+
+    async def _dialled(self, info: PeerInfo, found: PeerInfo | None, *, last: bool = False) -> bool:
+        """Dial a key at its addresses, and where it was found. Raises NetworkError the `last` time."""
+        if found is not None:
+            info = replace(info, host=found.host, port=found.port)
         try:
-            await self._network.connect_to_peer(key, timeout_s=_DIAL_TIMEOUT_S)
-        except NetworkError as error:
-            if known is not None:
-                self._network.add_peer(known)  # an invite that leads nowhere does not move a peer that we have
-            raise ConnectionError(
-                f"{who(invite.label, key)} cannot be reached at {', '.join(addresses)}: {error}",
-                hint="is `musignet invite` still waiting there? is a firewall between?",
-            ) from error
+            if not info.places:
+                raise LocalError("the invite names no address", hint="let them invite with --address HOST:PORT")
+            self._network.add_peer(info, provisional=True)
+            await self._network.connect_to_peer(info.pubkey_hex, timeout_s=_DIAL_TIMEOUT_S)
+            return True
+        except NetworkError:
+            if last or found is not None:
+                raise
+            return False
+
+    @asynccontextmanager
+    async def _search(self, invite: Invite) -> AsyncIterator[asyncio.Task[PeerInfo] | None]:
+        """Look for the inviter on the local network meanwhile, where this node looks there at all."""
+        finder = self._network.finder
+        if not finder.is_on:
+            yield None
+            return
+        audience = Audience.invite(invite.secret, invite.key)
+        search = asyncio.ensure_future(finder.find(invite.secret, audience, invite.key, _DIAL_TIMEOUT_S))
+        try:
+            yield search
+        finally:
+            search.cancel()
+            await asyncio.gather(search, return_exceptions=True)
 
     def _known(self, name: str) -> PeerInfo | None:
         """Return what the book has of a confirmed peer, by its label or its key in hex."""
@@ -211,6 +267,27 @@ class PairingDesk:
             return tuple(named)[:INVITE_ADDRESSES_MAX]
         host = _own_host() if network.host in ("0.0.0.0", "::") else network.host
         return (address_text(host, network.port),)
+
+
+async def _within(search: asyncio.Task[PeerInfo] | None, wait_s: float) -> PeerInfo | None:
+    """Return who was found, if somebody is within that time."""
+    if search is None:
+        return None
+    await asyncio.wait((search,), timeout=wait_s)
+    return search.result() if search.done() and not search.exception() else None
+
+
+def _unreachable(
+    invite: Invite, places: tuple[str, ...], search: asyncio.Task[PeerInfo] | None, error: NetworkError
+) -> NetworkError:
+    """Return the sentence for an invite that led nowhere."""
+    unseen = search is not None and search.done() and search.exception() is not None
+    if not places and search is None:
+        return error
+    tried = f"cannot be reached at {', '.join(places)}: {error}" if places else f"does not answer where it is: {error}"
+    parts = [tried] * bool(places or not unseen) + ["is not seen on the local network"] * unseen
+    hint = "is `musignet invite` still waiting there? is a firewall between? `musignet doctor` looks"
+    return ConnectionError(f"{who(invite.label, invite.key)} {' and '.join(parts)}", hint=hint)
 
 
 def _own_host() -> str:

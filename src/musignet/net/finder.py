@@ -3,36 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ..chain import Chain
 from ..crypto.keys import Identity
 from ..crypto.schnorr import PublicKey
-from ..errors import LocalError, NetworkError, PeerNotFound, Timeout
+from ..errors import IoError, LocalError, NetworkError, PeerNotFound, Timeout
 from ..limits import BEACON_PAUSE_MAX_S, DISCOVERY_PORT
+from ..node.addresses import Rank
 from ..node.effects import News, PeerDown, PeerUp
-from ..node.peers import PeerInfo, PeerState
+from ..node.peers import PeerInfo
+from ..node.sightings import Sighting
 from ..wire.beacon import Audience
-from .discovery import PeerDiscovery
-from .lan import ALL
+from .discovery import PeerDiscovery, SecondWay
+from .folder import DataFolder
+from .heard import Heard
+from .lan import LAN
+from .lan import Heard as Hear
 from .peer import Peer
 
 __all__ = ["Discover", "Finder"]
+
+logger = logging.getLogger("musignet")
 
 FIND_TIMEOUT_S: Final = BEACON_PAUSE_MAX_S * 1.2 + 4
 """How long somebody is looked for: the slowest pace of a node, with its jitter, and a dial."""
 
 _ATTEMPTS: Final = 2
-"""A dial to another address may be under way: its end answers the first."""
+"""A dial to the addresses known before may be under way: its end answers the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discover:
-    """Where a service looks for its peers: names of network interfaces, and the UDP port that all nodes share."""
+    """Where a service looks for its peers.
 
-    interfaces: tuple[str, ...] = (ALL,)
+    Args:
+        interfaces: names of network interfaces; `lan` is every private address, `all` all but the loopback.
+        port:       the UDP port that all nodes share.
+        mdns:       makes a second way for the same beacons: `net.mdns.Mdns`, of the extra `mdns`.
+        seen:       called with each sighting that a person may want to know of, and whether it is still there.
+        required:   whether the service does not start where the port cannot be had; else `Finder.error` says so.
+    """
+
+    interfaces: tuple[str, ...] = (LAN,)
     port: int = DISCOVERY_PORT
+    mdns: Callable[[Hear], SecondWay] | None = None
+    seen: Callable[[Sighting, bool], object] | None = None
+    required: bool = True
 
 
 class _Network(Protocol):
@@ -42,7 +62,7 @@ class _Network(Protocol):
     def identity(self) -> Identity: ...
     @property
     def info(self) -> PeerInfo: ...
-    def add_peer(self, info: PeerInfo, /) -> None: ...
+    def peer_seen(self, peer: str, host: str, port: int, /) -> None: ...
     def peer(self, peer: str, /) -> Peer: ...
     def peers(self) -> list[Peer]: ...
     async def connect_to_peer(self, info: str, /, *, timeout_s: float | None = None) -> Peer: ...
@@ -53,8 +73,6 @@ class Finder:
 
     Each confirmed peer of the book shares an audience with this node, by the ECDH of both identities. `add` brings a
     group's: its members need no beacon each. Both are heard; where a group's is, it alone is spoken to.
-
-    An address that somebody typed is kept: what was found takes its place for as long as the link lasts.
     """
 
     def __init__(self, network: _Network, settings: Discover | None, chain: Chain, dial_timeout_s: float) -> None:
@@ -63,11 +81,10 @@ class Finder:
         self._chain = chain
         self._dial_timeout_s = dial_timeout_s
         self._discovery: PeerDiscovery | None = None
+        self.error: IoError | None = None
         self._pairs: dict[bytes, Audience] = {}
         self._added: dict[bytes, Audience] = {}
         self._left: set[bytes] = set()
-        self._typed: dict[str, tuple[str, int]] = {}
-        self._found: dict[str, tuple[str, int]] = {}
         self._awaited: dict[bytes, asyncio.Future[PeerInfo]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stale = False
@@ -77,8 +94,10 @@ class Finder:
     @property
     def discovery(self) -> PeerDiscovery:
         """What says and hears beacons. Raises LocalError where it is switched off."""
+        if self._discovery is None and self.error is not None:
+            raise LocalError(f"discovery does not run: {self.error}", hint="`musignet doctor` says what blocks")
         if self._discovery is None:
-            hint = 'set interfaces = ["all"] in [discovery] of config.toml; in a program, discover=Discover()'
+            hint = 'set interfaces = ["lan"] in [discovery] of config.toml; in a program, discover=Discover()'
             raise LocalError("discovery is switched off", hint=hint)
         return self._discovery
 
@@ -87,16 +106,24 @@ class Finder:
         """Whether beacons are said and heard."""
         return self._discovery is not None
 
-    async def start(self) -> None:
-        """Begin, once the service listens. Raises IoError when the UDP port cannot be had."""
+    async def start(self, folder: DataFolder | None = None) -> None:
+        """Begin, once the service listens. Raises IoError without the UDP port, or for a folder that is not ours."""
         settings = self._settings
         if settings is None or not settings.interfaces:
             return
+        heard = Heard(folder)
         made = PeerDiscovery(
-            self._network.info, settings.port, self._on_peer, identity=self._network.identity,
-            interfaces=settings.interfaces, chain=self._chain, wanted=self._wants,
+            self._network.info, settings.port, self._on_peer, identity=self._network.identity, chain=self._chain,
+            interfaces=settings.interfaces, mdns=settings.mdns, wanted=self._wants, seen=settings.seen,
+            marks=heard.load(), store=heard.store,
         )  # fmt: skip
-        await made.start()
+        try:
+            await made.start()
+        except IoError as error:
+            if settings.required:
+                raise
+            self.error = error
+            return
         self._discovery = made
         self._refresh()
         await made.start_periodic_broadcast()
@@ -116,7 +143,7 @@ class Finder:
     # --- who is looked for --------------------------------------------------------------------------------------------
 
     def add(self, name: bytes, audience: Audience) -> None:
-        """Hear one more audience, a group's or an invite's, and speak to it where this node is a member."""
+        """Hear one more audience, a group's or an invite's, and speak to it where this node may."""
         self._added[name] = audience
         self._changed()
 
@@ -127,8 +154,6 @@ class Finder:
 
     def renewed(self, info: PeerInfo) -> None:
         """The book has changed: somebody is new, or has another address."""
-        if self._found.get(info.pubkey_hex) != (info.host, info.port):
-            self._typed.pop(info.pubkey_hex, None)
         self._left.discard(bytes.fromhex(info.pubkey_hex))
         self._changed()
 
@@ -141,13 +166,7 @@ class Finder:
         if isinstance(news, PeerUp):
             self._left.discard(news.key)
         elif isinstance(news, PeerDown):
-            self._restore(news.key.hex())
             self._changed()
-
-    def typed(self, info: PeerInfo) -> PeerInfo:
-        """Return what is known of a peer with the address that somebody typed, not the one that was found."""
-        host, port = self._typed.get(info.pubkey_hex, (info.host, info.port))
-        return replace(info, host=host, port=port)
 
     async def find(self, name: bytes, audience: Audience, key: bytes, timeout_s: float = FIND_TIMEOUT_S) -> PeerInfo:
         """Return where a key is that need not be in the book. Raises Timeout; LocalError where it is switched off."""
@@ -166,7 +185,7 @@ class Finder:
                 "nobody with this key was found on the local network", hint="`musignet doctor` says what blocks"
             ) from None
         finally:
-            del self._awaited[key]
+            self._awaited.pop(key, None)
             self.remove(name)
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -200,7 +219,9 @@ class Finder:
             peer = self._network.peer(key.hex())
         except PeerNotFound:
             return False
-        return key not in self._left and not peer.provisional and peer.state is not PeerState.CONNECTED
+        if key in self._left or peer.provisional:
+            return False
+        return peer.path is None or peer.path.rank > Rank.LAN
 
     def _on_peer(self, found: PeerInfo) -> None:
         answer = self._awaited.get(bytes.fromhex(found.pubkey_hex))
@@ -213,32 +234,12 @@ class Finder:
         task.add_done_callback(self._tasks.discard)
 
     async def _reach(self, found: PeerInfo) -> None:
-        """Dial a peer of the book where it was seen. Where that comes to nothing, the address it had stays."""
-        key, place = found.pubkey_hex, (found.host, found.port)
+        """Dial a peer of the book where it was seen, too."""
+        key = found.pubkey_hex
         for _ in range(_ATTEMPTS):
             try:
-                peer = self._network.peer(key)
-                if peer.state is PeerState.CONNECTED:
-                    return
-                self._move(peer.info, place)
+                self._network.peer_seen(key, found.host, found.port)
                 await self._network.connect_to_peer(key, timeout_s=self._dial_timeout_s)
                 return
-            except NetworkError:
-                self._restore(key)
-
-    def _move(self, info: PeerInfo, place: tuple[str, int]) -> None:
-        self._typed.setdefault(info.pubkey_hex, (info.host, info.port))
-        self._found[info.pubkey_hex] = place
-        self._network.add_peer(replace(info, host=place[0], port=place[1]))
-
-    def _restore(self, key: str) -> None:
-        """Give a peer the address back that somebody typed. One without keeps what was found."""
-        host, port = self._typed.get(key, ("", 0))
-        if not port:
-            return
-        del self._typed[key]
-        try:
-            info = self._network.peer(key).info
-        except PeerNotFound:
-            return
-        self._network.add_peer(replace(info, host=host, port=port))
+            except NetworkError as error:
+                logger.debug("seen at %s, and not connected: %s", found.host, error)

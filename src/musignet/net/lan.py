@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Final, TypeAlias
 
@@ -22,10 +22,12 @@ from ..errors import IoError
 from ..limits import BEACON_MAX_BYTES, BEACONS_PER_WAKE, INTERFACES_MAX
 from ..node.sightings import Network
 
-__all__ = ["ALL", "GROUP_4", "GROUP_6", "Heard", "Interface", "Lan", "Way", "interfaces"]
+__all__ = ["ALL", "GROUP_4", "GROUP_6", "LAN", "Heard", "Interface", "Lan", "Way", "interfaces"]
 
 ALL: Final = "all"
 """Stands for every interface but the loopback."""
+LAN: Final = "lan"
+"""Stands for the private addresses of those: homes and offices, and not the network that a rented server is on."""
 
 GROUP_4: Final = "239.255.87.37"
 """Administratively scoped (RFC 2365): routers at the edge of a site do not pass it on; TTL 1 keeps it on the link."""
@@ -58,7 +60,7 @@ class Interface:
     @property
     def is_loopback(self) -> bool:
         """Whether it reaches this machine alone."""
-        return all(one.is_loopback for one in self.addresses)
+        return bool(self.addresses) and all(one.is_loopback for one in self.addresses)
 
     def has(self, address: IPv4Address | IPv6Address) -> bool:
         """Return whether an address is one of this interface; the unspecified one is everybody's."""
@@ -85,11 +87,24 @@ Heard: TypeAlias = Callable[[bytes, str, str], None]
 
 
 def interfaces(names: Iterable[str]) -> list[Interface]:
-    """Return the interfaces with these names that have addresses now; for `all`, every one but the loopback."""
+    """Return the interfaces with these names that have addresses now; for `all` and `lan`, see there."""
     wanted = frozenset(names)
-    found = [_interface(adapter) for adapter in ifaddr.get_adapters()]
-    chosen = (one for one in found if one.name in wanted or (ALL in wanted and not one.is_loopback))
+    found = (_interface(adapter) for adapter in ifaddr.get_adapters())
+    chosen = (_chosen(one, wanted) for one in found)
     return sorted((one for one in chosen if one.networks), key=lambda one: one.index)[:INTERFACES_MAX]
+
+
+def _chosen(one: Interface, wanted: frozenset[str]) -> Interface:
+    """Return as much of an interface as is wanted."""
+    if one.name in wanted or (ALL in wanted and not one.is_loopback):
+        return one
+    if LAN not in wanted or one.is_loopback:
+        return replace(one, v4=(), v6=())
+    return replace(one, v4=tuple(filter(_is_private, one.v4)), v6=tuple(filter(_is_private, one.v6)))
+
+
+def _is_private(one: IPv4Interface | IPv6Interface) -> bool:
+    return one.is_private or one.is_link_local
 
 
 def _interface(adapter: ifaddr.Adapter) -> Interface:

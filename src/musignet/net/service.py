@@ -22,6 +22,7 @@ from ..node.inputs import (
     ForgetPeer,
     Handled,
     HangUp,
+    PeerSeen,
     SendMessage,
     Stop,
 )
@@ -165,7 +166,7 @@ class NetworkService(Cosigning):
             for info in self._early:
                 driver.submit(AddPeer, info)
             await driver.start(carriers)
-            await self.finder.start()
+            await self.finder.start(self._folder)
         except BaseException:
             self._driver = None
             await carriers.stop()
@@ -240,6 +241,10 @@ class NetworkService(Cosigning):
         else:
             self._driver.submit(AddPeer, info, provisional)
             self.finder.renewed(info)
+
+    def peer_seen(self, peer: str, host: str, port: int) -> None:
+        """A peer of the book was seen there on the local network: it is dialled there, too. Raises PeerNotFound."""
+        self._running.feed(PeerSeen(self._find(peer).key, host, port))
 
     async def remove_peer(self, peer: str) -> None:
         """Hang up on a peer and take it out of the book. Raises PeerNotFound."""

@@ -74,7 +74,7 @@ class Book:
         self._by_label.pop(record.info.id, None)
         self._by_label[info.id] = key
         record.info = info
-        record.places = info.places
+        record.look_up()
         record.provisional = provisional and (fresh or record.provisional)
         return record
 

@@ -29,6 +29,7 @@ from ..errors import (
 from ..limits import BOOT_EPOCH_BYTES
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import Ack, CloseCode, MessageType, PeerAnnouncement, Ping, Pong
+from .addresses import Address, address_text
 from .arrivals import Arrivals
 from .book import Book
 from .ceremonies import Ceremonies
@@ -66,6 +67,7 @@ from .inputs import (
     NetworkChanged,
     PeerConnected,
     PeerLost,
+    PeerSeen,
     Propose,
     Restore,
     Saved,
@@ -259,6 +261,13 @@ class Node:
         for link in self._links.values():
             self._pulse.probe(link, self._now, self._out)
         self._dialler.network_changed(self.book, self._out)
+
+    def _peer_seen(self, event: PeerSeen) -> None:
+        peer = self.book.get(event.key)
+        if peer is not None:
+            peer.seen = Address("tcp", event.host, event.port, address_text(event.host, event.port))
+            peer.look_up()
+            self._dialler.seen(peer, self._out)
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
@@ -461,6 +470,7 @@ _HANDLERS: Final[dict[type[Any], Callable[[Node, Any], None]]] = {
     Woken: Node._woken,
     SaySignal: lambda node, event: say_signal(event, node.book, node._outbox, node._now, node._out),
     NetworkChanged: Node._network_changed,
+    PeerSeen: Node._peer_seen,
     AddPeer: Node._add_peer,
     ForgetPeer: Node._forget_peer,
     Dial: lambda node, event: node._dialler.dial(event, node.book, node._out),

@@ -99,6 +99,15 @@ class Dialler:
                 peer.better_tries = 0
                 self._connect_better(peer, out)
 
+    def seen(self, peer: PeerRecord, out: list[Effect]) -> None:
+        """It is on the local network now: end its pause, if it is dialled at all."""
+        if peer.redial_at is not None:
+            peer.attempts = 0
+            self._connect(peer, out)
+        elif peer.links and peer.better and peer.wanted:
+            peer.better_tries = 0
+            self._connect_better(peer, out)
+
     def woken(self, peer: PeerRecord | None, now: float, out: list[Effect]) -> None:
         """A pause of a peer may be over."""
         if peer is None:

@@ -37,6 +37,7 @@ __all__ = [
     "NetworkChanged",
     "PeerConnected",
     "PeerLost",
+    "PeerSeen",
     "Propose",
     "Restore",
     "Saved",
@@ -114,6 +115,14 @@ class SaySignal(Struct, frozen=True):
 
 class NetworkChanged(Struct, frozen=True):
     """This machine slept, or has other addresses than before: links may be dead, and other paths open."""
+
+
+class PeerSeen(Struct, frozen=True):
+    """A peer was seen at this address on the local network: one more place to dial, until it is seen elsewhere."""
+
+    key: bytes
+    host: str
+    port: int
 
 
 class Woken(Struct, frozen=True):
@@ -270,6 +279,7 @@ Input: TypeAlias = (
     | Acknowledged
     | SaySignal
     | NetworkChanged
+    | PeerSeen
     | Woken
     | AddPeer
     | ForgetPeer

@@ -85,6 +85,11 @@ class Pairings:
         under = [key for key, one in self._pairings.items() if one.secret == secret and one.role is Role.HOST]
         return [effect for key in under for effect in self._end(key)]
 
+    def open_invites(self, now: float) -> tuple[Invite, ...]:
+        """Return the invites that somebody can still come with."""
+        self._expire_invites(now)
+        return tuple(self._invites.values())
+
     def join(self, invite: Invite, now: float, addresses: tuple[str, ...] = ()) -> Pairing:
         """Begin to pair with who made an invite: dial its key next, then say `linked`.
 
@@ -186,7 +191,8 @@ class Pairings:
     def next_deadline(self) -> float | None:
         """Return when `woken` is due."""
         ends = (one.expires_at for one in self._pairings.values())
-        return min((*ends, *self._strangers.values()), default=None)
+        invites = (one.expires_at_ms / 1000 for one in self._invites.values())
+        return min((*ends, *invites, *self._strangers.values()), default=None)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

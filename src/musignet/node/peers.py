@@ -177,6 +177,7 @@ class PeerRecord:
         "public",
         "redial_at",
         "round_trip_s",
+        "seen",
         "unacked",
         "unacked_bytes",
         "wanted",
@@ -187,6 +188,8 @@ class PeerRecord:
         self.info = info
         self.places: tuple[Address, ...] = ()
         """Where it is dialled, the best first."""
+        self.seen: Address | None = None
+        """Where it was seen on the local network, last."""
         self.public = public
         self.key = public.compressed
         self.links: list[Link] = []
@@ -218,6 +221,11 @@ class PeerRecord:
         self.round_trip_s: float | None = None
         self.heard_at: float | None = None
         self.last_error: NetworkError | None = None
+
+    def look_up(self) -> None:
+        """Set `places` anew: `info` or `seen` has changed."""
+        known, seen = self.info.places, self.seen
+        self.places = known if seen is None else (seen, *(one for one in known if one.text != seen.text))
 
     @property
     def better(self) -> tuple[Address, ...]:

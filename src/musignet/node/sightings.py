@@ -11,20 +11,28 @@ most once in 30 s for one key (U1).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from .. import limits
 from ..chain import Chain
 from ..errors import PeerError, SerializationError
 from ..wire.beacon import Audience, Beacon, Claim, Datagram, Listening
 
-__all__ = ["Network", "Sighting", "Sightings", "Unheard"]
+__all__ = ["Mark", "Network", "Sighting", "Sightings", "Unheard"]
 
 Network: TypeAlias = IPv4Network | IPv6Network
+
+
+class Mark(NamedTuple):
+    """The newest beacon of a member: nothing older is believed, nor the same again (THREATS.md U3)."""
+
+    epoch: bytes
+    seq: int
+    sent_at_ms: int
 
 
 class Unheard(Enum):
@@ -57,24 +65,29 @@ class Sighting:
     first_at: float
     last_at: float
     member: bool
-    """Of an audience; a stranger, who has announced itself openly, is not."""
+    """Of an audience; a stranger, who has announced itself openly or was given an invite, is not."""
     came: bool
     """Whether it was not there before this beacon: it is new, or has restarted."""
+    changed: bool
+    """Whether there is something to tell a person: it came, moved, or shows itself openly now."""
+    open_at: float = float("-inf")
+    """When it last announced itself openly."""
     dialled_at: float = float("-inf")
 
 
 class Sightings:
     """See the module. `own` is this node's key.
 
-    `unheard` counts what came to nothing, by its reason; `verified` the signatures that were checked.
+    `unheard` counts what came to nothing, by its reason; `verified` the signatures that were checked. `marks` is what
+    an earlier run of this node has heard, by key, and is kept up: store it before anybody is dialled for a beacon.
     """
 
     __slots__ = (
         "_all", "_by_key", "_chain", "_listening", "_look_until", "_networks", "_open", "_own", "_sources",
-        "unheard", "verified",
+        "marks", "unheard", "verified",
     )  # fmt: skip
 
-    def __init__(self, own: bytes, chain: Chain) -> None:
+    def __init__(self, own: bytes, chain: Chain, marks: Mapping[bytes, Mark] | None = None) -> None:
         self._own = own
         self._chain = chain
         self._listening = Listening(())
@@ -84,6 +97,7 @@ class Sightings:
         self._sources: dict[str, _Bucket] = {}
         self._all = _Bucket(limits.BEACON_VERIFICATIONS_S)
         self._open = _Bucket(limits.OPEN_VERIFICATIONS_S)
+        self.marks: Final = dict(marks or {})
         self.unheard: Final[Counter[Unheard]] = Counter()
         self.verified = 0
 
@@ -105,13 +119,22 @@ class Sightings:
 
     def seen(self, now: float) -> list[Sighting]:
         """Return who was seen in the last 180 s, members first."""
-        self._forget(now)
+        self.forget(now)
         return sorted(self._by_key.values(), key=lambda one: (not one.member, one.first_at))
 
     def get(self, key: bytes, now: float) -> Sighting | None:
         """Return where a key was seen in the last 180 s."""
-        self._forget(now)
+        self.forget(now)
         return self._by_key.get(key)
+
+    def forget(self, now: float) -> list[Sighting]:
+        """Take those out of the table who were not seen for 180 s, and return them."""
+        old = [one for one in self._by_key.values() if _old(one, now)]
+        for one in old:
+            del self._by_key[one.beacon.key]
+        for key in [key for key, mark in self.marks.items() if _stale(mark, now)]:
+            del self.marks[key]
+        return old
 
     def heard(self, data: bytes, source: str, way: str, now: float) -> Sighting | Unheard:
         """Take a datagram from the address `source` in. Returns whose it is, or why it came to nothing."""
@@ -135,7 +158,7 @@ class Sightings:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _claim(self, data: bytes, source: str, now: float) -> tuple[Claim, bool]:
-        """Return what a datagram claims, and whether a secret was needed to make it. Raises _Refused."""
+        """Return what a datagram claims, and whether its key is a member's. Raises _Refused."""
         try:
             datagram = Datagram.parse_untrusted(data)
         except SerializationError:
@@ -149,7 +172,10 @@ class Sightings:
             raise _Refused(Unheard.OPEN)
         self._admit(source, now)
         try:
-            return (datagram.read_untrusted(), False) if found is None else (datagram.unseal_untrusted(*found), True)
+            if found is None:
+                return datagram.read_untrusted(), False
+            claim = datagram.unseal_untrusted(*found)
+            return claim, claim.beacon.key in found[0].members
         except SerializationError:
             raise _Refused(Unheard.SEALED if found else Unheard.FORM) from None
 
@@ -172,11 +198,13 @@ class Sightings:
         if abs(now - beacon.sent_at_ms / 1000) > limits.BEACON_AGE_MAX_S:
             return Unheard.AGE
         last = self._by_key.get(beacon.key)
-        if last is None or _old(last, now) or _newer(beacon, last.beacon):
-            return None
-        if beacon == last.beacon:
+        if last is not None and beacon == last.beacon:
             last.ways.add(way)
-        return Unheard.REPLAY
+        mark = self.marks.get(beacon.key)
+        for newest in (None if last is None or _old(last, now) else _mark(last.beacon), mark):
+            if newest is not None and not _stale(newest, now) and not _newer(beacon, newest):
+                return Unheard.REPLAY
+        return None
 
     def _verify(self, claim: Claim, member: bool, now: float) -> Beacon:
         if not (self._all if member else self._open).take(now):
@@ -188,25 +216,21 @@ class Sightings:
             raise _Refused(Unheard.FORGED) from None
 
     def _see(self, beacon: Beacon, source: str, way: str, now: float, member: bool) -> Sighting:
-        self._forget(now)
+        self.forget(now)
         last = self._by_key.pop(beacon.key, None)  # the last one heard stands last
-        if last is None:
-            seen = Sighting(beacon, beacon.label, source, {way}, now, now, member, came=True)
-        else:
-            moved = (source, beacon.port) != (last.host, last.beacon.port)
-            ways = {way} if moved else last.ways | {way}
-            came = beacon.epoch != last.beacon.epoch
-            label, member = beacon.label or last.label, member or last.member
-            seen = Sighting(beacon, label, source, ways, last.first_at, now, member, came, last.dialled_at)
+        seen = Sighting(beacon, beacon.label, source, {way}, now, now, member, came=True, changed=True)
+        if beacon.label:
+            seen.open_at = now
+        if last is not None:
+            _follow(seen, last)
         self._by_key[beacon.key] = seen
         if len(self._by_key) > limits.SIGHTINGS_MAX:
             del self._by_key[min(self._by_key, key=lambda key: (self._by_key[key].member, self._by_key[key].last_at))]
+        if member:
+            self.marks[beacon.key] = _mark(beacon)
+        if len(self.marks) > limits.SIGHTINGS_MAX:
+            del self.marks[min(self.marks, key=lambda key: self.marks[key].sent_at_ms)]
         return seen
-
-    def _forget(self, now: float) -> None:
-        old = [key for key, one in self._by_key.items() if _old(one, now)]
-        for key in old:
-            del self._by_key[key]
 
 
 class _Refused(Exception):
@@ -241,7 +265,28 @@ def _old(sighting: Sighting, now: float) -> bool:
     return abs(now - sighting.last_at) > limits.SIGHTING_TTL_S
 
 
-def _newer(beacon: Beacon, last: Beacon) -> bool:
+def _follow(seen: Sighting, last: Sighting) -> None:
+    """Take over what the last sighting of the same node knew."""
+    moved = (seen.host, seen.beacon.port) != (last.host, last.beacon.port)
+    shown = seen.beacon.label != "" and seen.first_at - last.open_at > limits.BEACON_AGE_MAX_S
+    seen.came = seen.beacon.epoch != last.beacon.epoch
+    seen.changed = seen.came or moved or shown
+    seen.ways = seen.ways if moved else last.ways | seen.ways
+    seen.first_at, seen.dialled_at = last.first_at, last.dialled_at
+    seen.open_at = max(seen.open_at, last.open_at)
+    seen.label, seen.member = seen.label or last.label, seen.member or last.member
+
+
+def _mark(beacon: Beacon) -> Mark:
+    return Mark(beacon.epoch, beacon.seq, beacon.sent_at_ms)
+
+
+def _stale(mark: Mark, now: float) -> bool:
+    """Whether a mark is needed no longer: what it keeps out is too old by itself, or the clock was set back."""
+    return abs(now - mark.sent_at_ms / 1000) > 2 * limits.BEACON_AGE_MAX_S
+
+
+def _newer(beacon: Beacon, last: Mark) -> bool:
     """Whether a beacon was made after the last one: by its number, or, after a restart, by its time."""
     if beacon.epoch == last.epoch:
         return beacon.seq > last.seq

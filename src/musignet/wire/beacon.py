@@ -89,14 +89,16 @@ class Beacon:
 class Audience:
     """Those who can read a beacon, and whose beacons are believed: the `members`, by their keys of 33 bytes.
 
-    `secret`, 32 bytes, is what only they know. Make one with `pair`, `group` or `invite`.
+    `secret`, 32 bytes, is what only they know. Make one with `pair`, `group` or `invite`. With `guests`, whoever knows
+    the secret may speak, too: nothing is known of such a key but that.
     """
 
-    __slots__ = ("_hour", "_ring", "_secret", "members")
+    __slots__ = ("_hour", "_ring", "_secret", "guests", "members")
 
-    def __init__(self, secret: bytes, members: Iterable[bytes]) -> None:
+    def __init__(self, secret: bytes, members: Iterable[bytes], *, guests: bool = False) -> None:
         self._secret = secret
         self.members: Final = frozenset(members)
+        self.guests: Final = guests
         self._hour = -1
         self._ring = _Ring(b"", Aead(bytes(32)))
 
@@ -112,8 +114,12 @@ class Audience:
 
     @classmethod
     def invite(cls, secret: bytes, inviter: bytes) -> Audience:
-        """Return the audience of an invite: whoever was given it, looking for its maker."""
-        return cls(_invite_hash(secret), (inviter,))
+        """Return the audience of an invite: its maker, and whoever was given it and looks for them."""
+        return cls(_invite_hash(secret), (inviter,), guests=True)
+
+    def admits(self, key: bytes) -> bool:
+        """Return whether this key may speak."""
+        return self.guests or key in self.members
 
     def ring(self, hour: int) -> _Ring:
         """Return tag and key of an hour. The last answer is kept."""
@@ -210,7 +216,7 @@ class Datagram:
         except AeadError:
             raise SerializationError("a beacon that does not open") from None
         beacon = _read_untrusted(text[:-_SIGNATURE_BYTES])
-        if beacon.key not in audience.members:
+        if not audience.admits(beacon.key):
             raise SerializationError("a beacon of somebody else's")
         digest = _beacon_hash(head[:-_NONCE_BYTES], text[:-_SIGNATURE_BYTES])
         return Claim(beacon, digest, text[-_SIGNATURE_BYTES:])
@@ -233,7 +239,7 @@ def seal(beacon: Beacon, identity: Identity, chain: Chain, audience: Audience, n
 
     Raises: SerializationError when a part is out of bounds, or the beacon is not a member's.
     """
-    if beacon.key not in audience.members:
+    if not audience.admits(beacon.key):
         raise SerializationError("a beacon for an audience that its key is no member of")
     hour = hour_of(beacon.sent_at_ms / 1000)
     tag, aead = audience.ring(hour)

@@ -21,6 +21,10 @@ class NewInvite(Struct, frozen=True, forbid_unknown_fields=True):
 
     expires_in_s: float = INVITE_TTL_S
     addresses: list[str] = []
+    lan: bool = False
+    """Whether it names no address: this node is found on the local network, or not at all."""
+    openly: bool = False
+    """Whether everybody on the local network sees this node's key and name meanwhile, 10 minutes at most."""
 
 
 class InviteShown(Struct, frozen=True):
@@ -87,8 +91,8 @@ def _hex(text: str) -> bytes:
 
 
 async def _invite(daemon: Daemon, call: Call) -> InviteShown:
-    addresses = tuple(parse_address(one).text for one in call.body.addresses)
-    made = daemon.pairings.invite(addresses, call.body.expires_in_s)
+    body, addresses = call.body, tuple(parse_address(one).text for one in call.body.addresses)
+    made = daemon.pairings.invite(addresses, body.expires_in_s, lan=body.lan, openly=body.openly)
     return InviteShown(made.secret.hex(), made.text(), made.expires_at_ms / 1000)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import chain, events, foundings, groups, pairings, peers, sessions, status
+from . import chain, discovery, events, foundings, groups, pairings, peers, sessions, status
 from .openapi import describe
 from .route import Call, Capability, Endpoint
 
@@ -19,6 +19,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *status.ENDPOINTS,
     *peers.ENDPOINTS,
     *pairings.ENDPOINTS,
+    *discovery.ENDPOINTS,
     *groups.ENDPOINTS,
     *foundings.ENDPOINTS,
     *sessions.ENDPOINTS,

@@ -56,6 +56,12 @@ def duration(value: str) -> float:
 @click.option(
     "--address", "addresses", multiple=True, type=place, metavar="ADDRESS", help="Where they reach this node."
 )
+@click.option("--lan", is_flag=True, help="Name no address: they find this node on the local network, or not at all.")
+@click.option(
+    "--announce/--no-announce",
+    default=True,
+    help="Show key and name to the local network meanwhile, 10 minutes at most.",
+)
 @click.option("--qr/--no-qr", default=True, help="A QR code of the invite too.")
 @_words_option
 def invite(
@@ -64,6 +70,8 @@ def invite(
     name: str | None,
     expires_in: float,
     addresses: tuple[str, ...],
+    lan: bool,
+    announce: bool,
     qr: bool,
     yes_words: str | None,
 ) -> None:
@@ -71,17 +79,25 @@ def invite(
 
     The command waits until they have joined with it, and both of you have confirmed that both screens show the same
     six words. Nothing is trusted before that. When the command ends, so does the invite.
+
+    On the local network, join finds this node by the invite, whatever its address, and musignet discover shows it.
     """
+    if lan and addresses:
+        raise click.UsageError("--lan and --address exclude each other")
     client = connect(data)
     events = client.events(expires_in)
-    made = client.post("/v1/invites", {"expires_in_s": expires_in, "addresses": list(addresses)})
-    show(as_json, made, lambda: _invited(made, qr, expires_in))
+    made = client.post("/v1/invites", _asked(expires_in, addresses, lan, announce))
     try:
+        show(as_json, made, lambda: _invited(made, qr, expires_in))
         _Talk(client, as_json, name, yes_words).follow(events, invite=made["id"])
     except Timeout:
         raise Failure("nobody joined in time", Exit.TIMEOUT, kind="Timeout", hint="make a new invite") from None
     finally:
         _quietly(client, path("v1", "invites", made["id"]))
+
+
+def _asked(expires_in: float, addresses: tuple[str, ...], lan: bool, announce: bool) -> _Found:
+    return {"expires_in_s": expires_in, "addresses": list(addresses), "lan": lan, "openly": announce}
 
 
 def _invited(made: _Found, qr: bool, expires_in: float) -> None:
@@ -96,9 +112,11 @@ def _invited(made: _Found, qr: bool, expires_in: float) -> None:
 
 
 def _warn(addresses: tuple[str, ...]) -> None:
-    """Say so where nobody at another machine could come."""
-    if all(one.host.startswith("127.") or one.host in ("::1", "localhost") for one in map(parse_address, addresses)):
-        where = f"names {safe(addresses[0], 80)}, which is this machine only" if addresses else "names no address"
+    """Say so where nobody at another machine could dial it, unless they find it on the local network."""
+    if not addresses:
+        say("It names no address: they find this node on the local network, if discovery works there")
+    elif all(one.host.startswith("127.") or one.host in ("::1", "localhost") for one in map(parse_address, addresses)):
+        where = f"names {safe(addresses[0], 80)}, which is this machine only"
         say(f"NOTE: it {where}. For another machine: [listen] host in config.toml, or --address HOST:PORT")
 
 

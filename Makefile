@@ -20,9 +20,9 @@ sim: $(READY) ## run seeds of the simulator: SEEDS=2000, options in ARGS="--worl
 kill: $(READY) ## kill whole nodes in the middle of ceremonies: KILLS=500, another plan with SEED=2
 	MUSIGNET_KILLS=$(or $(KILLS),500) MUSIGNET_KILL_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -q -s tests/net/test_kill.py
 
-chaos: $(READY) ## ceremonies through a proxy that harms their links: SEEDS=200, from another seed on with FIRST=1000
+chaos: $(READY) ## ceremonies on links that are harmed and lose packets: SEEDS=200, from another seed on with FIRST=1000
 	MUSIGNET_CHAOS_SEEDS=$(or $(SEEDS),50) MUSIGNET_CHAOS_FIRST=$(or $(FIRST),1) \
-	    $(BIN)/python -m pytest -q --numprocesses auto tests/net/test_chaos.py $(ARGS)
+	    $(BIN)/python -m pytest -q --numprocesses auto tests/net/test_chaos.py tests/net/test_lossy.py $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -42,6 +42,9 @@ diagrams: $(READY) ## draw docs/states.md again, from the tables of the code
 
 kills: $(READY) ## kill two nodes 2,000 times while one writes to the other; KILLS=n for more
 	MUSIGNET_KILLS=$(or $(KILLS),2000) $(BIN)/python -m pytest -q tests/net/test_mailstore.py -k kills
+
+cuts: $(READY) ## start from 5,000 disks that lost power while messages were stored; CUTS=n for more
+	MUSIGNET_CUTS=$(or $(CUTS),5000) $(BIN)/python -m pytest -q tests/net/test_mailstore.py -k power
 
 lock: ## resolve requirements/lock.txt again; newer versions with ARGS=--upgrade
 	$(PYTHON) -m venv build/lock
@@ -64,4 +67,4 @@ $(READY): pyproject.toml requirements/lock.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help demo test sim kill chaos lint types check bench diagrams kills lock clean
+.PHONY: help demo test sim kill chaos lint types check bench diagrams kills cuts lock clean

@@ -5,7 +5,8 @@ python -m bench cli                             whole processes of the command l
 python -m bench ceremony --json ceremony.json   measure signing, beside libsecp256k1 alone
 python -m bench outbox                          durable sends, and a start with 10,000 kept messages
 python -m bench discovery                       from a start to a link on one network, also under a flood of beacons
-python -m bench report link.json ceremony.json  print bench/RESULTS.md
+python -m bench flood --json flood.json         ten floods of one node, a minute each
+python -m bench report link.json ceremony.json flood.json  print bench/RESULTS.md
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from typing import Any
 from . import cli, discovery, outbox
 from .ceremony.plan import CASES
 from .ceremony.run import run as measure_ceremony
+from .flood.plan import FLOODS
+from .flood.run import run as measure_floods
+from .flood.table import table as flood_table
 from .link.plan import CONTESTANTS, MEASURES
 from .link.run import run as measure_link
 from .report import markdown, table
@@ -41,8 +45,12 @@ def _arguments() -> argparse.ArgumentParser:
     for case in (link, ceremony):
         case.add_argument("--rounds", type=int, help="alternating rounds (5; with --quick 2)")
         case.add_argument("--quick", action="store_true", help="small samples: shows that it runs, not how fast")
+    flood = cases.add_parser("flood", help="floods of one node, each from processes of their own")
+    flood.add_argument("--only", action="append", choices=[one.name for one in FLOODS], help="one flood; repeatable")
+    flood.add_argument("--seconds", type=float, default=60.0, help="how long each lasts (60)")
+    for case in (link, ceremony, flood):
         case.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
-    report = cases.add_parser("report", help="RESULTS.md from the JSON files of `link` and `ceremony`")
+    report = cases.add_parser("report", help="RESULTS.md from the JSON files of `link`, `ceremony` and `flood`")
     report.add_argument("files", type=Path, nargs="+", metavar="FILE")
     report.add_argument("--preface", type=Path, default=Path(__file__).with_name("PREFACE.md"), metavar="FILE",
                         help="what a person wrote about the figures (bench/PREFACE.md)")  # fmt: skip
@@ -61,7 +69,10 @@ def _said(argv: list[str]) -> str:
     return " ".join(["python -m bench", *kept])
 
 
-def _measure(options: argparse.Namespace, rounds: int, command: str) -> dict[str, Any]:
+def _measure(options: argparse.Namespace, command: str) -> dict[str, Any]:
+    if options.case == "flood":
+        return measure_floods(only=options.only, seconds=options.seconds, command=command)
+    rounds = options.rounds or (2 if options.quick else 5)
     if options.case == "ceremony":
         return measure_ceremony(only=options.only, rounds=rounds, quick=options.quick, command=command)
     if options.profile is not None:
@@ -90,14 +101,14 @@ def main(argv: list[str]) -> int:
         print(markdown([json.loads(one.read_text()) for one in options.files], preface), end="")
         return 0
     try:
-        results = _measure(options, options.rounds or (2 if options.quick else 5), _said(argv))
+        results = _measure(options, _said(argv))
     except BenchError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped; the children are gone", file=sys.stderr)
         return 130
-    print(table(results))
+    print((flood_table if options.case == "flood" else table)(results))
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
     return 0

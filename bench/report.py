@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from .flood.table import markdown as flood_table
 from .stats import ratios, spread
 
 __all__ = ["markdown", "table"]
@@ -79,14 +80,21 @@ def markdown(all_results: Sequence[dict[str, Any]], preface: str = "") -> str:
 def _section(results: dict[str, Any]) -> str:
     machine = results["machine"]
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
-    overridden = ", ".join(f"{name}={value}" for name, value in results.get("limits", {}).items())
-    lines = [
+    head = [
         f"## {results['case'].capitalize()}",
         "",
         f"Measured on {machine['date']}: {machine['cpu']}, {machine['cpus']} CPUs, {machine['kernel']}, "
         f"{machine['python']}; {libraries}. Revision {machine['revision']}. "
         f"Load average before the run: {machine['load_before']}.",
         "",
+    ]
+    lines = flood_table(results) if results["case"] == "flood" else _compared(results)
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def _compared(results: dict[str, Any]) -> list[str]:
+    overridden = ", ".join(f"{name}={value}" for name, value in results.get("limits", {}).items())
+    lines = [
         f"`{results['command']}`: medians of {results['rounds']} alternating rounds, least and greatest in brackets; "
         "ratios to the floor are taken round by round."
         + (f" Ours runs with `Limits({overridden})`." if overridden else ""),
@@ -101,7 +109,7 @@ def _section(results: dict[str, Any]) -> str:
         ratio = f"{row.ratio['median']:.2f} ({row.ratio['min']:.2f} to {row.ratio['max']:.2f})" if row.ratio else ""
         value = f"{_number(row.value['median'])} ({_number(row.value['min'])} to {_number(row.value['max'])})"
         lines.append(f"| {shown} | {row.contestant} | {value} | {ratio} | {row.aim} | {_met(row)} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _met(row: Row) -> str:

@@ -56,6 +56,11 @@ class Side:
             raise BenchError(f"{self.name} ended by itself, exit code {self._child.wait()}; see above")
         return json.loads(line)
 
+    def resident_bytes(self) -> int:
+        """Return how much memory the process has now."""
+        pages = int(Path(f"/proc/{self._child.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
     def freeze(self, frozen: bool) -> None:
         """Stop the process where it is, or let it go on."""
         os.kill(self._child.pid, signal.SIGSTOP if frozen else signal.SIGCONT)

@@ -344,6 +344,19 @@ LOG_LINE_MAX_CHARS: Final = 2000
 
 LOG_SOURCES_MAX: Final = 4096
 """Peers whose lines are counted: as many as the book holds."""
+
+LOG_LINK_LINES_MAX: Final = 2
+"""Lines about one peer's links that are always written in `LOG_LINK_LINES_S`: connected, and gone."""
+
+LOG_LINK_LINES_S: Final = 60.0
+"""The time for those. A peer that comes and goes more often shares the second's line with the refused."""
+
+LOG_AHEAD_MAX_LINES: Final = 2
+"""Lines ahead of one a second after which a refusal or a fault may still be told: a peer connects, and its fault."""
+
+LOG_DEBT_MAX_S: Final = 60.0
+"""How long lines that were written in any case hold the others back: a line a second, over a minute."""
+
 # --- one hole through two NATs -----------------------------------------------------------------------------------
 
 ICE_CANDIDATES_MAX: Final = 16
@@ -748,4 +761,4 @@ class Limits:
     verify_batch: int = 16
     """Messages in one read from which a second thread takes half of the signatures. Below it, starting costs more."""
     log_lines_per_s: float = 1.0
-    """Lines about refused strangers, in all; what was left out is counted in the next one."""
+    """Lines about refused strangers, faults and peers that come and go, in all. What was left out is counted."""

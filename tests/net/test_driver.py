@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,17 +13,19 @@ from services import LogLines, Party, chat, friends
 
 from musignet.crypto.keys import Identity
 from musignet.errors import AuthenticationError, InvalidMessage, PeerError, ReceiveError, SerializationError
-from musignet.limits import CHAT_MAX_BYTES, MESSAGE_MAX_BYTES, Limits
+from musignet.limits import CHAT_MAX_BYTES, LOG_DEBT_MAX_S, LOG_LINK_LINES_S, MESSAGE_MAX_BYTES, Limits
 from musignet.net.driver import Driver
 from musignet.net.lograte import LinesPerSecond
+from musignet.net.newslog import NewsLog
+from musignet.node.book import Book
 from musignet.node.config import NodeConfig
 from musignet.node.effects import Fault, PeerDown, PeerUp
-from musignet.node.peers import PeerState
+from musignet.node.peers import PeerInfo, PeerState
 from musignet.wire.channel import Acked, CloseReceived, EnvelopeReceived
 from musignet.wire.envelope import Body, Message, SignedMessage, _codec, _digest
 from musignet.wire.messages import Chain, CloseCode, MessageType, PeerAnnouncement, Ping, Pong
 from support.channels import frame
-from support.keys import ALICE, BOB, CAROL
+from support.keys import ALICE, BOB, CAROL, secret
 
 EPOCH = b"rogue---"
 
@@ -252,6 +255,54 @@ def test_lines_are_bounded_and_what_was_left_out_is_counted(monkeypatch: pytest.
     now += 0.02
     assert lines.allow()
     assert lines.left_out() == " (1 more since the last line)"
+
+
+def test_lines_that_must_be_written_are_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("musignet.net.lograte.time.monotonic", lambda: now)
+    lines = LinesPerSecond(1.0)
+    for _ in range(9):
+        lines.charge()
+    allowed = []
+    for _ in range(100):
+        if lines.allow():
+            allowed.append(now - 100)
+        now += 0.25
+    assert allowed == [float(second) for second in range(7, 25)], "two lines ahead of one a second"
+    for _ in range(1000):
+        lines.charge()
+    now += LOG_DEBT_MAX_S
+    assert lines.allow()
+
+
+def test_a_peer_that_comes_and_goes_fills_no_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """16 of them, ten times a second, beside faults and strangers: one line a second, and each is told of once."""
+    caplog.set_level(logging.INFO, "musignet")
+    now = 100.0
+    for clock in ("lograte", "newslog"):
+        monkeypatch.setattr(f"musignet.net.{clock}.time.monotonic", lambda: now)
+    book = Book(BOB.pubkey, 100)
+    peers = [Identity.from_secret(secret(f"peer {number}")).pubkey for number in range(16)]
+    for number, key in enumerate(peers):
+        book.put(PeerInfo(id=f"peer {number}", pubkey_hex=key.hex()))
+    with LogLines(logging.INFO) as log:
+        news = NewsLog(book, 1.0)
+        for _ in range(600):
+            for key in peers:
+                news.tell(PeerUp(key))
+                news.tell(Fault(key, InvalidMessage("nonsense")))
+                news.tell(PeerDown(key, None, None))
+                news.refused("192.0.2.1:7", InvalidMessage("nonsense"))
+            now += 0.1
+        assert 55 < len(log.lines) <= 62
+        assert all(any(f"connected to peer {number} " in line for line in log.lines) for number in range(16))
+        assert any(line.endswith("more since the last line)") for line in log.lines)
+        now += LOG_LINK_LINES_S
+        before = len(log.lines)
+        news.tell(PeerUp(peers[0]))
+        assert len(log.lines) == before + 1
 
 
 @aio

@@ -32,6 +32,8 @@ from musignet.wire.envelope import Message, SignedMessage
 from support.keys import ALICE, BOB
 
 TESTS = Path(__file__).parents[1]
+CUTS = int(os.environ.get("MUSIGNET_CUTS", "600"))
+"""Power cuts, each at a moment and with a seed of its own. `make cuts` for more."""
 
 
 @pytest.fixture
@@ -192,7 +194,7 @@ def test_a_power_cut_leaves_a_state_that_was_and_none_before_the_last_answer(tmp
     asyncio.run(work())
     folder.close()
     assert sum(op.what == "sync" for op in recorder.ops) > 30
-    for seed in range(120):
+    for seed in range(CUTS):
         cut = draw.randrange(len(recorder.ops) + 1)
         acks = [op for op in recorder.ops[:cut] if op.what == "ack"]
         image = power.disk_after_cut(recorder.ops[:cut], random.Random(seed))

@@ -14,7 +14,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,16 +71,18 @@ async def _propose(service: NetworkService, order: dict[str, Any]) -> None:
     _report("proposed", session=session.hex())
 
 
-async def main(name: str, path: str, ports: list[int]) -> None:
+async def main(
+    name: str, path: str, ports: Sequence[int], hosts: Sequence[str] = ("127.0.0.1",) * 3, limits: Limits = LIMITS
+) -> None:
     group, folder = signing_group(), DataFolder.lock(Path(path))
     own = MEMBERS.index(name)
     service = NetworkService(
-        name, port=ports[own], identity=identity(name), data_dir=folder, chain=Chain.REGTEST, on_event=_on_event,
-        limits=LIMITS,
+        name, host=hosts[own], port=ports[own], identity=identity(name), data_dir=folder, chain=Chain.REGTEST,
+        on_event=_on_event, limits=limits,
     )  # fmt: skip
     others = {
-        other: PeerInfo(id=other, host="127.0.0.1", port=port, pubkey_hex=identity(other).pubkey_hex)
-        for other, port in zip(MEMBERS, ports, strict=True)
+        other: PeerInfo(id=other, host=host, port=port, pubkey_hex=identity(other).pubkey_hex)
+        for other, host, port in zip(MEMBERS, hosts, ports, strict=True)
         if other != name
     }
     for info in others.values():

@@ -1,0 +1,284 @@
+"""What is done to the victim: coroutines that attack, connection after connection, from addresses of their own.
+
+The tests run the same attacks for a moment. Every attacker knows the victim's key, which a stranger need not even have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from secrets import token_bytes
+from typing import ClassVar, Final
+
+from musignet.crypto.keys import Identity
+from musignet.crypto.schnorr import PublicKey
+from musignet.errors import NetworkError
+from musignet.wire.channel import CloseReceived, SecureChannel
+from musignet.wire.envelope import Message
+from musignet.wire.messages import CloseCode, MessageType, PeerAnnouncement, Ping
+from musignet.wire.noise import Initiator
+
+from ..ceremony.wallet import CHAIN, identity
+
+__all__ = ["ATTACKS", "Attack", "member"]
+
+_POOL: Final = 256
+"""First acts made ahead, so that it is the victim's work that is measured."""
+_FIRST_MEMBER: Final = 1000
+_READ_BYTES: Final = 65_536
+_ESCAPES: Final = "\x1b[2J\x1b]0;owned\x07\u202e"
+"""What would move the cursor and forge a line, were it printed as it came."""
+
+
+def member(number: int) -> Identity:
+    """Return one of those whom the victim has in its book."""
+    return identity(_FIRST_MEMBER + number)
+
+
+class Attack:
+    """One flood.
+
+    Args: the victim's port on the loopback and key; `seed` draws addresses.
+    """
+
+    slots: ClassVar[int] = 256
+    """Connections at once."""
+    members: ClassVar[int] = 0
+    """How many of the attackers are in the victim's book, one slot each. 0: all are strangers."""
+
+    def __init__(self, port: int, victim: PublicKey, seed: object = 0) -> None:
+        self.count = 0
+        self._at = ("127.0.0.1", port)
+        self._victim = victim
+        self._draw = random.Random(str(seed))
+
+    async def run(self, most: int | None = None) -> None:
+        """Attack until cancelled, or `most` times at least."""
+        slots = self.members or self.slots if most is None else min(most, self.members or self.slots)
+        await asyncio.gather(*(self._slot(number, most) for number in range(slots)))
+
+    async def _slot(self, number: int, most: int | None) -> None:
+        loop = asyncio.get_running_loop()
+        while most is None or self.count < most:
+            with socket.socket() as one, suppress(OSError, NetworkError, EOFError):
+                one.setblocking(False)
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._prepare(one)
+                one.bind((self._address(), 0))
+                await loop.sock_connect(one, self._at)
+                self.count += 1
+                await self._attack(one, number)
+
+    def _address(self) -> str:
+        draw = self._draw.randrange
+        return f"127.{draw(1, 255)}.{draw(256)}.{draw(1, 255)}"
+
+    def _prepare(self, one: socket.socket) -> None:
+        """Set what must be set before connecting."""
+
+    async def _attack(self, one: socket.socket, number: int) -> None:
+        """Do it, once. Returning closes the connection; OSError and NetworkError are its end."""
+        raise NotImplementedError
+
+
+async def _until_closed(one: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    while await loop.sock_recv(one, _READ_BYTES):
+        pass
+
+
+class ConnectOnly(Attack):
+    """Connects, and says nothing."""
+
+    async def _attack(self, one: socket.socket, number: int) -> None:
+        await _until_closed(one)
+
+
+class _ActOne(Attack):
+    """Sends a first act made ahead, and nothing more."""
+
+    def __init__(self, port: int, victim: PublicKey, seed: object = 0) -> None:
+        super().__init__(port, victim, seed)
+        to = self._dialled()
+        self._acts = [Initiator(member(0), to, token_bytes(32)).act_one() for _ in range(_POOL)]
+
+    def _dialled(self) -> PublicKey:
+        return self._victim
+
+    async def _attack(self, one: socket.socket, number: int) -> None:
+        await asyncio.get_running_loop().sock_sendall(one, self._draw.choice(self._acts))
+        await _until_closed(one)
+
+
+class BadActOne(_ActOne):
+    """For another key: the point is one, so that the victim multiplies it before it sees that the MAC is wrong."""
+
+    def _dialled(self) -> PublicKey:
+        return member(0).public
+
+
+class ActOneThenSilence(_ActOne):
+    """Is answered with act two, and lets the victim wait for act three."""
+
+
+class _Line:
+    """An attacker's end of an open channel."""
+
+    def __init__(self, one: socket.socket, channel: SecureChannel) -> None:
+        self._one = one
+        self._loop = asyncio.get_running_loop()
+        self.channel = channel
+
+    async def flush(self) -> None:
+        while self.channel.pending:
+            await self._loop.sock_sendall(self._one, b"".join(self.channel.data_to_send()))
+
+    async def read(self) -> None:
+        """Take what came. Raises EOFError at the end, and after a close notice."""
+        data = await self._loop.sock_recv(self._one, _READ_BYTES)
+        if not data:
+            raise EOFError
+        self.channel.receive_data(data)
+        while (event := self.channel.next_event()) is not None:
+            if isinstance(event, CloseReceived):
+                raise EOFError
+
+    async def read_on(self) -> None:
+        """Read until the end."""
+        with suppress(EOFError, OSError):
+            while True:
+                await self.read()
+
+    async def open(self) -> None:
+        """Shake hands."""
+        await self.flush()
+        while not self.channel.established:
+            await self.read()
+        await self.flush()
+
+
+class Strangers(Attack):
+    """Finish the handshake with keys that nobody knows."""
+
+    slots: ClassVar[int] = 64
+
+    async def _attack(self, one: socket.socket, number: int) -> None:
+        line = _Line(one, SecureChannel.initiator(member(-number - 1), self._victim, token_bytes(32)))
+        await line.open()
+        await line.read_on()
+
+
+class _Members(Attack):
+    """They are in the book: each has one link, announces itself, and then does `_misuse` on it."""
+
+    members: ClassVar[int] = 1
+
+    def __init__(self, port: int, victim: PublicKey, seed: object = 0) -> None:
+        super().__init__(port, victim, seed)
+        self._epoch = token_bytes(8)
+        self._numbers = [0] * self.members
+
+    async def _attack(self, one: socket.socket, number: int) -> None:
+        line = _Line(one, SecureChannel.initiator(member(number), self._victim, token_bytes(32)))
+        await line.open()
+        hello = PeerAnnouncement(self._label(number), (), (), self._epoch, b"", 0)
+        line.channel.send(self._signed(number, MessageType.PEER_ANNOUNCEMENT, hello))
+        await line.flush()
+        await self._misuse(line, number)
+
+    def _label(self, number: int) -> str:
+        return f"member {number}"
+
+    def _signed(self, number: int, kind: MessageType, payload: bytes | PeerAnnouncement | Ping) -> bytes:
+        self._numbers[number] += 1
+        message = Message(kind, self._label(number), payload)
+        seq = self._numbers[number]
+        return message.sign(member(number), to=self._victim.compressed, seq=seq, epoch=self._epoch, chain=CHAIN).raw
+
+    async def _misuse(self, line: _Line, number: int) -> None:
+        raise NotImplementedError
+
+
+class MemberSpam(_Members):
+    """Valid messages, as many as the socket takes."""
+
+    batch: ClassVar[int] = 32
+
+    async def _misuse(self, line: _Line, number: int) -> None:
+        reading = asyncio.ensure_future(line.read_on())
+        try:
+            while not reading.done():
+                for _ in range(self.batch):
+                    line.channel.send(self._signed(number, MessageType.CHAT, bytes(300)))
+                self.count += self.batch
+                await line.flush()
+                await asyncio.sleep(0)
+        finally:
+            reading.cancel()
+
+
+class BadSignatures(_Members):
+    """A message whose signature does not hold; then the same on the next link."""
+
+    async def _misuse(self, line: _Line, number: int) -> None:
+        raw = self._signed(number, MessageType.CHAT, bytes(300))
+        line.channel.send(bytes((raw[0] ^ 1,)) + raw[1:])
+        await line.flush()
+        await line.read_on()
+
+
+class SlowReaders(_Members):
+    """Ask and ask, and never read an answer."""
+
+    members: ClassVar[int] = 16
+    batch: ClassVar[int] = 32
+
+    def _prepare(self, one: socket.socket) -> None:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+    async def _misuse(self, line: _Line, number: int) -> None:
+        while True:
+            for _ in range(self.batch):
+                line.channel.send(self._signed(number, MessageType.PING, Ping(self._numbers[number])))
+            self.count += self.batch
+            await line.flush()
+            await asyncio.sleep(0)
+
+
+class LongLines(_Members):
+    """Give the victim as much to write into its log as they can: labels, faults and goodbyes of control characters."""
+
+    members: ClassVar[int] = 16
+
+    def _label(self, number: int) -> str:
+        return (_ESCAPES * 9)[:60] + f" {number}"
+
+    async def _misuse(self, line: _Line, number: int) -> None:
+        if self._draw.random() < 0.5:
+            line.channel.send(self._signed(number, MessageType.ERROR, (_ESCAPES * 300).encode()[:4000]))
+            line.channel.send(b"\xff" * 90_000)
+        else:
+            line.channel.close(CloseCode.FAULT, (_ESCAPES * 20)[:140])
+        await line.flush()
+        await line.read_on()
+
+
+ATTACKS: Final[dict[str, type[Attack]]] = {
+    "connect": ConnectOnly,
+    "bad-act-one": BadActOne,
+    "silence": ActOneThenSilence,
+    "strangers": Strangers,
+    "spam": MemberSpam,
+    "bad-signatures": BadSignatures,
+    "slow-readers": SlowReaders,
+    "descriptors": ConnectOnly,
+    "logs": LongLines,
+}
+
+
+def most_members(attacks: Sequence[type[Attack]] = tuple(ATTACKS.values())) -> int:
+    """Return how many of the attackers the victim has to know."""
+    return max(one.members for one in attacks)

@@ -1,0 +1,69 @@
+"""The floods, and what is asked of the node under each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from musignet.limits import LOG_LINE_MAX_CHARS
+
+__all__ = ["AIMS", "FLOODS", "Aim", "Flood"]
+
+MIB: Final = 1024 * 1024
+
+
+_LINE_MAX_CHARS: Final = LOG_LINE_MAX_CHARS + len("2026-11-26 01:02:03 WARNING ")
+
+
+@dataclass(frozen=True)
+class Flood:
+    """One flood."""
+
+    name: str
+    title: str
+    limits: dict[str, float] = field(default_factory=dict)
+    """What the victim overrides of its bounds."""
+    descriptors: int = 0
+    """Its RLIMIT_NOFILE; 0: as it is."""
+    needs: str = ""
+    """A module of the package without which there is nothing to flood."""
+
+
+FLOODS: Final = (
+    Flood("connect", "connect, and say nothing"),
+    Flood("bad-act-one", "a bad act one"),
+    Flood("silence", "act one, then silence"),
+    Flood("strangers", "strangers with valid handshakes"),
+    Flood("spam", "a member's valid messages"),
+    Flood("bad-signatures", "a member's invalid signatures"),
+    Flood("slow-readers", "16 members who ask and never read"),
+    Flood(
+        "descriptors",
+        "64 file descriptors, all taken",
+        limits={"half_open_slots": 256, "half_open_per_prefix": 256, "act_one_timeout_s": 1.5},
+        descriptors=64,
+    ),
+    Flood("logs", "16 members with long labels, faults and goodbyes"),
+)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """One figure, and the most it may be."""
+
+    key: str
+    title: str
+    most: float | None = None
+    said: str = ""
+
+
+AIMS: Final = (
+    Aim("attacks_per_s", "attacks/s"),
+    Aim("peak_mib", "resident at most, MiB", 128, "<= 128"),
+    Aim("after_mib", "more afterwards, MiB", 8, "<= 8"),
+    Aim("lag_p99_ms", "loop lag p99, ms", 100, "<= 100"),
+    Aim("honest_max_ms", "honest peer in after, ms", 2000, "<= 2,000"),
+    Aim("ceremony_ms", "ceremony ends after, ms", 20_000, "ends"),
+    Aim("lines_per_s", "log lines/s", 1, "<= 1"),
+    Aim("longest_line", "longest line, characters", _LINE_MAX_CHARS, f"<= {_LINE_MAX_CHARS:,}"),
+)

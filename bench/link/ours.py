@@ -32,12 +32,16 @@ class Far:
     async def open(self, links: int) -> list[dict[str, Any]]:
         """Start as many nodes as there will be links: two nodes never share more than one."""
         for number in range(max(1, links)):
-            service = NetworkService(
-                f"far{number}", identity=identity(f"far{number}"), accept=lambda _: True, limits=_limits()
-            )
+            service = self._node(f"far{number}")
             await service.start(self.handle)
             self._services.append(service)
-        return [asdict(service.info) for service in self._services]
+        return [self._address(service) for service in self._services]
+
+    def _node(self, name: str, **options: Any) -> NetworkService:
+        return NetworkService(name, identity=identity(name), accept=lambda _: True, limits=_limits(), **options)
+
+    def _address(self, service: NetworkService) -> dict[str, Any]:
+        return asdict(service.info)
 
     async def resident_kib(self) -> float:
         return resident_kib()
@@ -57,7 +61,7 @@ class Near:
         self._answered.set_result(None)
 
     async def open(self, address: list[dict[str, Any]], links: int) -> None:
-        self._infos = [PeerInfo(**info) for info in address]
+        self._infos = [PeerInfo(**info | {"addresses": tuple(info["addresses"])}) for info in address]
         self._network = await self._node("near")
         peers = [await self._network.connect_to_peer(info) for info in self._infos[:links]]
         if peers:

@@ -648,6 +648,9 @@ RELAY_STRAYS_MAX: Final = 1024
 """Links that are remembered as not known, so that each gets one such answer."""
 
 
+NETWORK_POLL_S: Final = 2.0
+"""How often a node looks whether it slept or has other addresses. Links are asked at most so often because of it."""
+
 DIAL_STAGGER_S: Final = 0.25
 """After so long without an answer a peer's next address is dialled too: RFC 8305's recommendation."""
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import ssl
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, cast
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any, Protocol, TypeAlias, cast
 
 import uvloop
 
@@ -17,15 +20,34 @@ from musignet.crypto.keys import Identity
 from musignet.crypto.schnorr import PublicKey
 from musignet.errors import NetworkError
 from musignet.limits import Limits
-from musignet.net.transport import MemoryNetwork, MemoryTransport, TcpTransport
+from musignet.net.transport import MemoryNetwork, MemoryTransport, TcpTransport, TlsTransport
 from musignet.net.transport.base import Connection, Sink
+from musignet.net.transport.certificate import client_context, listener_context
 from musignet.net.transport.link import ChannelTransport
 from musignet.net.transport.memory import _MemoryLink
+from musignet.wire import noise, tlsauth
 from musignet.wire.channel import CloseReceived, Event, SecureChannel
 from support.channels import wire
 from support.keys import secret
 
-__all__ = ["CARRIERS", "Carrier", "RawEnd", "Recorder", "Rogue", "Signal", "aio", "all_of", "passed", "soon", "turns"]
+__all__ = [
+    "CARRIERS",
+    "NOISE",
+    "Carrier",
+    "NoiseActs",
+    "RawEnd",
+    "Recorder",
+    "Rogue",
+    "Signal",
+    "aio",
+    "all_of",
+    "flipped",
+    "passed",
+    "soon",
+    "turns",
+]
+
+Initiator: TypeAlias = noise.Initiator | tlsauth.Initiator
 
 TEST_TIMEOUT_S = 20.0
 WAIT_S = 5.0
@@ -165,7 +187,8 @@ class RawEnd(Signal):
         self.received = bytearray()
         self.ended = False
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, *, flip: int | None = None) -> None:
+        """Send; with `flip`, change a bit of that byte of what leaves."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -192,6 +215,8 @@ class _RawTcp(RawEnd, asyncio.Protocol):
     def __init__(self, accepted: Callable[[RawEnd], None] | None = None) -> None:
         super().__init__()
         self._accepted = accepted
+        self.pump: Callable[[], None] = lambda: None
+        """Called when something happened, for whoever sits on top."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.stream = cast(asyncio.Transport, transport)
@@ -200,15 +225,58 @@ class _RawTcp(RawEnd, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._arrived(data)
+        self.pump()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
+        self.pump()
 
-    def send(self, data: bytes) -> None:
-        self.stream.write(data)
+    def send(self, data: bytes, *, flip: int | None = None) -> None:
+        if not self.ended:
+            self.stream.write(flipped(data, flip))
 
     def close(self) -> None:
         self.stream.close()
+
+
+class _RawTls(RawEnd):
+    """One end of a TLS stream: what a test sends is encrypted, and can be changed after that."""
+
+    def __init__(self, below: _RawTcp, context: ssl.SSLContext, *, listens: bool) -> None:
+        super().__init__()
+        self.below = below
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_side=listens)
+        self.ready = False
+        self.certificate_hash = b""
+        below.pump = self._pump
+        self._pump()
+
+    def _pump(self) -> None:
+        self._in.write(self.below.take())
+        with suppress(ssl.SSLError):
+            if not self.ready:
+                self._tls.do_handshake()
+                self.certificate_hash = sha256(self._tls.getpeercert(binary_form=True) or b"").digest()
+                self.ready = True
+            while data := self._tls.read(65_536):
+                self._arrived(data)
+        self._leave()
+        if self.below.ended and not self.ended:
+            self._end()
+        self.poke()
+
+    def _leave(self, flip: int | None = None) -> None:
+        if data := self._out.read():
+            self.below.send(data, flip=flip)
+
+    def send(self, data: bytes, *, flip: int | None = None) -> None:
+        if self.ready:
+            self._tls.write(data)
+            self._leave(flip)
+
+    def close(self) -> None:
+        self.below.close()
 
 
 class _RawMemory(RawEnd):
@@ -238,8 +306,8 @@ class _RawMemory(RawEnd):
         if self._ended and not self.ended:
             self._end()
 
-    def send(self, data: bytes) -> None:
-        self.other._arriving.append(data)
+    def send(self, data: bytes, *, flip: int | None = None) -> None:
+        self.other._arriving.append(flipped(data, flip))
         self.other._schedule()
 
     def close(self) -> None:
@@ -257,6 +325,12 @@ class Carrier(Protocol):
     host: str
     fill_mib: int
     """More than this carrier holds for a reader that pauses."""
+    acts: tuple[int, int, int]
+    """The bytes of each."""
+
+    def initiator(self, identity: Identity, to: PublicKey, random: bytes, end: RawEnd) -> Initiator:
+        """Return the dialler's side of a handshake on a raw end."""
+        ...
 
     def transport(
         self, identity: Identity, sink: Sink, host: str | None = None, port: int = 0, *, limits: Limits | None = None
@@ -271,7 +345,16 @@ class Carrier(Protocol):
     async def unlisten(self) -> None: ...
 
 
-class _Tcp:
+class NoiseActs:
+    """What carriers that speak Noise share."""
+
+    acts = (noise.ACT_ONE_BYTES, noise.ACT_TWO_BYTES, noise.ACT_THREE_BYTES)
+
+    def initiator(self, identity: Identity, to: PublicKey, random: bytes, end: RawEnd) -> Initiator:
+        return noise.Initiator(identity, to, random)
+
+
+class _Tcp(NoiseActs):
     host = "127.0.0.1"
     fill_mib = 16
 
@@ -323,7 +406,29 @@ class _RawListener:
         return end
 
 
-class _Memory:
+class _Tls(_Tcp):
+    acts = (tlsauth.ACT_ONE_BYTES, tlsauth.ACT_TWO_BYTES, tlsauth.ACT_THREE_BYTES)
+
+    def initiator(self, identity: Identity, to: PublicKey, random: bytes, end: RawEnd) -> Initiator:
+        return tlsauth.Initiator(identity, to, random, cast(_RawTls, end).certificate_hash)
+
+    def transport(
+        self, identity: Identity, sink: Sink, host: str | None = None, port: int = 0, *, limits: Limits | None = None
+    ) -> ChannelTransport:
+        return TlsTransport(identity, sink, self.host if host is None else host, port, limits=limits)
+
+    async def raw_dial(self, target: ChannelTransport) -> RawEnd:
+        end = _RawTls(cast(_RawTcp, await super().raw_dial(target)), client_context(), listens=False)
+        await end.until(lambda: end.ready or end.ended)
+        return end
+
+    async def raw_listen(self, accepted: Callable[[RawEnd], None]) -> int:
+        context, certificate = listener_context()
+        self.certificate_hash = sha256(certificate).digest()
+        return await super().raw_listen(lambda end: accepted(_RawTls(cast(_RawTcp, end), context, listens=True)))
+
+
+class _Memory(NoiseActs):
     host = "here"
     fill_mib = 16
     loop_factory = None
@@ -354,6 +459,15 @@ class _Memory:
         pass
 
 
+def flipped(data: bytes, at: int | None) -> bytes:
+    """Return `data` with a bit of one byte changed, or as it is."""
+    if at is None:
+        return data
+    changed = bytearray(data)
+    changed[at] ^= 0x10
+    return bytes(changed)
+
+
 def _uvloop() -> Carrier:
     return _Tcp(uvloop.new_event_loop)
 
@@ -361,8 +475,14 @@ def _uvloop() -> Carrier:
 CARRIERS: dict[str, Callable[[], Carrier]] = {
     "tcp": lambda: _Tcp(asyncio.SelectorEventLoop),
     "tcp on uvloop": _uvloop,
+    "tls": lambda: _Tls(asyncio.SelectorEventLoop),
+    "tls on uvloop": lambda: _Tls(uvloop.new_event_loop),
     "memory": _Memory,
 }
+
+
+NOISE = {name: make for name, make in CARRIERS.items() if not name.startswith("tls")}
+"""For tests of what lies above: TLS adds nothing to them but time."""
 
 
 class Rogue:
@@ -376,8 +496,9 @@ class Rogue:
     @classmethod
     async def dial(cls, carrier: Carrier, target: ChannelTransport, identity: Identity, to: PublicKey) -> Rogue:
         """Connect to a transport and finish the handshake."""
-        channel = SecureChannel.initiator(identity, to, secret(f"{identity!r} as a rogue"))
-        rogue = cls(await carrier.raw_dial(target), channel)
+        end = await carrier.raw_dial(target)
+        channel = SecureChannel(carrier.initiator(identity, to, secret(f"{identity!r} as a rogue"), end))
+        rogue = cls(end, channel)
         rogue.flush()
         await rogue.until(lambda: channel.established)
         return rogue

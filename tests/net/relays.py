@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import nostr_sdk
-from endpoints import RawEnd
+from endpoints import NoiseActs, RawEnd, flipped
 
 from musignet.crypto.keys import Identity
 from musignet.limits import Limits
@@ -65,14 +65,14 @@ class _RawStream(RawEnd):
     def stream_lost(self, reset: bool) -> None:
         self._end()
 
-    def send(self, data: bytes) -> None:
-        self.stream.write(data)
+    def send(self, data: bytes, flip: int | None = None) -> None:
+        self.stream.write(data if flip is None else flipped(data, flip))
 
     def close(self) -> None:
         self.stream.end()
 
 
-class RelayCarrier:
+class RelayCarrier(NoiseActs):
     """Links over the shared relay, for the conformance suite."""
 
     host = HOST

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from endpoints import CARRIERS, Carrier, Rogue, aio, turns
+from endpoints import CARRIERS, NOISE, Carrier, Rogue, aio, turns
 from services import LogLines, Party, chat, friends
 
 from musignet.crypto.keys import Identity
@@ -30,7 +30,7 @@ from support.keys import ALICE, BOB, CAROL, secret
 EPOCH = b"rogue---"
 
 
-@pytest.fixture(params=CARRIERS.values(), ids=CARRIERS.keys())
+@pytest.fixture(params=NOISE.values(), ids=NOISE.keys())
 def carrier(request: pytest.FixtureRequest) -> Carrier:
     made: Carrier = request.param()
     return made

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoints import CARRIERS, Carrier, aio, all_of, turns
+from endpoints import CARRIERS, NOISE, Carrier, aio, all_of, turns
 from services import LogLines, Party, chat, friends, maker, party
 
 from musignet.errors import (
@@ -37,7 +37,7 @@ from musignet.wire.messages import MessageType
 from support.keys import ALICE, BOB, CAROL
 
 
-@pytest.fixture(params=CARRIERS.values(), ids=CARRIERS.keys())
+@pytest.fixture(params=NOISE.values(), ids=NOISE.keys())
 def carrier(request: pytest.FixtureRequest) -> Carrier:
     made: Carrier = request.param()
     return made

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from endpoints import CARRIERS, Carrier, RawEnd, Recorder, Rogue, aio, all_of, passed, turns
+from endpoints import CARRIERS, Carrier, RawEnd, Recorder, Rogue, aio, all_of, flipped, passed, turns
 from relays import RelayCarrier
 
 from musignet.crypto.keys import Identity
@@ -30,7 +30,7 @@ from musignet.net.transport import Transport
 from musignet.net.transport.link import ChannelTransport
 from musignet.wire.channel import CloseReceived, SecureChannel
 from musignet.wire.messages import CloseCode, Priority
-from musignet.wire.noise import HandshakeError, Initiator
+from musignet.wire.noise import HandshakeError
 from support.channels import drain, wire
 from support.keys import ALICE, BOB, CAROL, secret
 
@@ -294,13 +294,13 @@ async def test_the_wrong_static_key_gives_both_sides_an_authentication_error(car
         assert bob.slots() == (0, 0, 0, 0)
 
 
-@pytest.mark.parametrize("after_bytes", [0, 50])
+@pytest.mark.parametrize("after_act_one", [False, True])
 @aio
 async def test_a_peer_that_closes_during_the_handshake_gives_authentication_error(
-    carrier: Carrier, after_bytes: int
+    carrier: Carrier, after_act_one: bool
 ) -> None:
     async def close_later(end: RawEnd) -> None:
-        await end.until(lambda: len(end.received) >= after_bytes)
+        await end.until(lambda: len(end.received) >= carrier.acts[0] * after_act_one)
         end.close()
 
     tasks: list[asyncio.Task[None]] = []
@@ -313,21 +313,27 @@ async def test_a_peer_that_closes_during_the_handshake_gives_authentication_erro
     await carrier.unlisten()
 
 
-@pytest.mark.parametrize("act_two", [bytes(50), b"HTTP/1.1 400 Bad Request\r\n\r\n" + bytes(30), b"\1" + bytes(49)])
+@pytest.mark.parametrize("begins", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\1"])
 @aio
-async def test_an_answer_that_is_no_act_two_gives_authentication_error(carrier: Carrier, act_two: bytes) -> None:
+async def test_an_answer_that_is_no_act_two_gives_authentication_error(carrier: Carrier, begins: bytes) -> None:
     accepted: list[RawEnd] = []
+    answers: list[asyncio.Task[None]] = []
+
+    async def answer_later(end: RawEnd) -> None:
+        await end.until(lambda: len(end.received) >= carrier.acts[0])
+        end.send(begins.ljust(carrier.acts[1], b"\0"))
 
     def answer(end: RawEnd) -> None:
         accepted.append(end)
-        end.send(act_two)
+        answers.append(asyncio.ensure_future(answer_later(end)))
 
     port = await carrier.raw_listen(answer)
     async with ends(carrier, ALICE) as (alice,):
         with pytest.raises(HandshakeError, match="the handshake failed"):
             await alice.transport.connect(BOB.pubkey_hex, carrier.host, port)
         await accepted[0].closed()
-        assert len(accepted[0].received) == 50, "act one, and nothing after the refusal"
+        await asyncio.gather(*answers)
+        assert len(accepted[0].received) == carrier.acts[0], "act one, and nothing after the refusal"
     await carrier.unlisten()
 
 
@@ -398,25 +404,29 @@ async def test_stopping_while_dialling_ends_the_dial(carrier: Carrier) -> None:
 
 # --- what strangers send before the handshake is done -----------------------------------------------------------------
 
-ACT_ONE = Initiator(ALICE, BOB.public, secret("ephemeral")).act_one()
-GARBAGE = {
-    "HTTP": (b"GET / HTTP/1.1\r\nHost: example.org\r\nUser-Agent: x\r\n\r\n", "ACT1_BAD_VERSION 71"),
-    "zeros": (bytes(50), "ACT1_BAD_PUBKEY"),
-    "another version": (b"\1" + ACT_ONE[1:], "ACT1_BAD_VERSION 1"),
-    "a flipped tag": (ACT_ONE[:-1] + bytes((ACT_ONE[-1] ^ 1,)), "ACT1_BAD_TAG"),
-    "a flipped key": (ACT_ONE[:33] + bytes((ACT_ONE[33] ^ 1,)) + ACT_ONE[34:], "ACT1_BAD_"),
-    "1 MiB": (b"\0" * MIB, "ACT1_BAD_PUBKEY"),
+
+def act_one(carrier: Carrier, end: RawEnd) -> bytes:
+    return carrier.initiator(ALICE, BOB.public, secret("ephemeral"), end).act_one()
+
+
+GARBAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "HTTP": (lambda _: b"GET / HTTP/1.1\r\nHost: example.org\r\nUser-Agent: x\r\n\r\n", "ACT1_BAD_VERSION 71"),
+    "zeros": (lambda act: bytes(len(act)), "ACT1_BAD_"),
+    "another version": (lambda act: b"\1" + act[1:], "ACT1_BAD_VERSION 1"),
+    "a flipped tag": (lambda act: flipped(act, -1), "ACT1_BAD_TAG"),
+    "a flipped key": (lambda act: flipped(act, 32), "ACT1_BAD_"),
+    "1 MiB": (lambda _: b"\0" * MIB, "ACT1_BAD_"),
 }
 
 
 @pytest.mark.parametrize(("garbage", "reason"), GARBAGE.values(), ids=GARBAGE.keys())
 @aio
 async def test_garbage_before_the_handshake_is_refused_with_no_answer(
-    carrier: Carrier, garbage: bytes, reason: str
+    carrier: Carrier, garbage: Callable[[bytes], bytes], reason: str
 ) -> None:
     async with linked(carrier) as (alice, bob):
         end = await carrier.raw_dial(bob.transport)
-        end.send(garbage)
+        end.send(garbage(act_one(carrier, end)))
         await bob.sink.hears("refused")
         await end.closed()
         assert end.received == b""
@@ -428,33 +438,28 @@ async def test_garbage_before_the_handshake_is_refused_with_no_answer(
         await bob.sink.hears("received")
 
 
-@pytest.mark.parametrize("bit", [0, 8, 300, 400, 527])
+@pytest.mark.parametrize("at", [0, 1, 37, 50, -1])
 @aio
-async def test_a_flipped_bit_in_act_three_is_refused(carrier: Carrier, bit: int) -> None:
+async def test_a_flipped_bit_in_act_three_is_refused(carrier: Carrier, at: int) -> None:
     async with linked(carrier) as (alice, bob):
-        initiator = Initiator(CAROL, BOB.public, secret("ephemeral"))
         end = await carrier.raw_dial(bob.transport)
+        initiator = carrier.initiator(CAROL, BOB.public, secret("ephemeral"), end)
         end.send(initiator.act_one())
-        await end.until(lambda: len(end.received) == 50)
-        act_three = bytearray(initiator.act_three(bytes(end.received))[0])
-        act_three[bit // 8] ^= 1 << bit % 8
-        end.send(bytes(act_three))
+        await end.until(lambda: len(end.received) == carrier.acts[1])
+        end.send(flipped(initiator.act_three(bytes(end.received))[0], at))
         await end.closed()
-        assert len(end.received) == 50
+        assert len(end.received) == carrier.acts[1]
         assert [type(error) for error in bob.sink.refusals] == [HandshakeError]
         assert bob.transport.connected_peers() == [alice.key]
 
 
-SILENCE = {"nothing": b"", "49 bytes": ACT_ONE[:49], "act one alone": ACT_ONE}
-
-
 @LISTENERS
-@pytest.mark.parametrize("data", SILENCE.values(), ids=SILENCE.keys())
+@pytest.mark.parametrize("last", [0, -1, None], ids=["nothing", "all but a byte", "act one alone"])
 @aio
-async def test_whoever_falls_silent_in_the_handshake_is_closed_in_time(carrier: Carrier, data: bytes) -> None:
+async def test_whoever_falls_silent_in_the_handshake_is_closed_in_time(carrier: Carrier, last: int | None) -> None:
     async with ends(carrier, BOB, limits=SHORT) as (bob,):
         end = await carrier.raw_dial(bob.transport)
-        if data:
+        if data := act_one(carrier, end)[:last]:
             end.send(data)
         await bob.sink.hears("refused")
         await end.closed()
@@ -472,7 +477,7 @@ async def test_the_clock_of_act_one_is_its_own_and_bytes_do_not_wind_it_up(carri
         loop = asyncio.get_running_loop()
         end = await carrier.raw_dial(bob.transport)
         began = loop.time()
-        for byte in ACT_ONE[:49]:
+        for byte in act_one(carrier, end)[:-1]:
             end.send(bytes((byte,)))
             await turns(3)
         await bob.sink.hears("refused")
@@ -484,8 +489,8 @@ async def test_the_clock_of_act_one_is_its_own_and_bytes_do_not_wind_it_up(carri
 async def test_a_stranger_who_closes_before_the_handshake_is_done_is_refused_once(carrier: Carrier) -> None:
     async with ends(carrier, BOB) as (bob,):
         end = await carrier.raw_dial(bob.transport)
-        end.send(ACT_ONE)
-        await end.until(lambda: len(end.received) == 50)
+        end.send(act_one(carrier, end))
+        await end.until(lambda: len(end.received) == carrier.acts[1])
         end.close()
         await bob.sink.hears("refused")
         assert [type(error) for error in bob.sink.refusals] == [AuthenticationError]
@@ -519,9 +524,8 @@ async def test_a_flipped_bit_mid_stream_is_a_receive_error_and_closes_that_link_
         rogue.say(b"first")
         await bob.sink.hears("received")
         rogue.channel.send(b"second")
-        data = bytearray(b"".join(rogue.channel.data_to_send()))
-        data[at] ^= 0x10
-        rogue.end.send(bytes(data) + b"more")
+        rogue.end.send(b"".join(rogue.channel.data_to_send()), flip=at)
+        rogue.end.send(b"more")
         await bob.sink.hears("closed")
         await rogue.end.closed()
         (error,) = bob.sink.errors
@@ -593,10 +597,10 @@ async def test_frames_that_come_one_after_the_other_are_each_in_time(carrier: Ca
             packets += b"".join(rogue.channel.data_to_send())
         size = len(packets) // 8
         for n in range(8):
-            at = n * size + 20
+            at = n * size + size - 1
             rogue.end.send(packets[max(0, at - size) : at])
             await passed(0.08)
-        rogue.end.send(packets[7 * size + 20 :])
+        rogue.end.send(packets[-1:])
         await bob.sink.hears("received", 8)
         assert bob.sink.errors == []
 
@@ -728,10 +732,10 @@ async def test_a_sink_that_closes_a_link_gets_nothing_more_from_it(carrier: Carr
 async def test_what_comes_together_with_act_three_is_not_for_a_sink_that_closes_at_once(carrier: Carrier) -> None:
     async with ends(carrier, BOB) as (bob,):
         bob.sink.on_connected = lambda connection: connection.close(None)
-        channel = SecureChannel.initiator(CAROL, BOB.public, secret("eager"))
         end = await carrier.raw_dial(bob.transport)
+        channel = SecureChannel(carrier.initiator(CAROL, BOB.public, secret("eager"), end))
         end.send(wire(channel))
-        await end.until(lambda: len(end.received) == 50)
+        await end.until(lambda: len(end.received) == carrier.acts[1])
         channel.receive_data(end.take())
         drain(channel)
         channel.send(b"together with act three")
@@ -814,16 +818,16 @@ async def test_half_open_slots_of_one_prefix_are_bounded_and_given_back(carrier:
     async with ends(carrier, BOB, limits=limits) as (bob,):
         first = [await carrier.raw_dial(bob.transport) for _ in range(2)]
         for end in first:
-            end.send(ACT_ONE)
-            await end.until(lambda end=end: len(end.received) == 50)  # type: ignore[misc]
+            end.send(act_one(carrier, end))
+            await end.until(lambda end=end: len(end.received) == carrier.acts[1])  # type: ignore[misc]
         third = await carrier.raw_dial(bob.transport)
         await third.closed()
         assert third.received == b""
         first[0].close()
         await bob.sink.until(lambda: bob.slots()[2] == 1)
         fourth = await carrier.raw_dial(bob.transport)
-        fourth.send(ACT_ONE)
-        await fourth.until(lambda: len(fourth.received) == 50)
+        fourth.send(act_one(carrier, fourth))
+        await fourth.until(lambda: len(fourth.received) == carrier.acts[1])
         for end in (first[1], fourth):
             end.close()
         await bob.sink.until(lambda: bob.slots() == (0, 0, 0, 0))
@@ -865,8 +869,8 @@ async def test_stopping_does_not_wait_for_ever_for_a_peer_that_does_not_read(car
 async def test_stopping_closes_what_is_still_in_its_handshake(carrier: Carrier) -> None:
     async with ends(carrier, BOB, limits=SLOW) as (bob,):
         end = await carrier.raw_dial(bob.transport)
-        end.send(ACT_ONE)
-        await end.until(lambda: len(end.received) == 50)
+        end.send(act_one(carrier, end))
+        await end.until(lambda: len(end.received) == carrier.acts[1])
         await bob.transport.stop()
         await end.closed()
 

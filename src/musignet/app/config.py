@@ -34,6 +34,7 @@ class Config:
     listen_host: str = "0.0.0.0"
     listen_port: int = 8737
     advertise: tuple[str, ...] = ()
+    tls_port: int = 0
     auto_connect: bool = True
     discovery_interfaces: tuple[str, ...] = ("lan",)
     discovery_port: int = DISCOVERY_PORT
@@ -135,6 +136,7 @@ OPTIONS: Final = (
     Option("listen", "host", "listen_host", _text, "address to listen on; 0.0.0.0: every interface; empty: dial only"),
     Option("listen", "port", "listen_port", _PORT, "TCP port; 0 picks a free one at each start"),
     Option("listen", "advertise", "advertise", _ADDRESSES, "addresses that invites name; empty: where it listens"),
+    Option("tls", "port", "tls_port", _PORT, "listen for TLS too, on this port of the same address; 0: off"),
     Option("peers", "auto_connect", "auto_connect", _flag, "dial pinned peers at start, and until they answer"),
     Option("discovery", "interfaces", "discovery_interfaces", _list(_text, '["eth0"]'), _INTERFACES),
     Option("discovery", "port", "discovery_port", _whole(1, 65_535), "UDP port that all nodes of a network share"),

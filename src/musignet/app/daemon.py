@@ -75,6 +75,7 @@ class Daemon:
             config.label or short_key(identity.pubkey),
             host=config.listen_host,
             port=config.listen_port,
+            tls_port=config.tls_port or None,
             identity=identity,
             data_dir=folder,
             chain=config.network,

@@ -266,7 +266,8 @@ class PairingDesk:
         if named or not network.host or not network.port:
             return tuple(named)[:INVITE_ADDRESSES_MAX]
         host = _own_host() if network.host in ("0.0.0.0", "::") else network.host
-        return (address_text(host, network.port),)
+        own = (address_text(host, network.port),)
+        return own if network.tls_port is None else (*own, address_text(host, network.tls_port, "tls"))
 
 
 async def _within(search: asyncio.Task[PeerInfo] | None, wait_s: float) -> PeerInfo | None:

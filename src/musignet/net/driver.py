@@ -43,6 +43,7 @@ from ..node.inputs import (
     MailMoved,
     MessageReceived,
     MessageRefused,
+    NetworkChanged,
     PeerConnected,
     PeerLost,
     Saved,
@@ -52,6 +53,7 @@ from ..node.inputs import (
 )
 from ..signing.coordinator import Sessions
 from ..signing.verbs import Reply as HolderReply
+from ..text import safe
 from ..wire.channel import CloseReceived
 from ..wire.envelope import Gate, VerifiedMessage
 from .brakes import Brakes
@@ -62,6 +64,7 @@ from .guard import guarded
 from .mailstore import MailStore
 from .newslog import NewsLog
 from .opener import Opener
+from .roaming import Roaming
 from .transport.base import Connection
 from .transport.carriers import Carriers
 
@@ -123,6 +126,7 @@ class Driver:
         self._armed: float | None = None
         self._opener = Opener(config.limits.verify_batch)
         self.now = Clock().now
+        self._roaming = Roaming(self._network_changed)
         self._log = NewsLog(self.node.book, config.limits.log_lines_per_s)
 
     async def start(self, transport: Carriers) -> None:
@@ -140,9 +144,11 @@ class Driver:
         except BaseException:
             await self._close_mail()
             raise
+        self._roaming.start()
 
     async def stop(self) -> None:
         """Close the transport, end what this driver began. The node was told to stop before."""
+        self._roaming.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -261,6 +267,10 @@ class Driver:
             self._timer.cancel()
         self._armed = deadline
         self._timer = self._loop.call_later(max(0.0, deadline - self.now()), self._wake)
+
+    def _network_changed(self, how: str) -> None:
+        logger.info("%s: links are asked, and who is missing is dialled", safe(how, 200))
+        self.feed(NetworkChanged())
 
     def _wake(self) -> None:
         self._armed = self._timer = None

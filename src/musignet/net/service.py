@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from ..crypto.keys import Identity
 from ..errors import LocalError, NetworkError, Timeout, TransportError
 from ..limits import BOOT_EPOCH_BYTES, Limits
+from ..node.addresses import address_text
 from ..node.config import NodeConfig
 from ..node.effects import News
 from ..node.inputs import (
@@ -41,6 +42,7 @@ from .peer import Peer
 from .transport.base import Connection, Sink, Transport
 from .transport.carriers import Carriers, MakeCarriers
 from .transport.tcp import TcpTransport
+from .transport.tls import TlsTransport
 
 __all__ = ["NetworkService"]
 
@@ -73,6 +75,8 @@ class NetworkService(Cosigning):
         on_event:   called with `PeerUp`, `PeerDown`, `Fault`, `Undelivered`, `Expired` and `SessionNews`.
         limits:     bounds other than the default ones.
         transport:  makes the carrier of `tcp://` addresses; `TcpTransport` unless given.
+        tls_port:   also listen for TLS there, where TCP listens; 0 picks a free one: read `network.tls_port`. Dialling
+                    `tls://` addresses needs none.
         carriers:   make further ones, each by the scheme of its addresses.
         announce:   addresses to name to every peer that connects; of these a peer only makes use of `ice:`.
         discover:   find the peers of the book on the local network, and dial them there.
@@ -94,6 +98,7 @@ class NetworkService(Cosigning):
         on_event: Callable[[News], None] | None = None,
         limits: Limits | None = None,
         transport: _MakeTransport = TcpTransport,
+        tls_port: int | None = None,
         carriers: Sequence[MakeCarriers] = (),
         announce: Sequence[str] = (),
         discover: Discover | None = None,
@@ -114,9 +119,11 @@ class NetworkService(Cosigning):
         self._on_event = on_event
         self._limits = limits or Limits()
         self._make_transport = transport
+        self._tls_port = tls_port
         self._make_carriers = tuple(carriers)
         self._announce = tuple(announce)
         self._transport: Transport | None = None
+        self._tls: TlsTransport | None = None
         self._driver: Driver | None = None
         self.finder = Finder(self, discover, chain, self._limits.dial_timeout_s)
         self._handler = handler
@@ -223,9 +230,17 @@ class NetworkService(Cosigning):
         return getattr(self._transport, "port", self._port)
 
     @property
+    def tls_port(self) -> int | None:
+        """The port where it listens for TLS; None where it does not."""
+        return self._tls.port if self._tls is not None and self._tls_port is not None else self._tls_port
+
+    @property
     def info(self) -> PeerInfo:
         """What another node needs to reach this one."""
-        return PeerInfo(id=self.id, name=self.name, host=self.host, port=self.port, pubkey_hex=self.pubkey_hex)
+        tls = (address_text(self.host, self.tls_port, "tls"),) if self.host and self.tls_port else ()
+        return PeerInfo(
+            id=self.id, name=self.name, host=self.host, port=self.port, pubkey_hex=self.pubkey_hex, addresses=tls
+        )
 
     # --- the book -----------------------------------------------------------------------------------------------------
 
@@ -362,7 +377,9 @@ class NetworkService(Cosigning):
     def _carriers(self, sink: Sink) -> Carriers:
         identity, limits = self.identity, self._limits
         self._transport = self._make_transport(identity, sink, self.host, self._port, limits=limits)
-        made = {"tcp": self._transport}
+        listens = self._tls_port is not None
+        self._tls = TlsTransport(identity, sink, self.host if listens else "", self._tls_port or 0, limits=limits)
+        made: dict[str, Transport] = {"tcp": self._transport, "tls": self._tls}
         for make in self._make_carriers:
             made |= make(identity, sink, limits=limits)
         return Carriers(identity, sink, made)

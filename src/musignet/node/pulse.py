@@ -10,7 +10,7 @@ from ..limits import Limits
 from ..wire.messages import MessageType, Ping, Pong
 from .effects import Effect
 from .outbox import Outbox
-from .peers import Link
+from .peers import Link, Mail
 from .timers import Timers, jitter
 
 __all__ = ["Pulse"]
@@ -52,7 +52,7 @@ class Pulse:
 
     def probe(self, link: Link, now: float, out: list[Effect]) -> None:
         """A link may be dead: ask it now, and give it `probe_timeout_s` to say anything at all."""
-        if not link.epoch or self._in_doubt(link):
+        if not link.epoch or link.mail is not Mail.NO or self._in_doubt(link):
             return
         link.probed_at, link.proved = now, False
         self._ping(link, now, out)

@@ -4,7 +4,7 @@
     while (event := channel.next_event()):  ...       channel.acknowledge(message id)
                                                       for piece in channel.data_to_send(): socket.write(piece)
 
-Each Noise packet carries one frame:
+Each packet, of Noise or inside TLS, carries one frame:
 
     byte 0     kind, 4 bits | priority, 4 bits
     byte 1     number of acknowledged message ids
@@ -25,13 +25,14 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 from .. import limits
-from ..crypto.aead import TAG_BYTES, AeadError
+from ..crypto.aead import AeadError
 from ..crypto.keys import Identity
 from ..crypto.schnorr import PublicKey
 from ..errors import ReceiveError, SendError
 from ..text import safe, short_key
+from . import tlsauth
 from .messages import Priority
-from .noise import ACT_ONE_BYTES, ACT_THREE_BYTES, ACT_TWO_BYTES, PROLOGUE, Initiator, Keys, Responder
+from .noise import PROLOGUE, Initiator, Keys, Responder
 
 __all__ = ["Acked", "CloseReceived", "EnvelopeReceived", "Established", "Event", "ReassemblyBudget", "SecureChannel"]
 
@@ -41,7 +42,6 @@ _NEXT: Final = 2
 _EMPTY: Final = 3
 _CLOSE: Final = 4
 
-_HEAD: Final = 2 + TAG_BYTES
 _ID: Final = limits.MESSAGE_ID_BYTES
 _ZERO_ACKS: Final = b"\0"
 _PRIORITIES: Final = limits.PRIORITIES
@@ -77,6 +77,11 @@ class CloseReceived(Struct, frozen=True, gc=False):
 
 
 Event: TypeAlias = Established | EnvelopeReceived | Acked | CloseReceived
+
+
+Handshake: TypeAlias = Initiator | Responder | tlsauth.Initiator | tlsauth.Responder
+_DIALS: Final = (Initiator, tlsauth.Initiator)
+_ANSWERS: Final = (Responder, tlsauth.Responder)
 
 
 class ReassemblyBudget:
@@ -115,8 +120,10 @@ class SecureChannel:
     After an exception from `next_event` the channel is dead: close the connection and send nothing.
     """
 
-    def __init__(self, handshake: Initiator | Responder, budget: ReassemblyBudget | None = None) -> None:
-        self._handshake: Initiator | Responder | None = handshake
+    def __init__(self, handshake: Handshake, budget: ReassemblyBudget | None = None) -> None:
+        self._handshake: Handshake | None = handshake
+        self._head_bytes = 0
+        self._tag_bytes = 0
         self._budget = budget or ReassemblyBudget()
         self._keys: Keys | None = None
         self._failed: Exception | None = None
@@ -136,7 +143,7 @@ class SecureChannel:
         """Whole frames that arrived and decrypted."""
         self.queued_bytes = 0
         """Bytes of envelopes accepted by `send` and not yet encrypted."""
-        if isinstance(handshake, Initiator):
+        if isinstance(handshake, _DIALS):
             self._out.append(handshake.act_one())
 
     @classmethod
@@ -220,44 +227,46 @@ class SecureChannel:
 
     def _next_act(self) -> None:
         handshake = self._handshake
-        if isinstance(handshake, Initiator):
-            act = self._take(ACT_TWO_BYTES)
+        if isinstance(handshake, _DIALS):
+            act = self._take(handshake.act_two_bytes)
             if act is None:
                 return
             reply, self._keys = handshake.act_three(bytes(act))
             self._out.append(reply)
-        elif isinstance(handshake, Responder) and self._acts == 0:
-            act = self._take(ACT_ONE_BYTES)
+        elif isinstance(handshake, _ANSWERS) and self._acts == 0:
+            act = self._take(handshake.act_one_bytes)
             if act is None:
                 return
             self._out.append(handshake.act_two(bytes(act)))
             self._acts = 1
             self._next_act()
             return
-        elif isinstance(handshake, Responder):
-            act = self._take(ACT_THREE_BYTES)
+        elif isinstance(handshake, _ANSWERS):
+            act = self._take(handshake.act_three_bytes)
             if act is None:
                 return
             self._keys = handshake.finish(bytes(act))
         if self._keys is not None:
             self._acts += 1
             self._handshake = None
+            self._head_bytes = self._keys.receiving.head_bytes
+            self._tag_bytes = self._keys.receiving.tag_bytes
             self._events.append(Established(self._keys.peer, self._keys.transcript))
 
     def _next_frame(self, keys: Keys) -> None:
         """Decrypt frames until one yields an event or the bytes run out."""
-        cipher = keys.receiving
+        cipher, head, tag = keys.receiving, self._head_bytes, self._tag_bytes
         try:
             while not self._events:
                 data, at = self._in, self._at
                 left = len(data) - at
                 if self._body is None:
-                    if left < _HEAD:
+                    if left < head:
                         return
-                    length, nonce = cipher.open_length_untrusted(data[at : at + _HEAD])
-                    size = length + TAG_BYTES
-                    at += _HEAD
-                    left -= _HEAD
+                    length, nonce = cipher.open_length_untrusted(data[at : at + head])
+                    size = length + tag
+                    at += head
+                    left -= head
                 else:
                     size, nonce = self._body
                 if left < size:

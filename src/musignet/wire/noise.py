@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from hashlib import sha256
 from struct import Struct
-from typing import Final
+from typing import ClassVar, Final, Protocol
 
-from ..crypto.aead import Aead, AeadError, hkdf2
+from ..crypto.aead import TAG_BYTES, Aead, AeadError, hkdf2
 from ..crypto.keys import Ephemeral, Identity
 from ..crypto.schnorr import PublicKey
 from ..errors import AuthenticationError
@@ -25,7 +25,10 @@ __all__ = [
     "HandshakeError",
     "Initiator",
     "Keys",
+    "PacketCipher",
     "Responder",
+    "act_untrusted",
+    "point_untrusted",
 ]
 
 PROLOGUE: Final = b"musignet/1"
@@ -57,6 +60,9 @@ class Cipher:
     """
 
     __slots__ = ("_aead", "_chain", "_count", "_key")
+
+    head_bytes: ClassVar[int] = 2 + TAG_BYTES
+    tag_bytes: ClassVar[int] = TAG_BYTES
 
     def __init__(self, chain: bytes, key: bytes) -> None:
         self._chain = chain
@@ -92,6 +98,21 @@ class Cipher:
         return self._aead.decrypt(nonce, sealed, None)
 
 
+class PacketCipher(Protocol):
+    """What frames leave and arrive through: `Cipher` here, a plain framer where the stream itself is encrypted."""
+
+    head_bytes: ClassVar[int]
+    """Of a sealed length."""
+    tag_bytes: ClassVar[int]
+    """What a sealed body has more than the body."""
+
+    def seal(self, plaintext: bytes) -> tuple[bytes, bytes]: ...
+
+    def open_length_untrusted(self, sealed: bytes | bytearray) -> tuple[int, bytes]: ...
+
+    def open_body_untrusted(self, nonce: bytes, sealed: bytes | bytearray | memoryview) -> bytes: ...
+
+
 class Keys:
     """What a finished handshake leaves: a cipher for each direction, the peer's static key, and the transcript hash.
 
@@ -100,7 +121,7 @@ class Keys:
 
     __slots__ = ("peer", "receiving", "sending", "transcript")
 
-    def __init__(self, sending: Cipher, receiving: Cipher, peer: PublicKey, transcript: bytes) -> None:
+    def __init__(self, sending: PacketCipher, receiving: PacketCipher, peer: PublicKey, transcript: bytes) -> None:
         self.sending = sending
         self.receiving = receiving
         self.peer = peer
@@ -148,8 +169,8 @@ class _Handshake:
         return hkdf2(self._chain, b"")
 
 
-def _act(number: int, data: bytes, size: int) -> bytes:
-    """Return an act without its version byte."""
+def act_untrusted(number: int, data: bytes, size: int) -> bytes:
+    """Return an act without its version byte. Raises HandshakeError."""
     if len(data) != size:
         raise HandshakeError(f"ACT{number}_READ_FAILED")
     if data[0] != 0:
@@ -157,7 +178,8 @@ def _act(number: int, data: bytes, size: int) -> bytes:
     return data[1:]
 
 
-def _point(data: bytes, reason: str) -> PublicKey:
+def point_untrusted(data: bytes, reason: str) -> PublicKey:
+    """Return a point of 33 bytes. Raises HandshakeError."""
     try:
         return PublicKey(data)
     except AuthenticationError:
@@ -171,6 +193,8 @@ class Initiator(_Handshake):
     """
 
     __slots__ = ("_responder",)
+
+    act_two_bytes = ACT_TWO_BYTES
 
     _ephemeral: Ephemeral
 
@@ -190,8 +214,8 @@ class Initiator(_Handshake):
 
         Raises: HandshakeError for 50 bytes that the holder of the dialled key did not make.
         """
-        data = _act(2, act_two, ACT_TWO_BYTES)
-        remote = _point(data[:33], "ACT2_BAD_PUBKEY")
+        data = act_untrusted(2, act_two, ACT_TWO_BYTES)
+        remote = point_untrusted(data[:33], "ACT2_BAD_PUBKEY")
         self._mix_hash(data[:33])
         self._mix_key(self._ephemeral.ecdh(remote))
         self._open(_NONCE_0, data[33:], "ACT2_BAD_TAG")
@@ -213,6 +237,9 @@ class Responder(_Handshake):
 
     __slots__ = ("_random",)
 
+    act_one_bytes = ACT_ONE_BYTES
+    act_three_bytes = ACT_THREE_BYTES
+
     def __init__(self, identity: Identity, ephemeral: bytes, prologue: bytes = PROLOGUE) -> None:
         super().__init__(identity, prologue, identity.pubkey)
         self._ephemeral = None
@@ -223,8 +250,8 @@ class Responder(_Handshake):
 
         Raises: HandshakeError for 50 bytes that were not made for our key. Nothing is sent back then.
         """
-        data = _act(1, act_one, ACT_ONE_BYTES)
-        remote = _point(data[:33], "ACT1_BAD_PUBKEY")
+        data = act_untrusted(1, act_one, ACT_ONE_BYTES)
+        remote = point_untrusted(data[:33], "ACT1_BAD_PUBKEY")
         self._mix_hash(data[:33])
         self._mix_key(self._identity.ecdh(remote))
         self._open(_NONCE_0, data[33:], "ACT1_BAD_TAG")
@@ -238,11 +265,11 @@ class Responder(_Handshake):
 
         Raises: HandshakeError for 66 bytes that continue no handshake of ours.
         """
-        data = _act(3, act_three, ACT_THREE_BYTES)
+        data = act_untrusted(3, act_three, ACT_THREE_BYTES)
         if self._ephemeral is None:
             raise HandshakeError("ACT3_BEFORE_ACT1")
         static = self._open(_NONCE_1, data[:49], "ACT3_BAD_CIPHERTEXT")
-        remote = _point(static, "ACT3_BAD_PUBKEY")
+        remote = point_untrusted(static, "ACT3_BAD_PUBKEY")
         self._mix_key(self._ephemeral.ecdh(remote))
         self._open(_NONCE_0, data[49:], "ACT3_BAD_TAG")
         receiving, sending = self._split()

@@ -6,5 +6,15 @@ from .base import Connection, Sink, Transport
 from .carriers import Carriers
 from .memory import MemoryNetwork, MemoryTransport
 from .tcp import TcpTransport
+from .tls import TlsTransport
 
-__all__ = ["Carriers", "Connection", "MemoryNetwork", "MemoryTransport", "Sink", "TcpTransport", "Transport"]
+__all__ = [
+    "Carriers",
+    "Connection",
+    "MemoryNetwork",
+    "MemoryTransport",
+    "Sink",
+    "TcpTransport",
+    "TlsTransport",
+    "Transport",
+]

@@ -39,13 +39,18 @@ class ChannelLink(ABC):
 
     mail: Final = Mail.NO
 
-    def __init__(self, owner: ChannelTransport, channel: SecureChannel, outbound: bool, address: str) -> None:
+    _channel: SecureChannel
+
+    def __init__(self, owner: ChannelTransport, channel: SecureChannel | None, outbound: bool, address: str) -> None:
         self.number = next(_numbers)
         self.outbound = outbound
         self.address = address
         self.transcript = b""
         self._owner = owner
-        self._channel = channel
+        if channel is not None:  # otherwise `opened` is given it
+            self._channel = channel
+        self._has_channel = channel is not None
+        self._dialled: PublicKey | None = None
         self._chunk = owner.limits.write_chunk_bytes
         self._peer: PublicKey | None = None
         self._opened: asyncio.Future[None] | None = None
@@ -106,6 +111,8 @@ class ChannelLink(ABC):
         self._channel.acknowledge(message_id)
 
     def flush(self) -> None:
+        if not self._has_channel:
+            return
         channel = self._channel
         while not (self._clogged or self._gone) and channel.pending:
             self._write(channel.data_to_send(self._chunk))
@@ -115,6 +122,10 @@ class ChannelLink(ABC):
     def close(self, code: CloseCode | None = CloseCode.DONE, text: str = "") -> None:
         if self._closing or self._gone:
             return
+        if not self._has_channel:
+            self._abort_stream()
+            self.lost(None)
+            return
         if code is not None and self._channel.established:
             self._channel.close(code, text)
         self._closing = True
@@ -123,14 +134,21 @@ class ChannelLink(ABC):
 
     # --- called by the carrier ----------------------------------------------------------------------------------------
 
-    def opened(self) -> None:
-        """The stream is open: the clocks start, and a dialler sends act one."""
-        if self._gone:  # abandoned while the stream was being opened
-            self._abort_stream()
-            return
+    def began(self) -> None:
+        """The clocks start. Called where a stream takes time of its own before it is open; else `opened` does it."""
         limits = self._owner.limits
         self._began = self._owner.loop.time()
         self._arm(limits.handshake_timeout_s if self.outbound else limits.act_one_timeout_s, self._too_slow)
+
+    def opened(self, channel: SecureChannel | None = None) -> None:
+        """The stream is open: a dialler sends act one. Takes the channel of a link that was made without."""
+        if self._gone:  # abandoned while the stream was being opened
+            self._abort_stream()
+            return
+        if channel is not None:
+            self._channel, self._has_channel = channel, True
+        if self._deadline is None:
+            self.began()
         self.flush()
 
     def feed(self, data: bytes) -> None:
@@ -195,7 +213,8 @@ class ChannelLink(ABC):
             return
         self._gone = True
         self._disarm()
-        self._channel.connection_lost()
+        if self._has_channel:
+            self._channel.connection_lost()
         self._owner.forget(self)
         reason = self._error or self._reason(error)
         if self._peer is not None:
@@ -397,23 +416,28 @@ class ChannelTransport(ABC):
     # --- slots --------------------------------------------------------------------------------------------------------
 
     def _dialler(self, key: PublicKey, opened: asyncio.Future[None], address: str) -> ChannelLink:
-        channel = SecureChannel.initiator(self.identity, key, token_bytes(32), budget=self._budget)
-        link = self._make_link(channel, True, address)
+        link = self._make_link(self._channel_to(key), True, address)
+        link._dialled = key
         self._outbound += 1
         link._opened = opened
         return link
 
     def _answerer(self, address: str) -> ChannelLink:
         """Make the link of a stream that was accepted. It holds a half-open slot until its handshake is done."""
-        channel = SecureChannel.responder(self.identity, token_bytes(32), budget=self._budget)
-        link = self._make_link(channel, False, address)
+        link = self._make_link(self._channel_to(None), False, address)
         self._half_open.add(link)
         self._inbound += 1
         self._by_prefix[_prefix(address)] += 1
         return link
 
+    def _channel_to(self, key: PublicKey | None) -> SecureChannel | None:
+        """Return the channel of a new link, to a key or to whoever dialled; None where `opened` is given it."""
+        if key is None:
+            return SecureChannel.responder(self.identity, token_bytes(32), budget=self._budget)
+        return SecureChannel.initiator(self.identity, key, token_bytes(32), budget=self._budget)
+
     @abstractmethod
-    def _make_link(self, channel: SecureChannel, outbound: bool, address: str) -> ChannelLink: ...
+    def _make_link(self, channel: SecureChannel | None, outbound: bool, address: str) -> ChannelLink: ...
 
     def _slot_for(self, address: str) -> str:
         """Return why a stream from this address is not taken, or an empty string."""

@@ -45,7 +45,7 @@ class _MemoryLink(ChannelLink):
 
     other: _MemoryLink | None = None
 
-    def __init__(self, owner: ChannelTransport, channel: SecureChannel, outbound: bool, address: str) -> None:
+    def __init__(self, owner: ChannelTransport, channel: SecureChannel | None, outbound: bool, address: str) -> None:
         super().__init__(owner, channel, outbound, address)
         self._arriving: list[bytes] = []
         self._ended = False
@@ -122,7 +122,7 @@ class MemoryTransport(ChannelTransport):
         self.port = port
         self._network = network
 
-    def _make_link(self, channel: SecureChannel, outbound: bool, address: str) -> ChannelLink:
+    def _make_link(self, channel: SecureChannel | None, outbound: bool, address: str) -> ChannelLink:
         return _MemoryLink(self, channel, outbound, address)
 
     async def _listen(self) -> None:

@@ -47,7 +47,7 @@ class _QuicLink(ChannelLink):
     _hole: Hole | None = None
     _wanted = b""
 
-    def __init__(self, owner: ChannelTransport, channel: SecureChannel, outbound: bool, address: str) -> None:
+    def __init__(self, owner: ChannelTransport, channel: SecureChannel | None, outbound: bool, address: str) -> None:
         super().__init__(owner, channel, outbound, address)
         self.relayed = False
 
@@ -164,7 +164,7 @@ class PunchedTransport(ChannelTransport):
         while self._burials:
             await asyncio.wait(self._burials)
 
-    def _make_link(self, channel: SecureChannel, outbound: bool, address: str) -> ChannelLink:
+    def _make_link(self, channel: SecureChannel | None, outbound: bool, address: str) -> ChannelLink:
         return _QuicLink(self, channel, outbound, address)
 
     def _dialler(self, key: PublicKey, opened: asyncio.Future[None], address: str) -> ChannelLink:

@@ -6,12 +6,10 @@ learns neither who speaks nor what, and can do no more than be slow. Needs the e
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from ...crypto.keys import Identity
-from ...crypto.schnorr import PublicKey
 from ...errors import LocalError, TransportError
 from ...limits import RELAYS_MAX, Limits
 from ...text import safe
@@ -26,8 +24,6 @@ __all__ = ["RelayTransport"]
 class _RelayLink(ChannelLink):
     """One link over relays."""
 
-    dialled: PublicKey
-    """Whose inbox an outbound one is written to."""
     _relayed: RelayStream | None = None
 
     def stream_data(self, data: bytes) -> None:
@@ -104,13 +100,7 @@ class RelayTransport(ChannelTransport):
         if running:
             await self.streams.stop()
 
-    def _dialler(self, key: PublicKey, opened: asyncio.Future[None], address: str) -> ChannelLink:
-        link = super()._dialler(key, opened, address)
-        assert isinstance(link, _RelayLink)
-        link.dialled = key
-        return link
-
-    def _make_link(self, channel: SecureChannel, outbound: bool, address: str) -> ChannelLink:
+    def _make_link(self, channel: SecureChannel | None, outbound: bool, address: str) -> ChannelLink:
         return _RelayLink(self, channel, outbound, address)
 
     async def _listen(self) -> None:
@@ -121,7 +111,8 @@ class RelayTransport(ChannelTransport):
 
     async def _open(self, link: ChannelLink, host: str, port: int) -> None:
         assert isinstance(link, _RelayLink)
-        await self.streams.open(link.dialled, _url(host, port), lambda stream: _attach(link, stream))
+        assert link._dialled is not None
+        await self.streams.open(link._dialled, _url(host, port), lambda stream: _attach(link, stream))
         link.opened()
 
     def _incoming(self, stream: RelayStream, url: str) -> _RelayLink | None:

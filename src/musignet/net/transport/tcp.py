@@ -23,7 +23,7 @@ from .link import ChannelLink, ChannelTransport
 if sys.platform != "win32":
     import resource
 
-__all__ = ["TcpTransport"]
+__all__ = ["TcpLink", "TcpTransport", "port_of"]
 
 _UNLIMITED = 2**31
 
@@ -32,7 +32,7 @@ _EXHAUSTED_PAUSE_S = 0.5
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
-class _TcpLink(ChannelLink, asyncio.Protocol):
+class TcpLink(ChannelLink, asyncio.Protocol):
     """One TCP connection."""
 
     _stream: asyncio.Transport | None = None
@@ -115,11 +115,11 @@ class TcpTransport(ChannelTransport):
         self._accepted: set[asyncio.Task[None]] = set()
         self._descriptors_max = _descriptors_max(self.limits.descriptors_share)
 
-    def _make_link(self, channel: SecureChannel, outbound: bool, address: str) -> ChannelLink:
-        return _TcpLink(self, channel, outbound, address)
+    def _make_link(self, channel: SecureChannel | None, outbound: bool, address: str) -> ChannelLink:
+        return TcpLink(self, channel, outbound, address)
 
     async def _open(self, link: ChannelLink, host: str, port: int) -> None:
-        await self.loop.create_connection(lambda: cast(_TcpLink, link), host, _port(port))
+        await self.loop.create_connection(lambda: cast(TcpLink, link), host, port_of(port))
 
     # --- listening ----------------------------------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ class TcpTransport(ChannelTransport):
         if not self.host:
             return
         try:
-            port = _port(self.port)
+            port = port_of(self.port)
             found = await self.loop.getaddrinfo(self.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             self._listener = _bind(found[0])
         except (OSError, ValueError, OverflowError) as error:
@@ -185,11 +185,11 @@ class TcpTransport(ChannelTransport):
             return
         accepted.setblocking(False)
         link = self._answerer(address)
-        task = self.loop.create_task(self._adopt(accepted, cast(_TcpLink, link)))
+        task = self.loop.create_task(self._adopt(accepted, cast(TcpLink, link)))
         self._accepted.add(task)
         task.add_done_callback(self._accepted.discard)
 
-    async def _adopt(self, accepted: socket.socket, link: _TcpLink) -> None:
+    async def _adopt(self, accepted: socket.socket, link: TcpLink) -> None:
         try:
             await self.loop.connect_accepted_socket(lambda: link, accepted)
         except OSError as error:
@@ -220,7 +220,7 @@ def _bind(
     return listener
 
 
-def _port(port: int) -> int:
+def port_of(port: int) -> int:
     """Return `port`. Raises ValueError where `getaddrinfo` would quietly take its lowest 16 bits."""
     if not 0 <= port <= 65_535:
         raise ValueError("a port is a number from 0 to 65535")

@@ -461,6 +461,17 @@ to look at every one."""
 XPUB_MAX_CHARS: Final = 256
 """An extended key as text with its origin: 111 characters, and a path of a dozen steps."""
 
+# --- one sealed bundle: files, QR codes, letters left with a relay ------------------------------------------------
+
+SEALED_MAX_BYTES: Final = 16 * MIB
+"""A bundle for one peer: three messages of the largest kind; what honest ceremonies leave behind fits into 64 KiB."""
+
+SEALED_ENVELOPES_MAX: Final = 4096
+"""Messages in one bundle: what 4,096 of the outbox are."""
+
+SEALED_IDS_MAX: Final = 4096
+"""Acknowledgements in one bundle: as many as messages can have come."""
+
 # --- discovery on the local network -----------------------------------------------------------------------------
 
 DISCOVERY_PORT: Final = 8738

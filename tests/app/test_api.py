@@ -132,6 +132,7 @@ NEEDS = {
     ("POST", "/v1/sessions/{session}/reject"): "approve",
     ("POST", "/v1/sessions/{session}/cancel"): "approve",
     ("GET", "/v1/sessions/{session}/export"): "read",
+    ("POST", "/v1/sessions/{session}/import"): "approve",
     ("GET", "/v1/events"): "read",
     ("GET", "/v1/openapi.json"): "read",
 }

@@ -251,12 +251,12 @@ def test_merging_is_a_union(version: int) -> None:
     assert merged == contributed((0, 1, 2))
     assert merge(merged, merged) == merged
     assert merge(BASE, signed(BASE)) == signed(BASE)
-    assert merge(contributed((1,)), contributed((0, 1)), own_keys={OWN}) == contributed((0, 1))
+    assert merge(contributed((1,)), contributed((0, 1)), fixed={OWN}) == contributed((0, 1))
     assert merge(psbt(version=version), psbt(version=version)) == psbt(version=version)
 
 
 def test_a_silent_peer_may_send_less_back() -> None:
-    assert merge(contributed((0, 1)), contributed((1, 2)), own_keys={OWN}) == contributed((0, 1, 2))
+    assert merge(contributed((0, 1)), contributed((1, 2)), fixed={OWN}) == contributed((0, 1, 2))
 
 
 TX_CHANGED = dataclasses.replace(BASE, globals=BASE.globals.with_field(0x70, b"", b"x"))
@@ -264,7 +264,7 @@ OTHER_NONCE = MADE[1][1][OWN][:33] + MADE[0][1][OWN][33:]
 
 CONFLICTS: list[tuple[str, Psbt, Psbt, str, int | None, bytes | None]] = [
     ("the globals", BASE, TX_CHANGED, "transaction", None, None),
-    ("another version", BASE, psbt(version=2), "transaction", None, None),
+    ("another version", BASE, psbt(version=2), "version of the PSBT", None, None),
     ("an output", BASE, BASE.with_output(0, BASE.outputs[0].with_field(0x70, b"", b"")), "transaction", None, None),
     ("an input fewer", BASE, dataclasses.replace(BASE, inputs=BASE.inputs[:1]), "number of inputs", None, None),
     ("an unknown field", BASE, with_field(BASE, 0x70, b"", b""), "more than nonces", 1, None),
@@ -308,5 +308,5 @@ CONFLICTS: list[tuple[str, Psbt, Psbt, str, int | None, bytes | None]] = [
 )
 def test_conflicts_are_named(ours: Psbt, theirs: Psbt, text: str, index: int | None, participant: bytes | None) -> None:
     with pytest.raises(MergeConflict, match=text) as caught:
-        merge(ours, theirs, own_keys={OWN})
+        merge(ours, theirs, fixed={OWN})
     assert (caught.value.input_index, caught.value.participant) == (index, participant)

@@ -47,8 +47,8 @@ def session(psbt: Psbt, slot: SigningSlot) -> tuple[SigningSession, tuple[Public
 class Cosigner:
     """One member. It reviews what it is given, and keeps its secret nonces between the rounds."""
 
-    def __init__(self, wallet: Group, member: int, known: Known) -> None:
-        self._wallet, self._member, self._known = wallet, member, known
+    def __init__(self, wallet: Group, member: int, known: Known, salt: str = "") -> None:
+        self._wallet, self._member, self._known, self._salt = wallet, member, known, salt
 
     def _key(self, slot: SigningSlot) -> SigningKey:
         own = next(one.pubkey for one in slot.participants if one.member == self._member)
@@ -61,7 +61,9 @@ class Cosigner:
         self._keys = [self._key(slot) for slot in self._review.slots]
         self._nonces = SecretNonces(len(self._review.slots))
         for number, (slot, key) in enumerate(zip(self._review.slots, self._keys, strict=True)):
-            random, extra = (secret(f"{what} {number} of {slot.message.hex()}") for what in ("random", "extra"))
+            random, extra = (
+                secret(f"{what}{self._salt} {number} of {slot.message.hex()}") for what in ("random", "extra")
+            )
             made = self._nonces.generate(
                 number, random, key=key, keyagg=aggregate(slot), message=slot.message, extra=extra
             )

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "reject": Place("spend", "Say no to a session."),
     "cancel": Place("spend", "Leave a session."),
     "export": Place("spend", "Write a session's transaction, PSBT or proof of a fault to standard output."),
+    "import": Place("spend", "Bring a PSBT back from the signer that has this node's key."),
     "broadcast": Place("chain", "Pass on the finished transaction of a session."),
     "watch": Place("watch", "Show live how sessions go, and who is waited for."),
     "blame": Place("blame", "Check who is proved to have broken a ceremony."),

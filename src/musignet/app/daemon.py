@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..crypto.keys import Identity
 from ..errors import LocalError, NetworkError
@@ -35,7 +35,10 @@ from .sessions import Entry, SessionBook
 if TYPE_CHECKING:
     from ..net.mdns import Mdns
 
-__all__ = ["Daemon"]
+__all__ = ["ERRAND", "Daemon"]
+
+ERRAND: Final = "musignet export {0} --psbt > out.psbt; sign it there; musignet import {0} FILE"
+"""What a person does for a signer elsewhere."""
 
 logger = logging.getLogger("musignet")
 
@@ -182,12 +185,14 @@ class Daemon:
 
     # --- groups -------------------------------------------------------------------------------------------------------
 
-    def add_group(self, group: GroupFile) -> None:
+    def add_group(self, group: GroupFile, *, elsewhere: bool = False) -> None:
         """Keep a group that everybody has confirmed, and cosign from now on. It is pinned at the keyholder before.
+
+        `elsewhere`: our key in it is in another signer, and no keyholder is asked.
 
         Raises: LocalError when the wallet key or the identity is not in it, IoError.
         """
-        self.groups.add(group)
+        self.groups.add(group, elsewhere=elsewhere)
         self._cosign(group)
         self.events.publish("group", group=group.group.id.hex(), name=group.name)
 
@@ -196,7 +201,10 @@ class Daemon:
             self._know(identity, group.labels[identity])
         described = group.group.wallet.descriptor.canonical().encode()
         self.network.finder.add(group.group.id, Audience.group(described, group.group.identities))
-        self.keys.cosign(self.network, group.group)
+        if self.groups.elsewhere(group.group.id):
+            self.network.cosign_by_hand(group.group)
+        else:
+            self.keys.cosign(self.network, group.group)
         self.sessions.load(group.group, self.network.session_records(group.group.id))
         self.sessions.look(self.network.sessions(group.group.id))
 
@@ -223,8 +231,23 @@ class Daemon:
         """Give the keyholder a person's proof. Raises LocalError when the session has ended."""
         if entry.end is not None:
             raise LocalError("this session has ended", got=entry.state)
+        if self.groups.elsewhere(entry.group.id):
+            raise LocalError("the yes of this group is given at its signer", hint=ERRAND.format(entry.id.hex()[:8]))
         await self.network.consent(entry.id, proof)
         entry.asked = False  # it is with the keyholder now; a proof that does not hold ends the session
+
+    def signer_wants(self, entry: Entry) -> str:
+        """Return what a session waits for from a signer elsewhere, in a word or two; empty where there is none."""
+        wants = self.network.signer_wants(entry.id) if entry.end is None else None
+        return "" if wants is None else wants.value
+
+    def psbt_for_signer(self, entry: Entry) -> bytes:
+        """Return the PSBT of a session for the signer elsewhere. Raises LocalError where there is none."""
+        return self.network.export_psbt(entry.id)
+
+    def psbt_from_signer(self, entry: Entry, data: bytes) -> str:
+        """Take it back. Returns what it brought. Raises as `NetworkService.import_psbt`; nothing is changed then."""
+        return self.network.import_psbt(entry.id, data).value
 
     async def leave(self, entry: Entry, reason: str) -> bool:
         """Leave a session. Returns whether it came too late: a partial signature of ours had left already.
@@ -264,6 +287,7 @@ class Daemon:
             "ended": entry.end is not None,
             "waiting_for": [self.label_of(key) for key in entry.waiting_for],
             "asked": entry.asked,
+            "signer_wants": self.signer_wants(entry),
             "error": "" if entry.error is None else str(entry.error),
         }
 

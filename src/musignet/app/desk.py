@@ -40,7 +40,7 @@ class House(Protocol):
         """Keep a peer."""
         ...
 
-    def add_group(self, group: GroupFile) -> None:
+    def add_group(self, group: GroupFile, *, elsewhere: bool = False) -> None:
         """Keep a group, and cosign from now on."""
         ...
 

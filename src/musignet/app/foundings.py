@@ -90,8 +90,8 @@ class FoundingDesk:
         """A person says no. Raises LocalError."""
         self._perform(self.machine.get(founding).leave())
 
-    async def import_group(self, data: bytes, proof: bytes) -> GroupFile:
-        """Be a member again, on a new device with the seed of the old one.
+    async def import_group(self, data: bytes, proof: bytes, *, elsewhere: bool = False) -> GroupFile:
+        """Be a member again, on a new device with the seed of the old one; `elsewhere`: our key is in another signer.
 
         Raises: what `GroupFile.parse_untrusted` raises; InvalidMessage for another network or a group without this
                 node's identity; what the keyholder raises: for a wrong proof, or a group without its key.
@@ -108,8 +108,9 @@ class FoundingDesk:
                 hint="restore the device from its own seed: musignet init --restore",
             )  # fmt: skip
         self._check_name(group.name, group.group.id)
-        await self._daemon.keys.pin(data, proof)
-        self._daemon.add_group(group)
+        if not elsewhere:
+            await self._daemon.keys.pin(data, proof)
+        self._daemon.add_group(group, elsewhere=elsewhere)
         return group
 
     # --- what happens -------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
+from typing import Final
 
 from ..errors import IoError, LocalError, NetworkError
 from ..net.folder import DataFolder
@@ -16,6 +17,9 @@ from .sessions import NotFound
 
 __all__ = ["Groups", "write_whole"]
 
+_ELSEWHERE: Final = ".elsewhere"
+"""An empty file beside a group file: our key in that group is in another signer."""
+
 
 class Groups:
     """See the module. Raises IoError when a file is damaged, or not private."""
@@ -24,6 +28,7 @@ class Groups:
         self._path = folder.path / GROUPS_FOLDER
         self._path.mkdir(mode=0o700, exist_ok=True)
         self._groups: dict[bytes, GroupFile] = {}
+        self._elsewhere = {path.stem for path in self._path.glob(f"*{_ELSEWHERE}")}
         for path in sorted(self._path.glob("*.json")):
             group = _read(path)
             self._groups[group.group.id] = group
@@ -46,12 +51,26 @@ class Groups:
             raise LocalError(f"several groups are called {safe(name)}", hint="give the first digits of its id")
         return found[0]
 
-    def add(self, group: GroupFile) -> None:
-        """Keep a group. Raises LocalError when there is one of that name already, IoError."""
+    def elsewhere(self, group: bytes) -> bool:
+        """Return whether our key in a group is in another signer."""
+        return group.hex() in self._elsewhere
+
+    def add(self, group: GroupFile, *, elsewhere: bool = False) -> None:
+        """Keep a group; `elsewhere`: our key in it is in another signer.
+
+        Raises: LocalError when there is one of that name already, or it is kept the other way; IoError.
+        """
+        kept = group.group.id in self._groups
+        if kept and elsewhere is not self.elsewhere(group.group.id):
+            raise LocalError(f"{safe(group.name)} is kept already, with its key in another place")
         if any(one.name == group.name and one.group.id != group.group.id for one in self):
             raise LocalError(f"another group is called {safe(group.name)}", hint="choose another name")
+        name = group.group.id.hex()
         try:
-            write_whole(self._path / f"{group.group.id.hex()}.json", group.encode())
+            if elsewhere:
+                write_whole(self._path / f"{name}{_ELSEWHERE}", b"")
+                self._elsewhere.add(name)
+            write_whole(self._path / f"{name}.json", group.encode())
         except OSError as error:
             raise IoError(f"{error.strerror}: {self._path}", hint="nothing was changed") from error
         self._groups[group.group.id] = group

@@ -14,7 +14,7 @@ from ..errors import InvalidMessage, LocalError
 from ..text import short_key
 from .bip32 import KeyOrigin, aggregate, synthetic
 from .descriptor import Derived
-from .fields import In, Out
+from .fields import GLOBAL, INPUT, OUTPUT, In, Out, Table
 from .group import Group
 from .psbt import FieldMap, Psbt
 from .rules import Rule, RuleBroken
@@ -181,34 +181,52 @@ def _origins(group: Group, derived: Derived) -> Iterator[tuple[bytes, KeyOrigin]
 # --- merging ----------------------------------------------------------------------------------------------------------
 
 
-def merge(ours: Psbt, theirs: Psbt, own_keys: Collection[bytes] = ()) -> Psbt:
+def merge(ours: Psbt, theirs: Psbt, fixed: Collection[bytes] = (), *, whose: str = "ours") -> Psbt:
     """Return `ours` with the nonces and partial signatures that `theirs` has beyond it.
 
-    Args:   theirs   - a PSBT that came back from a peer.
-            own_keys - our participant keys: what they contributed must come back unchanged, and nothing beyond it.
-    Raises: MergeConflict when anything else differs, a contribution of ours is missing, changed or invented, or two
-            values are given for one contribution. It names the input and the key; who did it is not known from a PSBT.
+    Args:   theirs - a PSBT that came back from somebody.
+            fixed  - participant keys whose contributions must come back unchanged, and none beyond them: our own, when
+                     it went to a peer; the others', when it went to our own signer. `whose` they are, in a word.
+    Raises: MergeConflict when anything else differs, which it names; a fixed contribution is missing, changed or
+            invented; or two values are given for one contribution. It names the input and the key; who did it is not
+            known from a PSBT.
     """
-    if (ours.version, ours.globals, ours.outputs) != (theirs.version, theirs.globals, theirs.outputs):
-        raise MergeConflict("the transaction or its outputs were changed")
-    if len(ours.inputs) != len(theirs.inputs):
-        raise MergeConflict("the number of inputs was changed")
+    if ours.version != theirs.version:
+        raise MergeConflict(f"the version of the PSBT was changed from {ours.version} to {theirs.version}")
+    if ours.globals != theirs.globals:
+        raise MergeConflict(
+            f"the transaction or its outputs were changed: {_changed(ours.globals, theirs.globals, GLOBAL)}"
+        )
+    if len(ours.outputs) != len(theirs.outputs) or len(ours.inputs) != len(theirs.inputs):
+        raise MergeConflict("the number of inputs or outputs was changed")
+    for index, (mine, other) in enumerate(zip(ours.outputs, theirs.outputs, strict=True)):
+        if mine != other:
+            what = _changed(mine, other, OUTPUT)
+            raise MergeConflict(f"the transaction or its outputs were changed: {what} of output {index}")
     for index, (mine, other) in enumerate(zip(ours.inputs, theirs.inputs, strict=True)):
         if mine.without(*_KINDS) != other.without(*_KINDS):
-            raise MergeConflict("more than nonces and partial signatures was changed", input_index=index)
-        ours = ours.with_input(index, _merge_input(index, mine, other, own_keys))
+            what = _changed(mine.without(*_KINDS), other.without(*_KINDS), INPUT)
+            raise MergeConflict(f"more than nonces and partial signatures was changed: {what}", input_index=index)
+        ours = ours.with_input(index, _merge_input(index, mine, other, fixed, whose))
     return ours
 
 
-def _merge_input(index: int, mine: FieldMap, other: FieldMap, own_keys: Collection[bytes]) -> FieldMap:
+def _changed(mine: FieldMap, other: FieldMap, table: Table) -> str:
+    """Return the names of the fields that differ."""
+    return ", ".join(
+        sorted({table[kind].name if kind in table else f"field 0x{kind:02x}" for kind in mine.differs(other)})
+    )
+
+
+def _merge_input(index: int, mine: FieldMap, other: FieldMap, fixed: Collection[bytes], whose: str) -> FieldMap:
     merged = mine
     for kind in _KINDS:
         before, after = dict(mine.of_type(kind)), dict(other.of_type(kind))
         for data in before | after:
             participant = data[:_POINT]
-            if participant in own_keys and before.get(data) != after.get(data):
+            if participant in fixed and before.get(data) != after.get(data):
                 raise MergeConflict(
-                    "a contribution of ours did not come back unchanged", input_index=index, participant=participant
+                    f"a contribution of {whose} did not come back unchanged", input_index=index, participant=participant
                 )
             if data in before and data in after and before[data] != after[data]:
                 raise MergeConflict("two contributions", input_index=index, participant=participant)

@@ -60,6 +60,10 @@ class FieldMap:
         found = ((bytes((kind,)), self.get(kind)) for kind in kinds)
         return FieldMap((key, value) for key, value in found if value is not None)
 
+    def differs(self, other: FieldMap) -> set[int]:
+        """Return the types of the fields that are not the same in both."""
+        return {key[0] for key, _ in self._fields.items() ^ other._fields.items()}
+
     def to_bytes(self) -> bytes:
         """Return the fields, each behind its lengths, and the zero byte that ends a map."""
         parts = (with_size(key) + with_size(value) for key, value in self._fields.items())

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..bitcoin.group import Known
 from ..crypto.keys import Identity
 from ..errors import LocalError, TransportError
-from ..limits import Limits
-from ..node.inputs import CancelSession, ConsentToSession, Input, Propose
+from ..limits import SESSION_MAX_S, Limits
+from ..node.inputs import CancelSession, ConsentToSession, HandsMoved, Input, Propose
+from ..signing.approvals import Place
+from ..signing.bridge import Wants
 from ..signing.coordinator import Sessions
 from ..signing.group import SigningGroup
 from ..signing.keyholder import Account
 from ..signing.records import Topology
 from ..signing.verbs import Reply
+from .bridge import BridgeHolder
 from .cosigner import Holder, HolderHere
 from .driver import Driver
 from .folder import DataFolder
@@ -61,6 +64,45 @@ class Cosigning:
         made = Sessions(group, self.identity.pubkey, known=known or Known(), bounds=self._limits)
         self._running.cosign(made, self._data_folder, holder)
 
+    def cosign_by_hand(self, group: SigningGroup, known: Known | None = None) -> None:
+        """The same with the key in another signer of BIP-373: Bitcoin Core, a hardware wallet.
+
+        Each round goes there as a PSBT (`export_psbt`) and comes back (`import_psbt`). The first that comes back is
+        the approval. The group signs in a mesh.
+
+        Raises: as `cosign_with`.
+        """
+        group.require(self.identity.pubkey)
+        folder, known = self._data_folder, known or Known()
+        place = Place(group=group, identity=self.identity.pubkey, known=known, nonce_ttl_s=SESSION_MAX_S)
+        made = Sessions(group, self.identity.pubkey, known=known, bounds=self._limits, by_hand=True)
+        self._running.cosign(made, folder, lambda answer: BridgeHolder(place, folder, answer))
+
+    def signer_wants(self, session: bytes) -> Wants | None:
+        """Return what a session waits for from the signer of `cosign_by_hand`; None in groups with a keyholder."""
+        for group, holder in self._bridges():
+            if session in self._running.cosigner(group).sessions:
+                return holder.wants(session)
+        return None
+
+    def export_psbt(self, session: bytes) -> bytes:
+        """Return the PSBT of a session for the signer of `cosign_by_hand`.
+
+        Raises: LocalError for a session that is not open in such a group.
+        """
+        return self._bridge(session)[1].export(session)
+
+    def import_psbt(self, session: bytes, data: bytes) -> Wants:
+        """Take the PSBT back, and go on with what it brings. Returns what that was.
+
+        Raises: LocalError when nothing is wanted now; MergeConflict, RuleBroken or InvalidMessage where anything but
+                our own nonces or partial signatures was changed, or they are no good; IoError. Nothing is changed then.
+        """
+        group, holder = self._bridge(session)
+        brought = holder.import_untrusted(session, data)
+        self._running.feed(HandsMoved(group))
+        return brought
+
     async def propose(
         self,
         group: bytes,
@@ -104,6 +146,19 @@ class Cosigning:
         return self._running.cosigner(group).records
 
     # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _bridges(self) -> Iterator[tuple[bytes, BridgeHolder]]:
+        for one in self._running.cosigners():
+            if isinstance(one.holder, BridgeHolder):
+                yield one.sessions.group.id, one.holder
+
+    def _bridge(self, session: bytes) -> tuple[bytes, BridgeHolder]:
+        for group, holder in self._bridges():
+            if session in self._running.cosigner(group).sessions:
+                return group, holder
+        raise LocalError(
+            "no open session of a signer elsewhere", got=session.hex()[:16], hint="musignet sessions lists them"
+        )
 
     @property
     def _data_folder(self) -> DataFolder:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from secrets import token_bytes
 from typing import Any, Final
 
@@ -189,6 +189,10 @@ class Driver:
         if found is None:
             raise LocalError("this node is not in that group", hint="cosign() first")
         return found
+
+    def cosigners(self) -> Iterable[Cosigner]:
+        """Return our cosigners of all groups."""
+        return self._cosigners.values()
 
     # --- commands -----------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from ..wire.envelope import VerifiedMessage
 from ..wire.messages import MessageType
 from .book import Book
 from .effects import AskKeyholder, Effect, Publish, Reply, Save, SessionNews
-from .inputs import CancelSession, ConsentToSession, JoinGroup, KeyholderReplied, Propose, Saved
+from .inputs import CancelSession, ConsentToSession, HandsMoved, JoinGroup, KeyholderReplied, Propose, Saved
 from .outbox import Outbox
 from .peers import Mail, PeerRecord
 from .timers import Timers
@@ -60,6 +60,12 @@ class Ceremonies:
         for group, sessions in self._groups.items():
             if key in sessions.group:
                 self._feed(group, self._present(sessions.group), now, out)
+
+    def hands_moved(self, event: HandsMoved, now: float, out: list[Effect]) -> None:
+        """A signer elsewhere was brought something."""
+        sessions = self._groups.get(event.group)
+        if sessions is not None:
+            self._feed(event.group, self._present(sessions.group), now, out)
 
     def _present(self, group: SigningGroup) -> Present:
         here: dict[Mail, set[bytes]] = {Mail.NO: set(), Mail.LETTERS: set(), Mail.ROUNDS: set()}

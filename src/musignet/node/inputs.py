@@ -27,6 +27,7 @@ __all__ = [
     "Drain",
     "ForgetPeer",
     "Handled",
+    "HandsMoved",
     "HangUp",
     "Input",
     "JoinGroup",
@@ -67,6 +68,12 @@ class MailMoved(Struct, frozen=True):
     """A mail link is about to be carried to the other side, or was: what waited for that goes on."""
 
     link: int
+
+
+class HandsMoved(Struct, frozen=True):
+    """Our signer of this group, which is elsewhere, was brought something: what waited for that goes on."""
+
+    group: bytes
 
 
 class PeerLost(Struct, frozen=True):
@@ -273,6 +280,7 @@ Input: TypeAlias = (
     PeerConnected
     | PeerLost
     | MailMoved
+    | HandsMoved
     | ConnectFailed
     | MessageReceived
     | MessageRefused

@@ -54,6 +54,7 @@ class SessionBase:
         *,
         known: Known | None = None,
         bounds: Limits | None = None,
+        by_hand: bool = False,
     ) -> None:
         self.group, self.identity, self.proposal = group, identity, proposal
         self.id: Final = proposal.session
@@ -71,6 +72,10 @@ class SessionBase:
         self._away: frozenset[bytes] = frozenset()
         self._by_mail: frozenset[bytes] = frozenset()
         """Whose part is carried to and fro: they are waited for without a clock, and the rounds run all the same."""
+        self.by_hand: Final = by_hand
+        """Whether our own part is: our key is in another signer."""
+        self._hands: set[bytes] = set()
+        """Members who are here, and said so of theirs."""
         self._reached = self._everybody_else
         self._again = False
         """Whether what is said now only repeats what may have been lost on a link."""

@@ -45,8 +45,10 @@ class Sessions:
         *,
         known: Known | None = None,
         bounds: Limits | None = None,
+        by_hand: bool = False,
     ) -> None:
-        self.group, self.identity = group, identity
+        """`by_hand`: our key is in another signer, and people carry our part in the rounds there and back."""
+        self.group, self.identity, self.by_hand = group, identity, by_hand
         self._known, self._bounds = known, bounds
         self._sessions: dict[bytes, Session] = {}
         self._working: list[Session] = []
@@ -140,7 +142,15 @@ class Sessions:
             proposal.require_time(now)
             self._require_room(proposal.proposer, now)
             kind = _KINDS[proposal.record.topology]
-            session = kind(self.group, self.identity, proposal, now, known=self._known, bounds=self._bounds)
+            session = kind(
+                self.group,
+                self.identity,
+                proposal,
+                now,
+                known=self._known,
+                bounds=self._bounds,
+                by_hand=self.by_hand,
+            )
         except NetworkError as error:
             return self._refuse(message, error)
         self._sessions[proposal.session] = session

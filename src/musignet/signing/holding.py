@@ -13,17 +13,16 @@ from .records import Topology
 from .rounds import Slots
 from .states import TRANSITIONS, Event, Role, State, step
 
-__all__ = ["Attempt", "Holding"]
+__all__ = ["Attempt", "Holding", "SecretAttempt"]
 
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One attempt: its secret nonces, which are taken once, and the boot epoch they belong to."""
+    """One attempt, and the boot epoch that its nonces belong to."""
 
     number: int
     epoch: bytes
     born: float
-    secrets: SecretNonces
     payload: bytes = b""
     """Of our nonce message."""
     state: State = State.STORING_NONCES
@@ -36,6 +35,13 @@ class Attempt:
     def advance(self, event: Event) -> None:
         """Go on. Raises LocalError where the table has no way."""
         self.state = step(Role.ATTEMPT, self.state, event)
+
+
+@dataclass(slots=True, eq=False)
+class SecretAttempt(Attempt):
+    """One attempt whose secret nonces are here; they are taken once."""
+
+    secrets: SecretNonces = field(kw_only=True)
 
 
 @dataclass(slots=True, eq=False)

@@ -13,7 +13,7 @@ from ..wire.codec import Codec, Record
 from ..wire.messages import BootEpoch, Millis
 from .records import Attempt, Hash32
 
-__all__ = ["ApprovalGiven", "ApprovalWiped", "NoncesOut", "PartialsOut", "SlotsBurned", "read", "write"]
+__all__ = ["ApprovalGiven", "ApprovalWiped", "NoncesLent", "NoncesOut", "PartialsOut", "SlotsBurned", "read", "write"]
 
 
 class ApprovalGiven(Record, frozen=True):
@@ -59,9 +59,25 @@ class ApprovalWiped(Record, frozen=True):
     session: Hash32
 
 
-Entry: TypeAlias = ApprovalGiven | NoncesOut | SlotsBurned | PartialsOut | ApprovalWiped
+class NoncesLent(Record, frozen=True):
+    """Public nonces that another signer gave us for this attempt. They are taken for no other attempt, ever."""
 
-_ENTRIES: Final[tuple[type[Record], ...]] = (ApprovalGiven, NoncesOut, SlotsBurned, PartialsOut, ApprovalWiped)
+    session: Hash32
+    attempt: Attempt
+    epoch: BootEpoch
+    nonces: Annotated[bytes, Meta(max_length=limits.PUBLIC_NONCE_BYTES * limits.SLOTS_MAX)]
+
+
+Entry: TypeAlias = ApprovalGiven | NoncesOut | SlotsBurned | PartialsOut | ApprovalWiped | NoncesLent
+
+_ENTRIES: Final[tuple[type[Record], ...]] = (
+    ApprovalGiven,
+    NoncesOut,
+    SlotsBurned,
+    PartialsOut,
+    ApprovalWiped,
+    NoncesLent,
+)
 _CODECS: Final[Mapping[int, Codec[Record]]] = {number: Codec[Record](one) for number, one in enumerate(_ENTRIES)}
 _NUMBERS: Final[Mapping[type[Record], int]] = {one: number for number, one in enumerate(_ENTRIES)}
 
@@ -78,5 +94,5 @@ def read(record: bytes) -> Entry:
     if codec is None:
         raise SerializationError("not a journal record", expected=f"a kind of 0 to {len(_ENTRIES) - 1}")
     entry = codec.decode_untrusted(record[1:])
-    assert isinstance(entry, ApprovalGiven | NoncesOut | SlotsBurned | PartialsOut | ApprovalWiped)
+    assert isinstance(entry, ApprovalGiven | NoncesOut | SlotsBurned | PartialsOut | ApprovalWiped | NoncesLent)
     return entry

@@ -11,89 +11,49 @@ partial signature does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from math import inf
-from typing import TypeAlias
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from .. import limits
 from ..bitcoin.bip32 import Xpub, derive
-from ..bitcoin.group import Known
-from ..bitcoin.rules import Rule, RuleBroken
 from ..crypto.keys import SigningKey
 from ..crypto.musig2 import PublicNonce as Points
 from ..crypto.musig2 import SigningSession
 from ..crypto.schnorr import TaggedHash
 from ..crypto.secret_nonces import SecretNonces
-from ..errors import InvalidMessage, LocalError, NetworkError, SerializationError, Timeout
-from ..wire.envelope import Message
+from ..errors import InvalidMessage, LocalError, NetworkError
 from . import journal, rounds
+from .approvals import Approvals, Place, Verifier
 from .evidence import require_approved, signing_transcript
-from .group import SigningGroup
-from .holding import Attempt, Holding
-from .policy import Ask, No, Policy, Yes, ask_always
-from .proposal import Proposal
+from .holding import Attempt, Holding, SecretAttempt
 from .records import (
     PartialSignature,
     PublicNonce,
-    consent_digest,
     encode,
     payload_hash,
 )
 from .states import Event, State
 from .verbs import (
-    Approve,
-    Approved,
-    Asked,
-    AttemptLost,
-    KeyholderEffect,
-    KeyholderInput,
     MakeNonces,
     MakePartials,
-    NoncesMade,
     PartialsMade,
     Refused,
-    Resumed,
-    Status,
-    StatusIs,
-    Store,
-    Stored,
-    Verb,
-    Wipe,
-    Wiped,
-    Woken,
 )
 
 __all__ = ["Account", "Keyholder", "Verifier"]
 
-Verifier: TypeAlias = Callable[[bytes, bytes, bytes], bool]
-"""(session id, what is consented to, proof) to whether a person said so. The node holds nothing that makes a proof."""
-
 _extra = TaggedHash("musignet/nonce-extra")
 
 
-def _nobody(_session: bytes, _digest: bytes, _proof: bytes) -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """Whose keyholder it is: the group, our place in it, and what our own wallet knows."""
+class Account(Place):
+    """Whose keyholder it is: our place in the group, and our key."""
 
-    group: SigningGroup
-    identity: bytes
-    """Our own identity key; only its public half is here."""
     key: SigningKey
     """The secret of our key in the descriptor."""
-    known: Known = field(default_factory=Known)
-    policy: Policy = ask_always
-    verifier: Verifier = _nobody
-    nonce_ttl_s: float = limits.NONCE_TTL_S
-    """How long secret nonces may wait, in memory, for the others': at most `NONCE_TTL_MAX_S`. Longer than the default
-    only where people carry the rounds to and fro: a copy of the memory made meanwhile costs the key (THREATS.md K5)."""
 
 
-class Keyholder:
+class Keyholder(Approvals):
     """See the module. `handle` raises nothing: what cannot be done is answered with `Refused`.
 
     Args:
@@ -105,154 +65,20 @@ class Keyholder:
     """
 
     def __init__(self, account: Account, draw: Callable[[int], bytes], records: Iterable[bytes] = ()) -> None:
-        group = account.group
-        group.require(account.identity)
-        if account.key.pubkey != group.wallet_key(account.identity):
+        account.group.require(account.identity)
+        if account.key.pubkey != account.group.wallet_key(account.identity):
             raise InvalidMessage("the key is not the one that the descriptor has for us", got=repr(account.key))
         self.account = account
-        self._group = group
-        self._draw = draw
         self._last_draw = b""
-        self._held: dict[bytes, Holding] = {}
-        self._after: dict[int, Callable[[], None]] = {}
-        self._number = 0
         self._counter = 0
-        self._now = 0.0
-        self._forget_at = 0.0
-        self._known = account.known
-        """With the change that was signed: the gap begins behind it, also after a restart."""
-        self._out: list[KeyholderEffect] = []
-        self.epoch = draw(limits.BOOT_EPOCH_BYTES)
-        for record in records:
-            self._replay(journal.read(record))
+        super().__init__(account, draw, records)
 
-    def handle(self, event: KeyholderInput, now: float) -> list[KeyholderEffect]:
-        """Take one input and return its effects, to be performed in order.
-
-        Args: `now` is seconds since 1970 by the keyholder's own clock, and never goes back.
-        """
-        self._now = now
-        self._out = []
-        self._forget_old()
-        if isinstance(event, Stored):
-            after = self._after.pop(event.number, None)
-            if after is not None:
-                after()
-        elif isinstance(event, Resumed):
-            self._resume()
-        elif not isinstance(event, Woken):
-            self._verb(event)
-        return self._out
-
-    def next_deadline(self) -> float | None:
-        """Return when `Woken` is due: the oldest nonces die then."""
-        return min((one.live.born + self.account.nonce_ttl_s for one in self._held.values() if one.live), default=None)
-
-    def day_sat(self) -> int:
-        """Return what was approved within the last 24 hours and is or may be signed, fees included (`policyfile`)."""
-        since = self._now - limits.POLICY_DAY_S
-        counted = (one.review for one in self._held.values() if one.counts(since))
-        return sum(review.sent_sat + review.fee_sat for review in counted)
-
-    def _verb(self, verb: Verb) -> None:
-        try:
-            if isinstance(verb, Approve):
-                self._approve(verb)
-            elif isinstance(verb, MakeNonces):
-                self._make_nonces(verb)
-            elif isinstance(verb, MakePartials):
-                self._make_partials(verb)
-            elif isinstance(verb, Wipe):
-                self._wipe(verb)
-            else:
-                self._status(verb)
-        except NetworkError as error:
-            self._out.append(Refused(verb.session, type(verb), error))
-
-    def _store(self, entry: journal.Entry, after: Callable[[], None]) -> None:
-        self._number += 1
-        self._after[self._number] = after
-        self._out.append(Store(self._number, journal.write(entry)))
-
-    def _holding(self, session: bytes) -> Holding:
-        """Return an approved session. Raises LocalError for any other, Timeout when it has expired."""
-        holding = self._held.get(session)
-        if holding is None or holding.state is not State.APPROVED:
-            raise LocalError("no approval for this session", got=holding.state.value if holding else "unknown session")
-        if self._now >= holding.proposal.expires_at:
-            raise Timeout("the approval has expired")
-        return holding
-
-    # --- approve ------------------------------------------------------------------------------------------------------
-
-    def _approve(self, verb: Approve) -> None:
-        proposal = Proposal.open_untrusted(verb.proposal, self._group)
-        holding = self._held.get(proposal.session)
-        if holding is not None:
-            return self._approve_again(holding)
-        proposal.require_time(self._now)
-        holding = self._judge(proposal)
-        self._require_free(holding, verb.replaces)
-        if self._needs_person(holding, verb):
-            self._out.append(Asked(proposal.session, holding.digest, holding.review))
-            return None
-        for session in verb.replaces & self._held.keys():
-            self._wipe(Wipe(session))
-        self._held[proposal.session] = holding
-        holding.approved_at = self._now
-        self._remember(holding)
-        self._store(
-            journal.ApprovalGiven(proposal.session, holding.digest, proposal.envelope, int(self._now * 1000)),
-            lambda: self._approval_stored(holding),
-        )
-        return None
-
-    def _approval_stored(self, holding: Holding) -> None:
-        if holding.state is State.STORING:
-            holding.advance(Event.STORED)
-            self._out.append(Approved(holding.session, holding.digest))
-
-    def _approve_again(self, holding: Holding) -> None:
-        if holding.state is State.WIPED:
-            raise LocalError("the approval was revoked", hint="propose it again: a new session")
-        if holding.state is State.APPROVED:
-            self._out.append(Approved(holding.session, holding.digest))
-
-    def _judge(self, proposal: Proposal) -> Holding:
-        """Review it by our own wallet. Raises RuleBroken, or LocalError when there is nothing of ours to sign."""
-        reviewed = proposal.review(self._group, self._known, self._now)
-        if not 1 <= len(reviewed.slots) <= limits.SLOTS_MAX:
-            raise LocalError("nothing here is ours to sign", got=f"{len(reviewed.slots)} slots")
-        slots = rounds.contexts(self._group, reviewed.slots)
-        return Holding(proposal, reviewed, slots, proposal.digest(self._group, reviewed))
-
-    def _require_free(self, holding: Holding, replaces: frozenset[bytes]) -> None:
-        """Refuse a coin that another approval spends (THREATS.md P5). Locks end with it, unless a partial has left."""
-        open_ = [one for one in self._held.values() if one.locks(self._now) and one.session not in replaces]
-        for one in open_:
-            if not one.outpoints.isdisjoint(holding.outpoints):
-                raise LocalError(
-                    "another approval spends the same coin",
-                    got=f"session {one.session.hex()[:8]}",
-                    hint="revoke that one, or replace it with a person's word",
-                )
-        if sum(not one.released for one in open_) >= limits.SESSIONS_PER_GROUP_MAX:
-            raise LocalError("too many open approvals", expected=f"at most {limits.SESSIONS_PER_GROUP_MAX}")
-
-    def _needs_person(self, holding: Holding, verb: Approve) -> bool:
-        """Return whether a person must still be asked. Raises LocalError when the policy says no, or a proof is bad."""
-        answer = self.account.policy(holding.review)
-        if isinstance(answer, No):
-            raise LocalError(f"the policy says no: {answer.reason}")
-        if isinstance(answer, Yes) and not holding.review.confirm and not verb.replaces:
-            return False
-        assert isinstance(answer, Yes | Ask)
-        if not verb.proof:
-            return True
-        digest = consent_digest(holding.digest, verb.replaces)
-        if len(verb.proof) > limits.PROOF_MAX_BYTES or not self.account.verifier(holding.session, digest, verb.proof):
-            raise LocalError("the proof of consent does not hold", hint="a person consents to one session and digest")
-        return False
+    def _lose(self, holding: Holding) -> Attempt | None:
+        """Forget the secret nonces, too."""
+        lost = super()._lose(holding)
+        if isinstance(lost, SecretAttempt):
+            lost.secrets.wipe()
+        return lost
 
     # --- make nonces --------------------------------------------------------------------------------------------------
 
@@ -264,7 +90,7 @@ class Keyholder:
             )
         require_approved(self._group, self.account.identity, holding, verb.attempt, verb.approvals)
         self._lose(holding)
-        attempt = Attempt(verb.attempt, self.epoch, self._now, SecretNonces(len(holding.slots)))
+        attempt = SecretAttempt(verb.attempt, self.epoch, self._now, secrets=SecretNonces(len(holding.slots)))
         holding.live, holding.attempt = attempt, verb.attempt
         self._remember(holding)
         try:
@@ -280,12 +106,7 @@ class Keyholder:
             lambda: self._nonces_stored(holding, attempt),
         )
 
-    def _nonces_stored(self, holding: Holding, attempt: Attempt) -> None:
-        if attempt.state is State.STORING_NONCES:
-            attempt.advance(Event.STORED)
-            self._out.append(NoncesMade(holding.session, attempt.number, attempt.epoch, attempt.payload))
-
-    def _nonce(self, holding: Holding, attempt: Attempt, at: int) -> Points:
+    def _nonce(self, holding: Holding, attempt: SecretAttempt, at: int) -> Points:
         """Make one secret nonce: fresh randomness, and an extra input that never repeats (THREATS.md K8)."""
         self._counter += 1
         extra = _extra(
@@ -334,7 +155,7 @@ class Keyholder:
             self._out.append(PartialsMade(verb.session, verb.attempt, holding.partials[verb.attempt]))
             return
         attempt = holding.live
-        if attempt is None or attempt.number != verb.attempt:
+        if not isinstance(attempt, SecretAttempt) or attempt.number != verb.attempt:
             raise LocalError("no nonces for this attempt", got=f"attempt {verb.attempt}", hint="begin the next one")
         if attempt.state is not State.NONCES_OUT:
             raise LocalError("these nonces are used already", got=attempt.state.value)
@@ -346,7 +167,7 @@ class Keyholder:
         )
 
     def _sign(
-        self, holding: Holding, attempt: Attempt, transcript: bytes, sessions: tuple[SigningSession, ...]
+        self, holding: Holding, attempt: SecretAttempt, transcript: bytes, sessions: tuple[SigningSession, ...]
     ) -> None:
         """The burn record is on disk: take the secret nonces and sign, once."""
         if attempt.state is not State.BURNING:
@@ -365,105 +186,3 @@ class Keyholder:
         payload = encode(PartialSignature(attempt.number, attempt.epoch, transcript, partials))
         entry = journal.PartialsOut(holding.session, attempt.number, payload)
         self._store(entry, lambda: self._partials_stored(holding, attempt, payload))
-
-    def _require_unchanged(self, holding: Holding) -> None:
-        """Recompute what was approved from what is about to be signed. Raises RuleBroken (X15)."""
-        if holding.proposal.digest(self._group, holding.review) != holding.digest:
-            raise RuleBroken(Rule.X15, "not what was approved", expected=holding.digest.hex())
-
-    def _partials_stored(self, holding: Holding, attempt: Attempt, payload: bytes) -> None:
-        holding.partials[attempt.number] = payload
-        self._known = self._known.after(holding.review.last_change)
-        if attempt.state is State.STORING_PARTIALS:
-            attempt.advance(Event.STORED)
-            self._out.append(PartialsMade(holding.session, attempt.number, payload))
-
-    # --- wipe, status, time -------------------------------------------------------------------------------------------
-
-    def _wipe(self, verb: Wipe) -> None:
-        holding = self._held.get(verb.session)
-        if holding is None:
-            raise LocalError("no approval for this session")
-        self._lose(holding)
-        if holding.state is not State.WIPED:
-            holding.advance(Event.WIPED)
-        self._store(
-            journal.ApprovalWiped(verb.session),
-            lambda: self._out.append(Wiped(verb.session, holding.released)),
-        )
-
-    def _status(self, verb: Status) -> None:
-        holding = self._held.get(verb.session)
-        if holding is None or holding.state is State.STORING:
-            self._out.append(StatusIs(verb.session, b"", 0, b"", self.epoch, wiped=False))
-            return
-        wiped = holding.state is State.WIPED
-        partials = b"" if wiped else holding.partials.get(holding.attempt, b"")
-        self._out.append(StatusIs(verb.session, holding.digest, holding.attempt, partials, self.epoch, wiped))
-
-    def _lose(self, holding: Holding) -> Attempt | None:
-        """Forget the secret nonces of a session. Returns the attempt that died of it."""
-        attempt, holding.live = holding.live, None
-        if attempt is None or not attempt.dies:
-            return None
-        attempt.secrets.wipe()
-        attempt.advance(Event.LOST)
-        return attempt
-
-    def _forget_old(self) -> None:
-        """Nonces beyond their time to live die before anything else happens (THREATS.md K5)."""
-        if self._now < self._forget_at:
-            return
-        for holding in list(self._held.values()):
-            if holding.live and self._now >= holding.live.born + self.account.nonce_ttl_s:
-                self._tell_lost(holding)
-            if self._now >= holding.proposal.expires_at and not holding.released and not holding.live:
-                del self._held[holding.session]
-        self._forget_at = min((at for one in self._held.values() for at in self._ages(one)), default=inf)
-
-    def _ages(self, holding: Holding) -> Iterator[float]:
-        """Yield when something about a session may have to be forgotten."""
-        if holding.live:
-            yield holding.live.born + self.account.nonce_ttl_s
-        if self._now < holding.proposal.expires_at:
-            yield holding.proposal.expires_at
-
-    def _remember(self, holding: Holding) -> None:
-        """Have `_forget_old` look at this session in time."""
-        self._forget_at = min((self._forget_at, *self._ages(holding)))
-
-    def _resume(self) -> None:
-        """Everything in memory dies, and a new boot epoch begins, as after a restart."""
-        for holding in self._held.values():
-            self._tell_lost(holding)
-        self.epoch = self._draw(limits.BOOT_EPOCH_BYTES)
-
-    def _tell_lost(self, holding: Holding) -> None:
-        lost = self._lose(holding)
-        if lost is not None:
-            self._out.append(AttemptLost(holding.session, lost.number, lost.epoch))
-
-    def _replay(self, entry: journal.Entry) -> None:
-        if isinstance(entry, journal.ApprovalGiven):
-            message = Message.from_bytes(entry.proposal).verify()
-            holding = self._judge_again(Proposal.open_untrusted(message, self._group))
-            if holding.digest != entry.digest:  # our own view of the wallet changed: it is not what was approved
-                holding.state, holding.digest = State.WIPED, entry.digest
-            holding.approved_at = entry.at_ms / 1000
-            self._held[entry.session] = holding
-            return
-        found = self._held.get(entry.session)
-        if found is None:
-            raise SerializationError("the journal has a gap", expected="an approval before what follows from it")
-        if isinstance(entry, journal.NoncesOut):
-            found.attempt = entry.attempt
-        elif isinstance(entry, journal.PartialsOut):
-            found.partials[entry.attempt] = entry.payload
-            self._known = self._known.after(found.review.last_change)
-        elif isinstance(entry, journal.ApprovalWiped):
-            found.state = State.WIPED
-
-    def _judge_again(self, proposal: Proposal) -> Holding:
-        holding = self._judge(proposal)
-        holding.state = State.APPROVED
-        return holding

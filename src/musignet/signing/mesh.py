@@ -42,7 +42,7 @@ class MeshSession(Session):
 
     def _repeat_approval(self, to: bytes | None = None) -> None:
         if self.state is State.APPROVING or self.state in IN_ATTEMPT:
-            self._say(MessageType.APPROVAL, Approval(self.digest), to)
+            self._say(MessageType.APPROVAL, Approval(self.digest, by_hand=self.by_hand), to)
 
     def _ready(self) -> bool:
         return self.state is State.APPROVING and len(self._approvals) == len(self._others) and not self._away
@@ -82,14 +82,17 @@ class MeshSession(Session):
 
     def _lost(self, gone: AttemptGone) -> None:
         self._say(MessageType.ATTEMPT_GONE, gone)
-        if self._by_mail:  # nonces that are made now would be as old before anybody reads them: with the next mail
+        if self._by_mail or self._hands:  # new ones would be as old before anybody reads them: with what comes next
             self._wait(frozenset())
         else:
             self._begin(self.attempt + 1)
 
     def _gone(self, sender: bytes, attempt: int) -> None:
         if attempt >= self.attempt and sender not in self._current.partials:
-            self._begin(attempt + 1)
+            if self._hands.isdisjoint(self.waiting_for):
+                self._begin(attempt + 1)
+            else:  # whoever is waited for begins it, with new nonces
+                self._wait(frozenset())
         else:
             self._catch_up(sender)
 
@@ -137,7 +140,7 @@ class MeshSession(Session):
         """A member has begun a later attempt: begin it, too, or say who is away from us."""
         if self.state in IN_ATTEMPT:
             if self._now - self._began >= self._bounds.phase_timeout_s / 2:
-                self._count(one for one in self.waiting_for if one not in self._away | self._by_mail)
+                self._count(one for one in self.waiting_for if one not in self._away | self._by_mail | self._hands)
             self._begin(attempt)
         elif self._ready():
             self._begin(attempt)

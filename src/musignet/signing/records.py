@@ -82,6 +82,9 @@ class Approval(Record, frozen=True):
     digest: Hash32
     turn: LastAttempt = 0
     """Star: the attempt that its sender awaits, so that nobody waits for another collector. 0 in mesh."""
+    by_hand: bool = False
+    """Mesh: a person carries its sender's part in the rounds to another signer and back. They are waited for without a
+    clock."""
 
 
 class PublicNonce(Record, frozen=True):

@@ -236,13 +236,14 @@ class Session(SessionBase, ABC):
         reached = event.identities | event.by_mail | event.letters
         before_reached, self._reached = self._reached, self._everybody_else & reached
         back = before - self._away
-        if self.outcome is not None or (before == self._away and before_reached == self._reached and not self._by_mail):
+        carried = bool(self._by_mail) or self.by_hand
+        if self.outcome is not None or (before == self._away and before_reached == self._reached and not carried):
             return
         for member in sorted(back | self._reached - before_reached):
             self._repeat_proposal(member)
             self._repeat_approval(member)
             self._catch_up(member)
-        if back or self._by_mail:
+        if back or carried:
             self._begin_if_ready()
         self._publish_progress()
 
@@ -293,6 +294,8 @@ class Session(SessionBase, ABC):
             return
         if message.sender_key not in self._approvals:
             self._approvals[message.sender_key] = message
+            if read.by_hand:
+                self._hands.add(message.sender_key)
             self._begin_if_ready()
         self._compare_turns(message.sender_key, read.turn)
 
@@ -398,12 +401,18 @@ class Session(SessionBase, ABC):
             return
         self._again = True
         self._repeat_proposal()
-        if self.state in IN_ATTEMPT and self._by_mail.isdisjoint(self.waiting_for):
+        if self.state in IN_ATTEMPT and not self._by_hand_missing():
             self._timed_out()
         else:
             self._deadline = self._now + self._bounds.reapprove_s
             self._waited()
         self._again = False
+
+    def _by_hand_missing(self) -> bool:
+        """Return whether this phase waits for something that people carry: ours, or another member's."""
+        current = self._current
+        ours = current.own_nonce if self.state is State.ROUND_1 else current.own_partial
+        return (self.by_hand and not ours) or not (self._by_mail | self._hands).isdisjoint(self.waiting_for)
 
     def _end_if_silent(self) -> bool:
         """End the session when somebody was counted too often. Returns whether it has."""

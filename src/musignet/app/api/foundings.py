@@ -43,10 +43,12 @@ class Confirmation(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Import(Struct, frozen=True, forbid_unknown_fields=True):
-    """A group file in base64, and the proof as in `Confirmation`."""
+    """A group file in base64, and the proof as in `Confirmation`; or `elsewhere`: our key is in another signer, which
+    needs none."""
 
     file: str
-    proof: str
+    proof: str = ""
+    elsewhere: bool = False
 
 
 class AddressShown(Struct, frozen=True):
@@ -154,7 +156,9 @@ async def _import(daemon: Daemon, call: Call) -> GroupShown:
         data = base64.b64decode(call.body.file, validate=True)
     except binascii.Error:
         raise InvalidMessage("not a group file", expected="base64") from None
-    return group_shown(daemon, await daemon.foundings.import_group(data, _bytes(call.body.proof)))
+    body: Import = call.body
+    found = await daemon.foundings.import_group(data, _bytes(body.proof), elsewhere=body.elsewhere)
+    return group_shown(daemon, found)
 
 
 async def _address(daemon: Daemon, call: Call) -> AddressShown:
@@ -226,7 +230,7 @@ ENDPOINTS: Final = (
         method="POST",
         path="/v1/groups/import",
         needs=Capability.APPROVE,
-        summary="Be a member again on a restored device; needs the approver's proof",
+        summary="Be a member again on a restored device, or with a key in another signer; needs the approver's proof",
         call=_import,
         body=Import,
         answer=GroupShown,

@@ -18,7 +18,18 @@ from ..daemon import Daemon
 from ..sessions import Entry
 from .route import Call, Capability, Endpoint
 
-__all__ = ["ENDPOINTS", "Consented", "Exported", "Left", "NewSession", "Reason", "SessionDetail", "SessionShown"]
+__all__ = [
+    "ENDPOINTS",
+    "Consented",
+    "Exported",
+    "FromSigner",
+    "Imported",
+    "Left",
+    "NewSession",
+    "Reason",
+    "SessionDetail",
+    "SessionShown",
+]
 
 
 class NewSession(Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,6 +73,9 @@ class SessionShown(Struct, frozen=True):
     """Since 1970; 0 where it is not known."""
     error: str
     ended: bool
+    signer_wants: str
+    """Where our key is in another signer, what a PSBT is to come back with: `nonces`, `partial signatures`, or
+    `nothing`. Empty where a keyholder has it."""
 
 
 class SessionDetail(Struct, frozen=True):
@@ -89,11 +103,27 @@ class Left(Struct, frozen=True):
     """A partial signature of ours had left before: others may still finish the transaction."""
 
 
+class FromSigner(Struct, frozen=True, forbid_unknown_fields=True):
+    """What `export` gave for a signer elsewhere, back from there."""
+
+    psbt: str
+    """In base64."""
+
+
+class Imported(Struct, frozen=True):
+    """What came back from a signer elsewhere."""
+
+    brought: str
+    """`nonces` or `partial signatures`."""
+    session: SessionShown
+
+
 class Exported(Struct, frozen=True):
     """What came of a session."""
 
     psbt: str
-    """In base64, with the signatures where there are some."""
+    """In base64, with the signatures where there are some. While our key is in another signer and the session is open:
+    the PSBT for that signer."""
     tx: str
     """The finished transaction in hex; empty where there is none."""
     txid: str
@@ -118,6 +148,7 @@ def shown(daemon: Daemon, entry: Entry) -> SessionShown:
         expires_at,
         "" if entry.error is None else str(entry.error),
         entry.end is not None,
+        daemon.signer_wants(entry),
     )
 
 
@@ -129,11 +160,15 @@ async def _list(daemon: Daemon, call: Call) -> list[SessionShown]:
 async def _propose(daemon: Daemon, call: Call) -> SessionShown:
     body: NewSession = call.body
     group = daemon.groups.find(body.group)
+    psbt = _from_base64(body.psbt)
+    return shown(daemon, await daemon.propose(group, psbt, body.memo, body.expires_in_s))
+
+
+def _from_base64(text: str) -> bytes:
     try:
-        psbt = base64.b64decode(body.psbt, validate=True)
+        return base64.b64decode(text, validate=True)
     except binascii.Error:
         raise SerializationError("the PSBT is not in base64") from None
-    return shown(daemon, await daemon.propose(group, psbt, body.memo, body.expires_in_s))
 
 
 async def _show(daemon: Daemon, call: Call) -> SessionDetail:
@@ -190,8 +225,17 @@ async def _cancel(daemon: Daemon, call: Call) -> Left:
     return Left(await daemon.leave(daemon.sessions.find(call.path["session"]), call.body.reason or "cancelled"))
 
 
+async def _import(daemon: Daemon, call: Call) -> Imported:
+    entry = daemon.sessions.find(call.path["session"])
+    brought = daemon.psbt_from_signer(entry, _from_base64(call.body.psbt))
+    entry.asked = False
+    return Imported(brought, shown(daemon, entry))
+
+
 async def _export(daemon: Daemon, call: Call) -> Exported:
     entry = daemon.sessions.find(call.path["session"])
+    if daemon.signer_wants(entry):
+        return Exported(base64.b64encode(daemon.psbt_for_signer(entry)).decode(), "", "", "")
     psbt = entry.proposal().psbt
     slots = {slot.input_index: slot for slot in (entry.review().slots if entry.completion else ())}
     for index, signature in entry.signatures().items():
@@ -270,5 +314,14 @@ ENDPOINTS: Final = (
         summary="What came of a session: the PSBT, and the finished transaction where there is one",
         call=_export,
         answer=Exported,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/sessions/{session}/import",
+        needs=Capability.APPROVE,
+        summary="The PSBT is back from the signer that has our key: its nonces, which are the yes, or its signatures",
+        call=_import,
+        body=FromSigner,
+        answer=Imported,
     ),
 )

@@ -123,12 +123,14 @@ def watch_only(group: GroupFile) -> str:
 @data_option
 @json_option
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--elsewhere", is_flag=True, help="This node's key in it is in another signer (docs/bridge.md).")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--passphrase-fd", type=int, metavar="N", help="Read the wallet's passphrase from file descriptor N.")
-def import_(data: Path, as_json: bool, file: Path, yes: bool, passphrase_fd: int | None) -> None:
+def import_(data: Path, as_json: bool, file: Path, elsewhere: bool, yes: bool, passphrase_fd: int | None) -> None:
     """Be a member again, on a device restored from its seed.
 
-    FILE is a group file of any member. This device must have the seed of one: `musignet init --restore`.
+    FILE is a group file of any member. This device must have the seed of one: `musignet init --restore`. Or, with
+    --elsewhere, another signer has the key, and PSBTs go there: `musignet export ID --psbt`, `musignet import ID FILE`.
     """
     raw = _read(file)
     group = GroupFile.parse_untrusted(raw)
@@ -136,10 +138,11 @@ def import_(data: Path, as_json: bool, file: Path, yes: bool, passphrase_fd: int
         describe_group(group, None)
     if not yes and not click.confirm("Is this your group?", err=True):
         raise Failure("not imported")
-    proof = prove(data, group.group.id, passphrase_fd)
-    body = {"file": base64.b64encode(raw).decode(), "proof": proof.hex()}
+    proof = b"" if elsewhere else prove(data, group.group.id, passphrase_fd)
+    body = {"file": base64.b64encode(raw).decode(), "proof": proof.hex(), "elsewhere": elsewhere}
     found = connect(data).post("/v1/groups/import", body)
-    show_facts(as_json, found, lambda: say(f"{safe(group.name)} is here again, and the others know this device"))
+    what = "is here, with its key in another signer" if elsewhere else "is here again, and the others know this device"
+    show_facts(as_json, found, lambda: say(f"{safe(group.name)} {what}"))
 
 
 def _read(file: Path) -> bytes:

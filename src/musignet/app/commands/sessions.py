@@ -37,6 +37,9 @@ def describe(one: dict[str, Any]) -> str:
     if one["error"]:
         return f"{one['state']}: {one['error']}"
     names = [safe(name) for name in one["waiting_for"]]
+    if one["signer_wants"] not in ("", "nothing"):
+        short = one.get("id", one.get("session", ""))[:8]
+        return f"waits for the {one['signer_wants']} of YOUR SIGNER: musignet export {short} --psbt"
     if one["asked"]:
         return f"waits for YOU: musignet approve {one.get('id', one.get('session', ''))[:8]}"
     return f"{one['state']}, waits for {', '.join(names)}" if names else str(one["state"])

@@ -16,7 +16,7 @@ from ..client import path
 from .common import Command, Failure, connect, data_option, json_option, say, show
 from .sessions import describe
 
-__all__ = ["cancel", "export", "propose", "reject"]
+__all__ = ["cancel", "export", "import_", "propose", "reject"]
 
 _MAGIC = b"psbt\xff"
 _MISSING = {
@@ -111,11 +111,27 @@ def _left(what: str, found: dict[str, Any]) -> None:
     say(f"{what}: nothing of yours was signed")
 
 
+@click.command("import", cls=Command, example="musignet import 1f3a signed.psbt")
+@data_option
+@json_option
+@click.argument("session", metavar="ID")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE.psbt|-")
+def import_(data: Path, as_json: bool, session: str, file: Path) -> None:
+    """Bring a PSBT back from the signer that has this node's key.
+
+    For groups imported with --elsewhere. `musignet export ID --psbt` wrote it; the first time it comes back with the
+    signer's nonces, and that is your yes; the second time with its signatures. Nothing else may have been changed.
+    """
+    body = {"psbt": base64.b64encode(_psbt(file)).decode()}
+    found = connect(data).post(path("v1", "sessions", session, "import"), body)
+    show(as_json, found, lambda: say(f"{found['brought']} taken; {describe(found['session'])}"))
+
+
 @click.command(cls=Command, example="musignet export 1f3a --tx")
 @data_option
 @json_option
 @click.argument("session", metavar="ID")
-@click.option("--psbt", "what", flag_value="psbt", help="The PSBT in base64, with the signatures there are.")
+@click.option("--psbt", "what", flag_value="psbt", help="The PSBT in base64, with what is signed; or for your signer.")
 @click.option("--tx", "what", flag_value="tx", default="tx", help="The finished transaction in hex (the default).")
 @click.option("--blame", "what", flag_value="blame", help="Who broke it, with the proof: for musignet blame verify.")
 def export(data: Path, as_json: bool, session: str, what: str) -> None:

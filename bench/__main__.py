@@ -4,6 +4,7 @@ python -m bench link --json link.json           measure the link, side by side w
 python -m bench cli                             whole processes of the command line
 python -m bench ceremony --json ceremony.json   measure signing, beside libsecp256k1 alone
 python -m bench outbox                          durable sends, and a start with 10,000 kept messages
+python -m bench reach                           punched and TURN paths beside direct TCP
 python -m bench discovery                       from a start to a link on one network, also under a flood of beacons
 python -m bench flood --json flood.json         ten floods of one node, a minute each
 python -m bench report link.json ceremony.json flood.json  print bench/RESULTS.md
@@ -18,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import cli, discovery, outbox
+from . import cli, discovery, outbox, reach
 from .ceremony.plan import CASES
 from .ceremony.run import run as measure_ceremony
 from .flood.plan import FLOODS
@@ -39,6 +40,7 @@ def _arguments() -> argparse.ArgumentParser:
     link.add_argument("--profile", type=Path, metavar="DIR", help="cProfile every child into DIR; the figures suffer")
     cli.add_to(cases)
     outbox.add_to(cases)
+    reach.add_to(cases)
     discovery.add_to(cases)
     ceremony = cases.add_parser("ceremony", help="whole signing sessions: mesh, star, loopback, bytes, memory")
     ceremony.add_argument("--only", action="append", choices=[c.name for c in CASES], help="one measure; repeatable")
@@ -94,6 +96,8 @@ def main(argv: list[str]) -> int:
         return cli.main(options)
     if options.case == "outbox":
         return outbox.main(options)
+    if options.case == "reach":
+        return reach.main(options)
     if options.case == "discovery":
         return discovery.main(options)
     if options.case == "report":

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,11 +20,22 @@ class BenchError(Exception):
 
 
 class Side:
-    """One child process: `python -m bench.side`. It ends when its standard input does, so it never outlives us."""
+    """One child process: `python -m bench.side`. It ends when its standard input does, so it never outlives us.
 
-    def __init__(self, module: str, role: str, cpus: list[int], folder: Path, profile: Path | None = None) -> None:
+    `inside` is put before its command: `ip netns exec NAME`.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        role: str,
+        cpus: list[int],
+        folder: Path,
+        profile: Path | None = None,
+        inside: Sequence[str] = (),
+    ) -> None:
         self.name = f"{module} {role}"
-        command = [sys.executable, "-m", "bench.side", module, role, ",".join(map(str, cpus)), str(folder)]
+        command = [*inside, sys.executable, "-m", "bench.side", module, role, ",".join(map(str, cpus)), str(folder)]
         if profile is not None:
             command.append(str(profile))
         self._child = subprocess.Popen(

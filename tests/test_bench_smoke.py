@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from support import netlab
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -75,3 +77,16 @@ def test_the_benchmark_measures_durable_sends(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert len(json.loads(results.read_text())["samples"]) == 4
+
+
+@pytest.mark.driver
+@pytest.mark.skipif(bool(why := netlab.reason_against()), reason=why or "a lab can be built")
+def test_the_benchmark_measures_punched_and_turn_paths(tmp_path: Path) -> None:
+    pytest.importorskip("aioice", reason="needs the extra `nat`")
+    results = tmp_path / "reach.json"
+    command = [sys.executable, "-m", "bench", "reach", "--rounds", "1", "--messages", "100", "--json", str(results)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    samples = json.loads(results.read_text())["samples"]
+    assert {"TCP, a forwarded port", "punched", "TURN over UDP", "TURN over TCP"} <= samples.keys()
+    assert samples["punched"].keys() == {"open, s", "round trip, ms", "messages/s"}

@@ -69,8 +69,11 @@ class Attack:
                 self._prepare(one)
                 one.bind((self._address(), 0))
                 await loop.sock_connect(one, self._at)
-                self.count += 1
+                self._attacked(1)
                 await self._attack(one, number)
+
+    def _attacked(self, times: int) -> None:
+        self.count += times
 
     def _address(self) -> str:
         draw = self._draw.randrange
@@ -213,7 +216,7 @@ class MemberSpam(_Members):
             while not reading.done():
                 for _ in range(self.batch):
                     line.channel.send(self._signed(number, MessageType.CHAT, bytes(300)))
-                self.count += self.batch
+                self._attacked(self.batch)
                 await line.flush()
                 await asyncio.sleep(0)
         finally:
@@ -243,7 +246,7 @@ class SlowReaders(_Members):
         while True:
             for _ in range(self.batch):
                 line.channel.send(self._signed(number, MessageType.PING, Ping(self._numbers[number])))
-            self.count += self.batch
+            self._attacked(self.batch)
             await line.flush()
             await asyncio.sleep(0)
 

@@ -365,6 +365,9 @@ ICE_CANDIDATES_MAX: Final = 16
 ICE_PER_HOST_MAX: Final = 4
 """Of those at one IP address: a peer may not aim more of our checks at a machine that is not its own."""
 
+STUN_SERVERS_MAX: Final = 2
+"""STUN servers, and TURN servers, that are asked: one may be down. Each hears of every attempt."""
+
 ICE_SOCKETS_MAX: Final = 4
 """Own addresses that a hole is tried from: IPv4 and IPv6, twice over. Each costs a socket and a check per candidate."""
 
@@ -383,8 +386,8 @@ PORT_MAPPING_LEASE_S: Final = 3600
 PORT_MAPPING_PAUSE_MIN_S: Final = 60.0
 """Between two renewals, whatever lease a router grants, and after one that failed."""
 
-PORT_MAPPING_S: Final = 6.0
-"""One conversation with a router: NAT-PMP's first four transmissions, or UPnP's search and three requests."""
+PORT_MAPPING_S: Final = 8.0
+"""One conversation with a router: NAT-PMP's first five transmissions, or UPnP's four searches and three requests."""
 
 PORT_MAPPING_ANSWER_MAX_BYTES: Final = 4 * KIB
 """What the process that speaks UPnP may say: an address, a port and a sentence."""
@@ -652,6 +655,21 @@ RELAY_CHALLENGES_MAX: Final = 8
 RELAY_PINGS_MAX: Final = 10_000
 """Pings of one connection that are answered: one every ten seconds for a day. Then it is made anew."""
 
+RELAY_SERVE_CLIENTS_MAX: Final = 2000
+"""Connections that `musignet relay` takes: 1,000 nodes, each with a second one that is about to replace the first."""
+
+RELAY_SERVE_EVENTS_PER_MINUTE: Final = 6000
+"""Events that it takes from one connection: a node that sends without a pause at the pace at which others read."""
+
+RELAY_SERVE_TTL_MAX_S: Final = 8 * 86_400
+"""How far ahead an event that it stores may expire: a message for a cosigner on holiday, and a clock that is wrong."""
+
+RELAY_SERVE_SKEW_S: Final = 2 * 86_400
+"""How far the time in an event may be from now: NIP-59 allows senders to go back two days."""
+
+RELAY_SERVE_SWEEP_S: Final = 3600.0
+"""How often what has expired is deleted from its disk."""
+
 RELAY_RESETS_PER_S: Final = 5.0
 """Answers to pieces of links that nobody here knows: one for each link, and never many."""
 
@@ -695,6 +713,8 @@ class Limits:
     """Our own addresses, from STUN and TURN servers: two retransmissions of a lost datagram."""
     ice_turn_tcp_after_s: float = 0.7
     """Then TURN is tried over TCP as well: one retransmission later, UDP is likely blocked."""
+    ice_stun_after_turn_s: float = 0.6
+    """What STUN has left once a TURN server has answered: where only TCP gets through, it never does."""
     ice_answer_s: float = 12.0
     """From our offer to the answer: both ways over relays, and the peer's own `ice_gather_s`."""
     ice_direct_s: float = 2.0

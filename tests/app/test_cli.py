@@ -59,7 +59,7 @@ def test_each_command_is_what_the_list_says_and_has_an_example(name: str) -> Non
     assert all(line.isascii() for line in text.splitlines())
 
 
-@pytest.mark.parametrize("name", [name for name in PLACES if name not in ("chat", "run", *GROUPS)])
+@pytest.mark.parametrize("name", [name for name in PLACES if name not in ("chat", "relay", "run", *GROUPS)])
 def test_each_command_speaks_json(name: str) -> None:
     assert "--json" in [option for one in command(name).params for option in one.opts]
 

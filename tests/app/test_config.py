@@ -33,6 +33,13 @@ UNUSUAL = Config(
     log_lines_per_s=7,
     metrics_port=9000,
     chain_backend="core+http://127.0.0.1:8332",
+    nat_punch=True,
+    nat_stun=("stun.example:3478",),
+    nat_turn=("turn.example:3478", "[2001:db8::2]:3478"),
+    nat_turn_username="alice",
+    nat_turn_password='p"w',
+    nat_map_port="natpmp",
+    relays=("wss://relay.example", "ws://127.0.0.1:7447"),
     limits=replace(Limits(), phase_timeout_s=3.5, unacked_max=7),
 )
 
@@ -65,6 +72,9 @@ def test_what_is_set_comes_back() -> None:
 
 
 REFUSED = [
+    ('[relays]\nurls = "wss://one"\n', r"urls in \[relays\]"),
+    ('[relays]\nurls = ["192.0.2.7:1"]\n', "at most 4 relays"),
+    ('[relays]\nurls = ["wss://a", "wss://b", "wss://c", "wss://d", "wss://e"]\n', "at most 4 relays"),
     ("[nodes]\n", "unknown table .* known: node, listen"),
     ("[node]\nlable = 'x'\n", r"unknown key in \[node\] .*'lable'.* known: label, network"),
     ("label = 'x'\n", "unknown table"),
@@ -84,6 +94,9 @@ REFUSED = [
     ("[listen]\nadvertise = ['bob.example']\n", "addresses such as HOST:PORT"),
     ("[tls]\nport = 65536\n", "a whole number from 0 to 65535"),
     ("[peers]\nauto_connect = 1\n", "true or false"),
+    ("[nat]\nstun = ['tls://stun.example:3478']\n", "HOST:PORT"),
+    ("[nat]\nturn = ['a:1', 'b:1', 'c:1']\n", "at most 2"),
+    ("[nat]\nmap_port = 'yes'\n", "off or auto or natpmp or upnp"),
     ("[discovery]\ninterfaces = 'eth0'\n", r"a list, such as .*eth0"),
     ("[discovery]\ninterfaces = [0]\n", "printable text"),
     ("[discovery]\nport = 0\n", "1 to 65535"),

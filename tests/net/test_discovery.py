@@ -247,6 +247,31 @@ async def test_what_is_on_the_wire_is_never_answered_to_its_source() -> None:
 
 
 @aio
+async def test_whoever_speaks_often_is_dialled_once() -> None:
+    """U1: once in 30 s for one key."""
+    async with seekers("alice", "bob") as (alice, bob):
+        for number in range(1, 6):
+            await alice.discovery.broadcast_discovery()
+            await bob.ignores(Unheard.REPLAY, number)
+        assert bob.discovery.sightings.verified == 5
+        assert len(bob.found) == 1
+
+
+@aio
+async def test_nothing_passes_a_router() -> None:
+    """U5: one hop, by every way."""
+    here = Lan(0, lambda *_: None)
+    here.open()
+    try:
+        hops = [here._sockets[4].getsockopt(socket.IPPROTO_IP, one) for one in (socket.IP_TTL, socket.IP_MULTICAST_TTL)]
+        if 6 in here._sockets:
+            hops.append(here._sockets[6].getsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS))
+        assert set(hops) == {1}
+    finally:
+        here.close()
+
+
+@aio
 async def test_whatever_is_heard_rounds_are_a_second_apart() -> None:
     """Members who come, and restart, and come again do not make a node speak more often: no amplifier. U2."""
     loop = asyncio.get_running_loop()

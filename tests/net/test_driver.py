@@ -240,6 +240,22 @@ async def test_names_and_texts_from_peers_are_never_printed_raw(carrier: Carrier
         assert all(line.isprintable() for line in log.lines)
 
 
+@pytest.mark.parametrize("say", ["a message", "a frame"])
+@aio
+async def test_an_error_that_is_kept_keeps_nothing_of_what_was_sent(carrier: Carrier, say: str) -> None:
+    async with scene(carrier) as (_, bob, rogue, _):
+        if say == "a message":
+            rogue.say(forged(chain=9, payload=bytes(60_000)))
+        else:
+            rogue.end.send(bytes(60_000))
+        await bob.learns(PeerDown)
+        errors: list[BaseException | None] = [bob.service.peer("carol").last_error]
+        assert isinstance(errors[0], PeerError)
+        while errors[-1] is not None:
+            assert errors[-1].__traceback__ is None
+            errors.append(errors[-1].__cause__ or errors[-1].__context__)
+
+
 # --- the log ----------------------------------------------------------------------------------------------------------
 
 

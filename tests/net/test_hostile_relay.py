@@ -13,12 +13,14 @@ from relays import shared_relay
 
 from musignet import limits
 from musignet.crypto.keys import Identity
+from musignet.limits import Limits
 from musignet.net.transport.relay import RelayTransport
 from support.hostile_relay import BEHAVIOURS, Behaviour, HostileRelay
 from support.keys import ALICE, BOB, secret
 
 MESSAGES = [secret(f"message {n}") * (1 + 40 * (n % 3 == 2)) for n in range(9)]
 WITHIN_S = 15.0
+PATIENT = Limits(act_one_timeout_s=15, handshake_timeout_s=15, dial_timeout_s=15)
 
 
 @pytest.fixture(params=BEHAVIOURS.values(), ids=BEHAVIOURS.keys())
@@ -38,7 +40,7 @@ ALONE = [name for name, make in BEHAVIOURS.items() if make().alone]
 @asynccontextmanager
 async def nodes(*relays: str) -> AsyncIterator[tuple[RelayTransport, RelayTransport]]:
     """Two nodes that know the same relays. Afterwards nothing of them is left."""
-    made = [RelayTransport(who, Recorder(), relays=relays) for who in (ALICE, BOB)]
+    made = [RelayTransport(who, Recorder(), relays=relays, limits=PATIENT) for who in (ALICE, BOB)]
     for one in made:
         await one.start()
     try:

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +11,8 @@ import pytest
 pytest.importorskip("aioice", reason="needs the extra `nat`")
 pytest.importorskip("aioquic", reason="needs the extra `nat`")
 
-from support.keys import ALICE, BOB
+from support.lab_nodes import Node, nodes
 from support.netlab import Lab, reason_against
-
-TESTS = Path(__file__).resolve().parents[1]
-PHASES_S = 30.0
-"""Every phase of an attempt together, and a process or two."""
 
 pytestmark = [
     pytest.mark.driver,
@@ -30,82 +20,8 @@ pytestmark = [
 ]
 
 
-class Node:
-    """A punching node in its namespace. What it says is kept; offers and answers go to `other` at once."""
-
-    def __init__(self, process: asyncio.subprocess.Process, key: str) -> None:
-        self.process = process
-        self.key = key
-        self.said: list[dict[str, Any]] = []
-        self.other: Node | None = None
-        self._more = asyncio.Event()
-        self._reading = asyncio.create_task(self._read())
-
-    @classmethod
-    async def start(cls, lab: Lab, side: str, **options: Any) -> Node:
-        who = {"A": ("alice", ALICE), "B": ("bob", BOB)}[side]
-        command = [*lab.inside(side), sys.executable, "-m", "support.punching_node",
-                   json.dumps({"who": who[0], **options})]  # fmt: skip
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, env={**os.environ, "PYTHONPATH": str(TESTS)}
-        )
-        node = cls(process, who[1].pubkey_hex)
-        await node.hears("ready")
-        return node
-
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        while line := await self.process.stdout.readline():
-            fact = json.loads(line)
-            if fact["event"] == "signal" and self.other is not None:
-                self.other.do("signalled", [self.key, fact["data"]])
-            self.said.append(fact)
-            self._more.set()
-
-    def do(self, verb: str, argument: Any) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps([verb, argument]).encode() + b"\n")
-
-    async def hears(self, *events: str, timeout_s: float = PHASES_S) -> dict[str, Any]:
-        """Return the first of these events that is not taken yet."""
-        async with asyncio.timeout(timeout_s):
-            while True:
-                for fact in self.said:
-                    if fact["event"] in events:
-                        self.said.remove(fact)
-                        return fact
-                self._more.clear()
-                await self._more.wait()
-
-    async def stop(self) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        stopped = await self.hears("stopped")
-        await self.process.wait()
-        await self._reading
-        return stopped
-
-
 SOON = {"ice_gather_s": 1.5, "ice_direct_s": 0.8}
 """Inside one machine nothing that is still under way after so long arrives."""
-
-
-@asynccontextmanager
-async def nodes(lab: Lab, **options: Any) -> AsyncIterator[tuple[Node, Node]]:
-    """Return two nodes that pass each other offers and answers. Afterwards nothing of them is left."""
-    pair = [await Node.start(lab, "A", **options), await Node.start(lab, "B", **options)]
-    pair[0].other, pair[1].other = pair[1], pair[0]
-    try:
-        yield pair[0], pair[1]
-        for node in pair:
-            if node.process.returncode is None:
-                assert (await node.stop())["left"] == 0
-    finally:
-        for node in pair:
-            if node.process.returncode is None:
-                node.process.kill()
-                await node.process.wait()
 
 
 async def linked(alice: Node, bob: Node) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from endpoints import Recorder, aio, soon, turns
@@ -22,6 +23,8 @@ from support.keys import ALICE, BOB, CAROL, secret
 
 SHORT = Limits(act_one_timeout_s=0.2, handshake_timeout_s=0.2, stop_timeout_s=0.2)
 SLOW = Limits(act_one_timeout_s=60, handshake_timeout_s=60)
+PATIENT = Limits(act_one_timeout_s=15, handshake_timeout_s=15, dial_timeout_s=15)
+"""A hello that nobody reads yet is said again after a second; a busy machine may need several."""
 SILENT = "ws://127.0.0.1:1"
 
 
@@ -41,7 +44,8 @@ async def nodes(*relays: list[str], limits: Limits | None = None) -> AsyncIterat
     """One started transport for each list of relays: Alice's, Bob's, Carol's."""
     identities = (ALICE, BOB, CAROL)
     made = [
-        RelayTransport(who, Recorder(), relays=own, limits=limits) for who, own in zip(identities, relays, strict=False)
+        RelayTransport(who, Recorder(), relays=own, limits=limits or PATIENT)
+        for who, own in zip(identities, relays, strict=False)
     ]
     for one in made:
         await one.start()
@@ -79,14 +83,15 @@ async def test_a_relay_that_is_not_there_is_a_connection_error(relay: LocalRelay
         with pytest.raises(ConnectionError, match=r"cannot reach the relay ws://127.0.0.1:1: "):
             await alice.connect(BOB.pubkey_hex, SILENT, 0)
     async with nodes([SILENT, relay.url], [SILENT, relay.url]) as (alice, bob):
+        await bob.streams.lines[1].ready()
         await alice.connect(BOB.pubkey_hex, SILENT, 0)
         await sink(bob).hears("connected")
 
 
-@pytest.mark.parametrize("url", ["", "http://h:1", "ws://", "ws://h:0", "127.0.0.1:8737", "ws://a..b"])
+@pytest.mark.parametrize("url", ["", "http://h:1", "ws://", "ws://h:0", "127.0.0.1:8737", "tls://h:1"])
 @aio
 async def test_a_relay_has_an_address_of_its_kind(url: str) -> None:
-    with pytest.raises(LocalError, match="not a relay"):
+    with pytest.raises(LocalError, match=r"not a(n address| relay)"):
         RelayTransport(ALICE, Recorder(), relays=[url])
     async with nodes([]) as (alice,):
         with pytest.raises(TransportError, match="is no address"):
@@ -207,7 +212,7 @@ async def test_a_recorded_beginning_does_not_open_a_link_again(relay: LocalRelay
 @aio
 async def test_strangers_never_hold_more_than_the_half_open_slots_and_the_newest_gets_one(relay: LocalRelay) -> None:
     carrier = RelayCarrier()
-    slots = Limits(act_one_timeout_s=60, handshake_timeout_s=60, half_open_slots=2)
+    slots = replace(SLOW, half_open_slots=2)
     async with nodes([relay.url], [relay.url], limits=slots) as (alice, bob):
         for _ in range(5):
             end = await carrier.raw_dial(bob)
@@ -221,7 +226,7 @@ async def test_strangers_never_hold_more_than_the_half_open_slots_and_the_newest
 
 @aio
 async def test_a_node_without_room_says_so(relay: LocalRelay) -> None:
-    async with nodes([relay.url], [relay.url], limits=Limits(inbound_slots=1)) as (alice, bob):
+    async with nodes([relay.url], [relay.url], limits=replace(PATIENT, inbound_slots=1)) as (alice, bob):
         await alice.connect(BOB.pubkey_hex, relay.url, 0)
         await sink(bob).hears("connected")
         with pytest.raises(AuthenticationError, match="closed during the handshake"):

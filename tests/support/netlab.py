@@ -14,10 +14,12 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-__all__ = ["INTERNET", "Lab", "reason_against"]
+__all__ = ["INTERNET", "INTERNET_TOO", "Lab", "reason_against"]
 
 INTERNET: Final = "11.0.113.1"
 """Where the servers are. A range that counts as public, and leads nowhere from inside."""
+INTERNET_TOO: Final = "11.0.113.2"
+"""The same server at another address: a symmetric NAT shows another port there."""
 _NEEDED: Final = ("ip", "nft", "turnserver")
 _WAIT_FOR_TURN: Final = f"""
 import socket, time
@@ -29,15 +31,65 @@ while True:
     except OSError:
         assert time.monotonic() < end
 """
+_WAIT_FOR_NAT_PMP: Final = """
+import socket, time
+end = time.monotonic() + 10
+with socket.socket(type=socket.SOCK_DGRAM) as router:
+    router.settimeout(0.2)
+    while True:
+        try:
+            router.sendto(bytes(2), ("10.0.1.1", 5351))
+            router.recv(100)
+            break
+        except OSError:
+            assert time.monotonic() < end
+"""
+_MINIUPNPD: Final = """
+ext_ifname=wan
+listening_ip=lan
+http_port=0
+enable_natpmp=yes
+enable_upnp=yes
+secure_mode=yes
+upnp_table_name=filter
+upnp_nat_table_name=nat
+upnp_forward_chain=miniupnpd
+upnp_nat_chain=prerouting_miniupnpd
+upnp_nat_postrouting_chain=postrouting_miniupnpd
+uuid=00000000-0000-0000-0000-000000000000
+allow 1024-65535 0.0.0.0/0 1024-65535
+deny 0-65535 0.0.0.0/0 0-65535
+"""
+_MINIUPNPD_CHAINS: Final = """
+table inet filter {
+    chain miniupnpd { }
+    chain forward {
+        type filter hook forward priority -10; policy accept;
+        jump miniupnpd
+    }
+}
+table inet nat {
+    chain prerouting_miniupnpd { }
+    chain postrouting_miniupnpd { }
+    chain prerouting {
+        type nat hook prerouting priority -100; policy accept;
+        jump prerouting_miniupnpd
+    }
+    chain postrouting {
+        type nat hook postrouting priority 101; policy accept;
+        jump postrouting_miniupnpd
+    }
+}
+"""
 
 
-def reason_against() -> str:
-    """Return why no lab can be built here, or an empty string."""
+def reason_against(*more: str) -> str:
+    """Return why no lab can be built here, or with these commands besides, or an empty string."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         return "network namespaces need root on Linux"
-    missing = [name for name in _NEEDED if shutil.which(name) is None]
+    missing = [name for name in (*_NEEDED, *more) if shutil.which(name) is None]
     if missing:
-        return f"needs {', '.join(missing)} (Debian: iproute2, nftables, coturn)"
+        return f"needs {', '.join(missing)} (Debian: iproute2, nftables, coturn, miniupnpd)"
     name = f"mn{os.getpid()}try"
     if subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode:
         return "this machine allows no network namespaces"
@@ -46,11 +98,15 @@ def reason_against() -> str:
 
 
 class Lab:
-    """The whole of it. `kinds` of the two routers: "cone" or "symmetric"; `no_udp` names the side that drops UDP."""
+    """The whole of it. `kinds` of the two routers: "cone" or "symmetric"; `no_udp` names the side that drops UDP.
 
-    def __init__(self, kinds: tuple[str, str], *, no_udp: str = "") -> None:
-        self._name = f"mn{os.getpid()}"
+    Several at once need different `marks`.
+    """
+
+    def __init__(self, kinds: tuple[str, str], *, no_udp: str = "", mark: str = "") -> None:
+        self._name = f"mn{os.getpid()}{mark}"
         self._turn: subprocess.Popen[bytes] | None = None
+        self._daemons: list[subprocess.Popen[bytes]] = []
         self._kinds = dict(zip("AB", kinds, strict=True))
         self._no_udp = no_udp
         self._folder = tempfile.TemporaryDirectory(prefix="musignet-lab-")
@@ -73,11 +129,34 @@ class Lab:
     def start_turn(self) -> None:
         """Start coturn on the internet, and wait until it listens: user u, password p."""
         folder = Path(self._folder.name)
-        options = f"""-n --no-cli --listening-ip={INTERNET} --relay-ip={INTERNET} --lt-cred-mech --user=u:p --realm=lab
+        options = f"""-n --no-cli --listening-ip={INTERNET}
+            --listening-ip={INTERNET_TOO} --relay-ip={INTERNET} --lt-cred-mech --user=u:p --realm=lab
             --no-tls --no-dtls --userdb={folder / "turndb"} --pidfile={folder / "turn.pid"} --log-file=stdout"""
         command = [*self.inside("pub"), "turnserver", *options.split()]
         self._turn = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._daemons.append(self._turn)
         self._run([*self.inside("pub"), sys.executable, "-c", _WAIT_FOR_TURN])
+
+    def start_miniupnpd(self, side: str = "A") -> None:
+        """Let the router of a side forward ports by UPnP and NAT-PMP."""
+        folder = Path(self._folder.name)
+        (folder / "miniupnpd.conf").write_text(_MINIUPNPD)
+        self._run([*self.inside(f"nat{side}"), "nft", "-f", "-"], _MINIUPNPD_CHAINS)
+        options = f"-d -f {folder / 'miniupnpd.conf'} -P {folder / 'miniupnpd.pid'}"
+        command = [*self.inside(f"nat{side}"), "miniupnpd", *options.split()]
+        self._daemons.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        self._run([*self.inside(side), sys.executable, "-c", _WAIT_FOR_NAT_PMP])
+
+    def forward(self, side: str, port: int) -> None:
+        """Let the router of a side forward a TCP port, as its owner would by hand. Its address is `outside(side)`."""
+        rule = f'iifname "wan" tcp dport {port} dnat to 10.0.{"AB".index(side) + 1}.2'
+        rules = f"add chain ip nat pre {{ type nat hook prerouting priority -100; }}\nadd rule ip nat pre {rule}\n"
+        self._run([*self.inside(f"nat{side}"), "nft", "-f", "-"], rules)
+
+    @staticmethod
+    def outside(side: str) -> str:
+        """Return where the internet sees a side."""
+        return {"A": "11.0.113.10", "B": "11.0.113.20"}[side]
 
     def signal_turn(self, number: int) -> None:
         """Send coturn a signal: SIGSTOP makes it stall."""
@@ -86,9 +165,9 @@ class Lab:
 
     def close(self) -> None:
         """Take everything down."""
-        if self._turn is not None:
-            self._turn.kill()
-            self._turn.wait()
+        for process in self._daemons:
+            process.kill()
+            process.wait()
         for place in ("pub", "natA", "natB", "A", "B"):
             subprocess.run(["ip", "netns", "del", self._ns(place)], capture_output=True, check=False)
         self._folder.cleanup()
@@ -111,7 +190,8 @@ class Lab:
             self._run(["ip", "netns", "add", self._ns(place)])
             self._ip(place, "link set lo up")
         # coturn ends a session whose peer has no route: everything unknown falls into a hole.
-        for command in ("link add br0 type bridge", f"addr add {INTERNET}/24 dev br0", "link set br0 up",
+        for command in ("link add br0 type bridge", f"addr add {INTERNET}/24 dev br0",
+            f"addr add {INTERNET_TOO}/24 dev br0", "link set br0 up",
                         "link add sink type bridge", "link set sink up", "route add default dev sink"):  # fmt: skip
             self._ip("pub", command)
         self._home("A", 1, 10)

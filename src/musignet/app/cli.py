@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "watch": Place("watch", "Show live how sessions go, and who is waited for."),
     "blame": Place("blame", "Check who is proved to have broken a ceremony."),
     "chat": Place("chat", "Talk to other nodes over encrypted links, every line signed."),
+    "relay": Place("relay", "Keep a relay, where cosigners reach each other and leave messages for who is away."),
     "regtest": Place("regtest", "Keep a chain to play on, with coins that are worth nothing."),
     "demo": Place("demo", "Cosign a transaction: nodes in processes of their own, on a chain of their own."),
 }

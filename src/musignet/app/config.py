@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from ..chain import Chain
 from ..errors import LocalError
-from ..limits import DISCOVERY_PORT, LABEL_MAX_CHARS, Limits
+from ..limits import DISCOVERY_PORT, LABEL_MAX_CHARS, RELAYS_MAX, STUN_SERVERS_MAX, Limits
 from ..node.addresses import parse_address
 from ..text import safe
 from .places import CONFIG_FILE
@@ -46,6 +46,13 @@ class Config:
     log_lines_per_s: int = 10
     metrics_port: int = 0
     chain_backend: str = ""
+    nat_punch: bool = False
+    nat_stun: tuple[str, ...] = ()
+    nat_turn: tuple[str, ...] = ()
+    nat_turn_username: str = ""
+    nat_turn_password: str = field(default="", repr=False)
+    nat_map_port: str = "off"
+    relays: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
 
@@ -118,13 +125,29 @@ def _address(value: Any) -> str:
         raise ValueError(f"addresses such as {error.expected}") from None
 
 
+def _servers(value: Any) -> tuple[str, ...]:
+    named = _ADDRESSES(value)
+    if len(named) > STUN_SERVERS_MAX or any(parse_address(one).carrier != "tcp" for one in named):
+        raise ValueError(f'at most {STUN_SERVERS_MAX} of HOST:PORT, such as ["stun.example.org:3478"]')
+    return named
+
+
 _PORT: Final = _whole(0, 65_535)
 _ADDRESSES: Final = _list(_address, '["192.0.2.7:8737"]')
+
+
+def _relays(value: Any) -> tuple[str, ...]:
+    relays = _ADDRESSES(value)
+    if len(relays) > RELAYS_MAX or any(parse_address(one).carrier not in ("ws", "wss") for one in relays):
+        raise ValueError(f'at most {RELAYS_MAX} relays, such as ["wss://relay.example"]')
+    return relays
+
 
 _BACKEND: Final = (
     "who is asked for coins and passes transactions on: esplora+https://HOST/api, electrum+ssl://HOST:PORT or "
     "core+http://HOST:PORT; empty: nobody"
 )
+_MAP_PORT: Final = "ask the router to forward the listening port, and how; auto: natpmp, then upnp"
 
 _INTERFACES: Final = (
     "network interfaces on which peers find each other: names; lan: every private address, all: every one; empty: off"
@@ -137,12 +160,19 @@ OPTIONS: Final = (
     Option("listen", "port", "listen_port", _PORT, "TCP port; 0 picks a free one at each start"),
     Option("listen", "advertise", "advertise", _ADDRESSES, "addresses that invites name; empty: where it listens"),
     Option("tls", "port", "tls_port", _PORT, "listen for TLS too, on this port of the same address; 0: off"),
+    Option("relays", "urls", "relays", _relays, "Nostr relays where this node has its inbox, wss://...; two or more"),
     Option("peers", "auto_connect", "auto_connect", _flag, "dial pinned peers at start, and until they answer"),
     Option("discovery", "interfaces", "discovery_interfaces", _list(_text, '["eth0"]'), _INTERFACES),
     Option("discovery", "port", "discovery_port", _whole(1, 65_535), "UDP port that all nodes of a network share"),
     Option("discovery", "mdns", "discovery_mdns", _flag, "the same by mDNS, too; it needs the extra mdns"),
     Option("api", "tcp_port", "api_tcp_port", _PORT, "also serve the API on this port of 127.0.0.1, by token; 0: off"),
     Option("chain", "backend", "chain_backend", _text, _BACKEND),
+    Option("nat", "punch", "nat_punch", _flag, "reach peers through NATs by hole punching; it needs the extra nat"),
+    Option("nat", "stun", "nat_stun", _servers, "HOST:PORT that say how the internet sees this node; empty: nobody"),
+    Option("nat", "turn", "nat_turn", _servers, "HOST:PORT that pass ciphertext on where no direct path opens"),
+    Option("nat", "turn_username", "nat_turn_username", _text, "for all of them"),
+    Option("nat", "turn_password", "nat_turn_password", _text, "for all of them"),
+    Option("nat", "map_port", "nat_map_port", _one_of("off", "auto", "natpmp", "upnp"), _MAP_PORT),
     Option("log", "level", "log_level", _one_of("debug", "info", "warning", "error"), "the least that is logged"),
     Option("log", "format", "log_format", _one_of("console", "json"), "lines for people, or JSON objects"),
     Option("log", "file", "log_file", _text, "a path, kept at 5 files of 10 MiB; empty: standard error"),

@@ -21,12 +21,14 @@ from ..node.peers import PeerInfo
 from ..signing.groupfile import GroupFile
 from ..text import safe, short_key, who
 from ..wire.beacon import Audience
+from .carriers import carriers
 from .chain.service import ChainService
 from .config import Config
 from .events import Events
 from .foundings import FoundingDesk
 from .groups import Groups
 from .keys import WalletKeys
+from .natting import Forwarding, announced
 from .neighbours import Neighbours
 from .pairing import PairingDesk
 from .pins import Pins
@@ -58,7 +60,8 @@ class Daemon:
         events:    what API clients are told.
         neighbours: who is seen on the local network.
         pins, groups, sessions: what is durable.
-        chain:     who is asked for coins.
+        chain:      who is asked for coins.
+        forwarding: the port of the router that leads here.
 
     Raises: IoError when a journal or a group file is damaged: it does not start then.
     """
@@ -86,6 +89,8 @@ class Daemon:
             on_event=self._on_news,
             limits=config.limits,
             handler=self.handler,
+            carriers=carriers(config),
+            announce=announced(config),
             discover=Discover(
                 interfaces=config.discovery_interfaces,
                 port=config.discovery_port,
@@ -94,6 +99,7 @@ class Daemon:
                 required=False,
             ),
         )
+        self.forwarding = Forwarding(config.nat_map_port)
         self._dialling: set[asyncio.Task[None]] = set()
         self.pairings = PairingDesk(self)
         self.foundings = FoundingDesk(self)
@@ -108,6 +114,7 @@ class Daemon:
         try:
             await self.keys.start(self.network.identity.pubkey, self.config.network)
             await self.network.start()
+            self.forwarding.start(self.network.host, self.network.port)
             if self.network.finder.error is not None:
                 logger.warning("nobody is found on the local network: %s", self.network.finder.error)
             for info in self.pins:
@@ -129,6 +136,7 @@ class Daemon:
         for task in self._dialling:
             task.cancel()
         await asyncio.gather(*self._dialling, return_exceptions=True)
+        await self.forwarding.stop()
         await self.network.stop()
         await self.keys.stop()
         self.pins.close()

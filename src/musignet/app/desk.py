@@ -18,6 +18,7 @@ from .config import Config
 from .events import Events
 from .groups import Groups
 from .keys import WalletKeys
+from .natting import Forwarding
 
 __all__ = ["Desk", "House"]
 
@@ -35,6 +36,7 @@ class House(Protocol):
     listeners: list[Callable[[News], None]]
     groups: Groups
     keys: WalletKeys
+    forwarding: Forwarding
 
     def pin(self, info: PeerInfo) -> None:
         """Keep a peer."""

@@ -260,14 +260,15 @@ class PairingDesk:
         return None if peer.provisional else peer.info
 
     def _own_addresses(self) -> tuple[str, ...]:
-        """Return where others may dial this node: as configured, or where it listens."""
-        named = self._daemon.config.advertise
-        network = self._network
-        if named or not network.host or not network.port:
-            return tuple(named)[:INVITE_ADDRESSES_MAX]
-        host = _own_host() if network.host in ("0.0.0.0", "::") else network.host
-        own = (address_text(host, network.port),)
-        return own if network.tls_port is None else (*own, address_text(host, network.tls_port, "tls"))
+        """Return where others may reach this node: as configured, or where it listens; and at its relays."""
+        config, network = self._daemon.config, self._network
+        own = tuple(config.advertise)
+        if not own and network.host and network.port:
+            host = _own_host() if network.host in ("0.0.0.0", "::") else network.host
+            forwarded = self._daemon.forwarding.address
+            tls = () if network.tls_port is None else (address_text(host, network.tls_port, "tls"),)
+            own = (*((forwarded,) if forwarded else ()), address_text(host, network.port), *tls)
+        return tuple(dict.fromkeys((*own, *config.relays)))[:INVITE_ADDRESSES_MAX]
 
 
 async def _within(search: asyncio.Task[PeerInfo] | None, wait_s: float) -> PeerInfo | None:

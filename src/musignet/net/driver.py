@@ -60,6 +60,7 @@ from .brakes import Brakes
 from .clock import Clock
 from .cosigner import Cosigner, Holder
 from .folder import DataFolder
+from .frameless import frameless
 from .guard import guarded
 from .mailstore import MailStore
 from .newslog import NewsLog
@@ -366,7 +367,7 @@ class Driver:
         try:
             await self._transport.reach(effect.key.hex(), effect.addresses)
         except NetworkError as error:
-            self.feed(ConnectFailed(effect.key, error))
+            self.feed(ConnectFailed(effect.key, frameless(error)))
 
     def _disconnect(self, effect: Disconnect) -> None:
         known = self._connections.pop(effect.link, None)
@@ -461,7 +462,7 @@ class Driver:
     def closed(self, connection: Connection, error: NetworkError | None, goodbye: CloseReceived | None) -> None:
         """A channel is gone."""
         if self._connections.pop(connection.number, None) is not None:
-            self.feed(PeerLost(connection.number, error, goodbye))
+            self.feed(PeerLost(connection.number, error and frameless(error), goodbye))
 
     def refused(self, address: str, error: NetworkError) -> None:
         """A stranger did not get in. Floods of them cost one line a second."""

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import PeerError
 from ..wire.envelope import Gate, VerifiedMessage
+from .frameless import frameless
 
 __all__ = ["Opener"]
 
@@ -51,5 +52,5 @@ def _open(gate: Gate, envelopes: list[bytes]) -> list[VerifiedMessage | PeerErro
         for envelope in envelopes:
             opened.append(gate.open_untrusted(envelope))
     except PeerError as error:
-        opened.append(error)
+        opened.append(frameless(error))
     return opened

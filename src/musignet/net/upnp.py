@@ -56,26 +56,30 @@ class Upnp:
         )  # fmt: skip
         try:
             async with asyncio.timeout(PORT_MAPPING_S):
-                said, complaint = await _heard(process)
+                said, complaint = await asyncio.gather(_heard(process, 1), _heard(process, 2))
+                await process.communicate()  # as `wait`, and takes what nobody reads
         except TimeoutError:
             raise Timeout(f"no router answered UPnP within {PORT_MAPPING_S:g} s") from None
         finally:
             if process.returncode is None:
                 process.kill()
-                await process.wait()
+            await process.communicate()
         if process.returncode:
             raise TransportError(f"UPnP: {_last_line(complaint)}")
         return _answer(said)
 
 
-async def _heard(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
-    assert process.stdout is not None
-    assert process.stderr is not None
-    said, complaint = await asyncio.gather(
-        process.stdout.read(PORT_MAPPING_ANSWER_MAX_BYTES), process.stderr.read(PORT_MAPPING_ANSWER_MAX_BYTES)
-    )
-    await process.wait()
-    return said, complaint
+async def _heard(process: asyncio.subprocess.Process, number: int) -> bytes:
+    """Return what it says on one of its outputs. One that says too much says no more."""
+    stream = process.stdout if number == 1 else process.stderr
+    assert stream is not None
+    heard = bytearray()
+    while more := await stream.read(PORT_MAPPING_ANSWER_MAX_BYTES):
+        heard += more
+        if len(heard) > PORT_MAPPING_ANSWER_MAX_BYTES and process.returncode is None:
+            process.kill()
+            break
+    return bytes(heard)
 
 
 def _last_line(complaint: bytes) -> str:

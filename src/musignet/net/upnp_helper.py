@@ -12,8 +12,8 @@ import sys
 
 import miniupnpc
 
-_LISTEN_MS = 1500
-"""What routers have to answer the question who is there."""
+_LISTEN_MS = 1000
+"""What routers have to answer each of the four ways to ask who is there."""
 _NAME = "MuSigNet"
 
 

@@ -2,7 +2,8 @@
 
 What costs little is looked at first, so that a flood costs little:
 
-    form, version, network -> tag (a look-up) -> the source's bucket -> decrypt -> age, replay -> bucket -> signature
+    form, version, network -> tag (a look-up) -> the source's bucket -> what is left of the bucket of all -> decrypt ->
+    age, replay -> signature
 
 Only the address that a datagram came from is ever dialled, on a network that this machine is itself a part of, and at
 most once in 30 s for one key (U1).
@@ -109,7 +110,10 @@ class Sightings:
 
     def reach(self, networks: Iterable[Network]) -> None:
         """Believe beacons from addresses on these networks: those that this machine's interfaces are on."""
-        self._networks = tuple(networks)
+        found = tuple(networks)
+        if found != self._networks:
+            self._networks = found
+            self._sources.clear()  # those in there are on our networks
 
     def look(self, until: float) -> None:
         """Take note of open beacons until then; `now` or earlier ends it."""
@@ -171,6 +175,8 @@ class Sightings:
         if found is None and now >= self._look_until:
             raise _Refused(Unheard.OPEN)
         self._admit(source, now)
+        if not (self._open if found is None else self._all).has(now):
+            raise _Refused(Unheard.BUSY)
         try:
             if found is None:
                 return datagram.read_untrusted(), False
@@ -181,10 +187,12 @@ class Sightings:
 
     def _admit(self, source: str, now: float) -> None:
         """Raise _Refused for an address that is not on our networks, or says too much."""
-        address = _address(source)
-        if address is None or not any(address in network for network in self._networks):
-            raise _Refused(Unheard.SOURCE)
-        bucket = self._sources.pop(source, None) or _Bucket(limits.BEACONS_PER_SOURCE_S)
+        bucket = self._sources.pop(source, None)
+        if bucket is None:
+            address = _address(source)
+            if address is None or not any(address in network for network in self._networks):
+                raise _Refused(Unheard.SOURCE)
+            bucket = _Bucket(limits.BEACONS_PER_SOURCE_S)
         self._sources[source] = bucket  # the last one heard stands last
         if len(self._sources) > limits.BEACON_SOURCES_MAX:
             del self._sources[next(iter(self._sources))]
@@ -251,13 +259,17 @@ class _Bucket:
         self._at = float("-inf")
 
     def take(self, now: float) -> bool:
-        """Return whether one more is allowed. Time that goes back gives nothing, and counts from there."""
-        self._left = min(self._rate, self._left + max(0.0, now - self._at) * self._rate)
-        self._at = now
-        if self._left < 1:
+        """Return whether one more is allowed, and count it."""
+        if not self.has(now):
             return False
         self._left -= 1
         return True
+
+    def has(self, now: float) -> bool:
+        """Return whether one more is allowed. Time that goes back gives nothing, and counts from there."""
+        self._left = min(self._rate, self._left + max(0.0, now - self._at) * self._rate)
+        self._at = now
+        return self._left >= 1
 
 
 def _old(sighting: Sighting, now: float) -> bool:

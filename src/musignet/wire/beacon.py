@@ -17,7 +17,7 @@ A beacon names no host. It says which port its key listens on, at the address th
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from struct import Struct
 from struct import error as StructError
@@ -146,27 +146,30 @@ class _Ring(NamedTuple):
 class Listening:
     """The tags that are listened for, around one moment: a dictionary look-up tells noise from a beacon for us."""
 
-    __slots__ = ("_audiences", "_by_tag", "_hours")
+    __slots__ = ("_audiences", "_by_tag", "_from", "_until")
 
     def __init__(self, audiences: Iterable[Audience]) -> None:
         self._audiences = tuple(audiences)
-        self._hours: tuple[int, ...] = ()
-        self._by_tag: Mapping[bytes, tuple[Audience, Aead]] = {}
+        self._from = self._until = 0.0
+        self._by_tag: dict[bytes, tuple[Audience, Aead]] = {}
 
     def find(self, tag: bytes, now: float) -> tuple[Audience, Aead] | None:
         """Return who a tag is for, and the key; None when it is not for us."""
-        hours = tuple({hour_of(now - limits.BEACON_AGE_MAX_S), hour_of(now + limits.BEACON_AGE_MAX_S)})
-        if hours != self._hours:
-            self._hours, self._by_tag = hours, self._table(hours)
+        if not self._from <= now < self._until:
+            self._turn(now)
         return self._by_tag.get(tag)
 
-    def _table(self, hours: tuple[int, ...]) -> Mapping[bytes, tuple[Audience, Aead]]:
-        table = {}
+    def _turn(self, now: float) -> None:
+        """Make the table anew: a minute before and a minute after the full hour both hours count."""
+        age_s, hour_s = limits.BEACON_AGE_MAX_S, limits.BEACON_HOUR_S
+        first, last = hour_of(now - age_s), hour_of(now + age_s)
+        self._from = max(first * hour_s + age_s, last * hour_s - age_s)
+        self._until = min((first + 1) * hour_s + age_s, (last + 1) * hour_s - age_s)
+        self._by_tag = {}
         for audience in self._audiences:
-            for hour in hours:
+            for hour in {first, last}:
                 tag, aead = audience.ring(hour)
-                table[tag] = audience, aead
-        return table
+                self._by_tag[tag] = audience, aead
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,6 @@ __all__ = ["Hole"]
 
 _T = TypeVar("_T")
 _COMPONENT = 1
-_HEAD_START_S = 1.0
-"""The side that is asked begins to check earlier by the way of its answer: it leaves TURN alone for longer."""
 _STUN_OR_CHANNEL = 0x40
 _MALFORMED = (ValueError, KeyError, IndexError, AssertionError, struct.error)
 
@@ -105,10 +103,20 @@ class Hole(aioice.Connection):
         work.append(self._relay())
         tasks = [asyncio.ensure_future(one) for one in work]
         try:
-            await asyncio.wait(tasks, timeout=self._limits.ice_gather_s)
+            await self._answered(tasks)
         finally:
             answers = await _end(tasks)
         return [one.local_candidate for one in sockets] + list(itertools.chain.from_iterable(answers))
+
+    async def _answered(self, tasks: Sequence[asyncio.Future[list[IceCandidate]]]) -> None:
+        """Wait for all, `ice_gather_s` at most. Once TURN has answered, the last task, STUN has little time left."""
+        began = asyncio.get_running_loop().time()
+        await asyncio.wait(tasks[-1:], timeout=self._limits.ice_gather_s)
+        left_s = began + self._limits.ice_gather_s - asyncio.get_running_loop().time()
+        if tasks[-1].done() and not tasks[-1].exception() and tasks[-1].result():
+            left_s = min(left_s, self._limits.ice_stun_after_turn_s)
+        if left_s > 0:
+            await asyncio.wait(tasks, timeout=left_s)
 
     async def _bind(self, host: str) -> StunProtocol | None:
         loop = asyncio.get_running_loop()
@@ -153,7 +161,7 @@ class Hole(aioice.Connection):
         for one in kept:
             if one.kind != Kind.RELAY:
                 await self.add_remote_candidate(_ice(one))
-        wait_s = self._limits.ice_direct_s + (0 if self.ice_controlling else _HEAD_START_S)
+        wait_s = self._limits.ice_direct_s
         if self._direct_only:
             wait_s = self._limits.ice_checks_s
         elif not (self._relays or self._held):

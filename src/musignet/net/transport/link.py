@@ -322,6 +322,10 @@ class ChannelTransport(ABC):
     @abstractmethod
     async def _unlisten(self) -> None: ...
 
+    def _place(self, host: str, port: int) -> str:
+        """How a place is called, in `Connection.address` and in errors."""
+        return f"{host}:{port}"
+
     # --- Transport ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -340,7 +344,8 @@ class ChannelTransport(ABC):
                 "no free slot to dial", expected=f"at most {self.limits.outbound_slots} outbound links"
             )
         opened: asyncio.Future[None] = self.loop.create_future()
-        link = self._dialler(key, opened, f"{host}:{port}")
+        place = self._place(host, port)
+        link = self._dialler(key, opened, place)
         clock = asyncio.timeout(self.limits.dial_timeout_s)
         self._dials.add(clock)
         try:
@@ -355,16 +360,14 @@ class ChannelTransport(ABC):
             if not self._running:
                 raise TransportError("this transport was stopped while it dialled") from None
             raise Timeout(
-                f"{host}:{port} did not answer within {self.limits.dial_timeout_s:g} s", hint=_UNREACHABLE_HINT
+                f"{place} did not answer within {self.limits.dial_timeout_s:g} s", hint=_UNREACHABLE_HINT
             ) from None
         except OSError as error:
             if isinstance(error, NetworkError):
                 raise
-            raise ConnectionError(
-                f"cannot reach {host}:{port}: {error.strerror or error}", hint=_UNREACHABLE_HINT
-            ) from None
+            raise ConnectionError(f"cannot reach {place}: {error.strerror or error}", hint=_UNREACHABLE_HINT) from None
         except (ValueError, OverflowError) as error:
-            raise TransportError(f"{host}:{port} is no address: {error}") from None
+            raise TransportError(f"{place} is no address: {error}") from None
         finally:
             self._dials.discard(clock)
             link.abandon()

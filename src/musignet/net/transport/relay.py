@@ -6,19 +6,23 @@ learns neither who speaks nor what, and can do no more than be slow. Needs the e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from urllib.parse import urlsplit
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from ...crypto.keys import Identity
 from ...errors import LocalError, TransportError
 from ...limits import RELAYS_MAX, Limits
+from ...node.addresses import Address, parse_address
 from ...text import safe
 from ...wire.channel import SecureChannel
-from .base import Sink
+from .base import Connection, Sink, Transport
+from .carriers import MakeCarriers
 from .link import ChannelLink, ChannelTransport
 from .relaystream import RelayStream, RelayStreams
 
-__all__ = ["RelayTransport"]
+__all__ = ["RelayTransport", "over_relays"]
+
+_SCHEMES: Final = ("ws", "wss")
 
 
 class _RelayLink(ChannelLink):
@@ -69,9 +73,12 @@ class RelayTransport(ChannelTransport):
         sink:     who is told (see `Sink`).
         host, port: one relay, as `ws://HOST` and its port; port 0 where the text says all. Empty: none.
         relays:   more of our own, as `ws://` or `wss://` texts. Others reach us at each of them.
+        proxy:    a SOCKS5 proxy through which every relay is reached, as `socks5h://HOST:PORT`.
 
-    Raises: LocalError for more than `RELAYS_MAX` relays.
+    Raises: LocalError for what is no relay, and for more than `RELAYS_MAX`.
     """
+
+    carrier = "ws"
 
     def __init__(
         self,
@@ -81,18 +88,19 @@ class RelayTransport(ChannelTransport):
         port: int = 0,
         *,
         relays: Iterable[str] = (),
+        proxy: str | None = None,
         limits: Limits | None = None,
     ) -> None:
         super().__init__(identity, sink, limits=limits)
         self.host = host
         self.port = port
-        try:
-            own = [*([_url(host, port)] if host else []), *(_url(one, 0) for one in relays)]
-        except ValueError as error:
-            raise LocalError("not a relay", expected=error, got=safe(host)) from None
+        own = [_relay(one) for one in (*([self._place(host, port)] if host else []), *relays)]
         if len(own) > RELAYS_MAX:
             raise LocalError("too many relays", expected=f"at most {RELAYS_MAX}", got=len(own))
-        self.streams = RelayStreams(identity, own, self._incoming, self.limits.dial_timeout_s)
+        self.streams = RelayStreams(identity, own, self._incoming, self.limits.dial_timeout_s, proxy)
+
+    async def dial(self, peer: str, address: Address) -> Connection:
+        return await self.connect(peer, address.text, 0)
 
     async def stop(self) -> None:
         running = self._running
@@ -112,8 +120,15 @@ class RelayTransport(ChannelTransport):
     async def _open(self, link: ChannelLink, host: str, port: int) -> None:
         assert isinstance(link, _RelayLink)
         assert link._dialled is not None
-        await self.streams.open(link._dialled, _url(host, port), lambda stream: _attach(link, stream))
+        try:
+            url = _relay(self._place(host, port))
+        except LocalError as error:
+            raise ValueError(error.text) from None
+        await self.streams.open(link._dialled, url, lambda stream: _attach(link, stream))
         link.opened()
+
+    def _place(self, host: str, port: int) -> str:
+        return f"{host}:{port}" if port else host
 
     def _incoming(self, stream: RelayStream, url: str) -> _RelayLink | None:
         """Somebody writes to our inbox. Who it is shows in the handshake; until then it has one of the half-open slots.
@@ -141,10 +156,22 @@ def _attach(link: _RelayLink, stream: RelayStream) -> _RelayLink:
     return link
 
 
-def _url(host: str, port: int) -> str:
-    """Return a relay's address as one text. Raises ValueError where it is none."""
-    url = f"{host}:{port}" if port else host
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.port == 0 or ".." in parts.hostname:
-        raise ValueError("expected ws://HOST[:PORT] or wss://HOST[:PORT]")
-    return url
+def over_relays(*relays: str, proxy: str | None = None) -> MakeCarriers:
+    """Return what gives a `NetworkService` links over relays: `carriers=[over_relays("wss://...", "wss://...")]`.
+
+    Without any of our own it still dials peers at theirs.
+    """
+
+    def make(identity: Identity, sink: Sink, *, limits: Limits) -> Mapping[str, Transport]:
+        transport = RelayTransport(identity, sink, relays=relays, proxy=proxy, limits=limits)
+        return dict.fromkeys(_SCHEMES, transport)
+
+    return make
+
+
+def _relay(text: str) -> str:
+    """Return a relay's address in its shortest form. Raises LocalError where it is none."""
+    address = parse_address(text)
+    if address.carrier not in _SCHEMES:
+        raise LocalError("not a relay", expected="ws://HOST[:PORT] or wss://HOST[:PORT]", got=safe(text, 80))
+    return address.text

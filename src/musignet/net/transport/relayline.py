@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, ProxyError
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event as WireEvent
 
@@ -43,6 +44,7 @@ logger = logging.getLogger("musignet")
 
 _CLOSE_TIMEOUT_S = 1.0
 _NO_BLAME = (1000, 1001, 1011)  # both were done, or a ping was not answered
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 _AUTH_REQUIRED = "auth-required:"
 
 
@@ -53,7 +55,7 @@ class LineOwner(Protocol):
     """For what all relays together can make us write into the log."""
 
     def inboxes(self) -> Mapping[str, RelayKey]:
-        """Our inbox keys of now, by name."""
+        """Our inbox keys by name, that of now first."""
         ...
 
     def now_s(self) -> int:
@@ -96,7 +98,7 @@ class _Direct(connect):
 class RelayLine:
     """See the module. `up` is whether something can be published now, `trouble` why not, for people."""
 
-    def __init__(self, url: str, owner: LineOwner, dial_timeout_s: float) -> None:
+    def __init__(self, url: str, owner: LineOwner, dial_timeout_s: float, proxy: str | None = None) -> None:
         self.url = url
         self.up = False
         self.trouble = ""
@@ -104,12 +106,15 @@ class RelayLine:
         """Links that use it."""
         self._owner = owner
         self._dial_timeout_s = dial_timeout_s
+        self._proxy = proxy
         self._waiting: asyncio.Queue[str] = asyncio.Queue(limits.RELAY_WAITING_MAX)
         self._outcome: asyncio.Future[bool] | None = None
         self._awake = asyncio.Event()
         self._failures = 0
         self._broke_rules = False
         self._excuses = 0
+        self._challenge = ""
+        self._must_prove = self._proved = False
         self._budget = float(limits.RELAY_EVENTS_BURST)
         self._budget_at = 0.0
         self._repeats = 0
@@ -126,9 +131,15 @@ class RelayLine:
 
     def subscribe(self) -> None:
         """Ask for our inboxes of now: once connected, and when their names have changed."""
+        if self._must_prove:
+            self._prove()
+        else:
+            self._ask(list(self._owner.inboxes()))
+
+    def _ask(self, inboxes: list[str]) -> None:
         self._repeats = 0
         self._delivered.clear()
-        self.publish(subscribe(list(self._owner.inboxes())))
+        self.publish(subscribe(inboxes))
 
     async def ready(self) -> None:
         """Return when it is up. Raises ConnectionError when the next attempt fails, or it broke the rules lately."""
@@ -182,7 +193,7 @@ class RelayLine:
                 except ReceiveError:
                     relay.transport.abort()  # nobody waits for its goodbye
                     raise
-        except (OSError, InvalidHandshake, InvalidURI, EOFError, ValueError) as error:
+        except (OSError, InvalidHandshake, InvalidURI, ProxyError, ImportError, EOFError, ValueError) as error:
             if isinstance(error, NetworkError):
                 raise
             what = Timeout if isinstance(error, TimeoutError) else ConnectionError
@@ -200,7 +211,7 @@ class RelayLine:
             max_size=limits.RELAY_FRAME_MAX_BYTES,
             max_queue=4,
             compression=None,  # a small message could become a large one
-            proxy=None,
+            proxy=self._proxy,
             user_agent_header=None,
             create_connection=_Connection,
         )
@@ -209,6 +220,8 @@ class RelayLine:
         self.up = True
         self.trouble = ""
         self._excuses = 0
+        self._challenge = ""
+        self._must_prove = self._proved = False
         self._broke_rules = False
         self.subscribe()
         self._decide(True)
@@ -219,6 +232,7 @@ class RelayLine:
         try:
             while True:
                 self._take(await relay.recv())
+                _acknowledge_soon(relay)
                 await self._pace()
         finally:
             writing.cancel()
@@ -245,11 +259,16 @@ class RelayLine:
         if isinstance(said, Delivered):
             self._event(said)
         elif isinstance(said, Challenged):
-            self._authenticate(said.challenge)
+            self._excuse()
+            self._challenge, self._proved = said.challenge, False
+            if self._must_prove:
+                self._prove()
         elif isinstance(said, Ended):
             self._unsubscribed(said)
         elif isinstance(said, Accepted) and not said.taken:
             self.trouble = f"it refused an event: {safe(said.why, 120)}"
+            if said.why.startswith(_AUTH_REQUIRED) and not self._proved:
+                self._prove()
 
     def _event(self, said: Delivered) -> None:
         if said.subscription != SUBSCRIPTION:
@@ -271,18 +290,24 @@ class RelayLine:
             self._delivered.popitem(last=False)
         self._owner.delivered(self, event, inbox)
 
-    def _authenticate(self, challenge: str) -> None:
-        """Say whose inboxes are read, and ask for them again: before this the relay may have refused."""
-        self._excuse()
-        for key in self._owner.inboxes().values():
-            self.publish(auth(auth_event(key, self.url, challenge, self._owner.now_s())))
-        self.subscribe()
-
     def _unsubscribed(self, said: Ended) -> None:
-        """A relay that does not let us read is of no use, unless it is about to ask whose inboxes they are."""
+        """A relay that does not let us read is of no use, unless it only wants to know whose inbox it is."""
         if not said.why.startswith(_AUTH_REQUIRED):
             raise ReceiveError("it ended the subscription", got=safe(said.why, 120))
         self._excuse()
+        if not self._proved:
+            self._prove()
+
+    def _prove(self) -> None:
+        """Say that the inbox of today is ours, and read that one alone: relays that ask for this know one key for each
+        connection. Others may read for us all three, and are not told more than they ask for.
+        """
+        self._must_prove = True
+        if self._challenge:
+            self._proved = True
+            today = next(iter(self._owner.inboxes().values()))
+            self.publish(auth(auth_event(today, self.url, self._challenge, self._owner.now_s())))
+            self._ask([today.xonly.hex()])
 
     def _excuse(self) -> None:
         """Each challenge and each refusal costs us an answer."""
@@ -311,3 +336,11 @@ def _blamed(relay: ClientConnection, error: ConnectionClosed) -> NetworkError:
     if error.sent is not None and not error.rcvd_then_sent and error.sent.code not in _NO_BLAME:
         return ReceiveError("not a relay's message", got=error.sent.reason or f"close code {error.sent.code}")
     return ConnectionError("it closed the connection")
+
+
+def _acknowledge_soon(relay: ClientConnection) -> None:
+    """Some relays hold a message back until the one before it was acknowledged (Nagle), which takes Linux 40 ms."""
+    if _QUICKACK is not None:
+        raw = relay.transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)

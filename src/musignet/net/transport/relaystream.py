@@ -196,6 +196,7 @@ class RelayStreams:
         relays: Iterable[str],
         accept: Callable[[RelayStream, str], StreamUser | None],
         dial_timeout_s: float,
+        proxy: str | None = None,
     ) -> None:
         self.identity = identity
         self.lines_per_s = LinesPerSecond(_LOG_LINES_PER_S)
@@ -203,6 +204,7 @@ class RelayStreams:
         self._own = tuple(dict.fromkeys(relays))
         self._accept = accept
         self._dial_timeout_s = dial_timeout_s
+        self._proxy = proxy
         self._lines: dict[str, RelayLine] = {}
         self._streams: dict[bytes, RelayStream] = {}
         self._past: OrderedDict[bytes, None] = OrderedDict()
@@ -342,7 +344,7 @@ class RelayStreams:
         if line is None:
             if len(self._lines) >= limits.RELAY_LINES_MAX:
                 raise TransportError("too many relays", expected=f"at most {limits.RELAY_LINES_MAX}")
-            line = self._lines[url] = RelayLine(url, self, self._dial_timeout_s)
+            line = self._lines[url] = RelayLine(url, self, self._dial_timeout_s, self._proxy)
         if (timer := self._timers.pop(url, None)) is not None:
             timer.cancel()
         return line

@@ -1,0 +1,164 @@
+"""Floods, for a moment each: what strangers and members can make a node keep is bounded, and it goes on working.
+
+`python -m bench flood` runs the same attacks for a minute each, from processes of their own, and measures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from bench.flood.attacks import ATTACKS, Attack, member
+from chaos_party import GROUP, ChaosCosigner, coins
+from endpoints import CARRIERS, Carrier, Signal, aio, turns
+from services import LogLines
+
+from musignet.limits import LOG_LINK_LINES_MAX, PREFIXES_MAX, Limits
+from musignet.net.service import NetworkService
+from musignet.node.peers import PeerInfo
+from musignet.signing.effects import End
+from musignet.wire.channel import SecureChannel
+from musignet.wire.messages import Chain
+from support.ceremony import account
+from support.wallet import MEMBERS
+
+pytestmark = pytest.mark.driver
+
+LIMITS: Final = Limits(log_lines_per_s=0.001)
+"""All defaults, but for one line for everything that needs leave."""
+HONEST: Final = member(900)
+ATTACKED: Final = {"spam": 800, "slow-readers": 3000}
+"""How often until it has been a flood: messages of these, connections of the others."""
+CONNECTIONS: Final = 300
+CHANNELS_MAX: Final = 12
+"""Both ends of three links, and a few that a traceback or a timer still holds: hundreds were made."""
+IN_PROCESS: Final = sorted(set(ATTACKS) - {"descriptors"})
+"""Running out of descriptors needs a process of its own: `test_tcp.py`."""
+
+
+@pytest.fixture(params=["tcp", "tcp on uvloop"])
+def carrier(request: pytest.FixtureRequest) -> Carrier:
+    return CARRIERS[request.param]()
+
+
+class Victim(ChaosCosigner):
+    """A cosigner, and everything in it that others could fill."""
+
+    @property
+    def transport(self) -> Any:
+        return self.service._transport
+
+    def require_bounds(self) -> None:
+        """Nothing has more than its bound, at any moment."""
+        slots, driver = self.transport.slots, self.service._driver
+        assert driver is not None
+        assert len(slots.half_open) <= LIMITS.half_open_slots
+        assert slots.prefixes <= LIMITS.half_open_slots
+        assert len(slots.inbound) <= LIMITS.inbound_slots + LIMITS.half_open_slots
+        assert len(slots.doors) <= 2 * PREFIXES_MAX
+        assert len(self.transport._accepted) <= 2 * LIMITS.accepts_per_wake
+        assert len(driver._connections) <= LIMITS.inbound_slots + 2
+        assert len(driver._tasks) <= len(MEMBERS)
+        assert len(driver._inputs) <= LIMITS.peer_burst_messages
+        for links in self.transport._links.values():
+            assert len(links) <= LIMITS.links_per_peer + 1
+            for link in links:
+                count, size = link._channel.answers_waiting
+                assert size <= LIMITS.slow_reader_max_bytes
+                assert count <= LIMITS.slow_reader_messages + LIMITS.peer_burst_messages
+
+    @property
+    def calm(self) -> bool:
+        """Whether only the other cosigners are left."""
+        slots = self.transport.slots
+        return (len(slots.half_open), slots.prefixes, len(slots.inbound)) == (0, 0, len(MEMBERS) - 1)
+
+
+class Flood(Signal):
+    """An attack that says each time what it has done, and looks at the victim."""
+
+    def __init__(self, kind: type[Attack], victim: Victim) -> None:
+        super().__init__()
+        flood = self
+
+        class Watched(kind):  # type: ignore[misc, valid-type]
+            def _attacked(self, times: int) -> None:
+                super()._attacked(times)
+                with suppress(AssertionError):  # the attack would take it for the end of its connection
+                    flood.wrong = "not bounded"
+                    victim.require_bounds()
+                    flood.wrong = ""
+                flood.poke()
+
+        self.wrong = ""
+        service = victim.service
+        self._attack = Watched(service.port, service.identity.public, seed=kind.__name__)
+
+    async def reaches(self, count: int) -> None:
+        await self.until(lambda: self._attack.count >= count, 15)
+
+    async def run(self) -> None:
+        await self._attack.run()
+
+
+@asynccontextmanager
+async def cosigners(folder: Path) -> AsyncIterator[tuple[Victim, ChaosCosigner, ChaosCosigner]]:
+    """Start three of a group, connected to the first, who is the victim."""
+    victim, *others = [
+        kind(name, folder, LIMITS) for kind, name in zip((Victim, ChaosCosigner, ChaosCosigner), MEMBERS, strict=True)
+    ]
+    everybody = (victim, *others)
+    for one in everybody:
+        await one.service.start()
+    try:
+        for one in everybody:
+            for other in everybody:
+                if one is not other:
+                    one.service.add_peer(other.service.info)
+            one.service.cosign(account(one.name, GROUP))
+        for number in range(16):
+            victim.service.add_peer(PeerInfo(id=f"member {number}", pubkey_hex=member(number).pubkey_hex))
+        victim.service.add_peer(PeerInfo(id="honest", pubkey_hex=HONEST.pubkey_hex))
+        for near, far in ((others[0], victim), (others[1], victim), (others[0], others[1])):
+            await near.service.connect_to_peer(far.name)
+        yield victim, others[0], others[1]  # type: ignore[misc]
+    finally:
+        for one in everybody:
+            await one.service.stop()
+
+
+@pytest.mark.parametrize("name", IN_PROCESS)
+@aio
+async def test_a_flood_is_bounded_and_the_node_goes_on(
+    tmp_path: Path, name: str, carrier: Carrier, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "musignet")
+    async with cosigners(tmp_path) as everybody:
+        victim = everybody[0]
+        flood = Flood(ATTACKS[name], victim)
+        with LogLines(logging.INFO) as log:
+            attacking = asyncio.create_task(flood.run())
+            await flood.reaches(ATTACKED.get(name, CONNECTIONS) // 2)
+            session = await everybody[1].service.propose(GROUP.id, coins(1))
+            honest = NetworkService("honest", host="", identity=HONEST, chain=Chain.REGTEST)
+            async with honest:
+                await honest.connect_to_peer(victim.service.info, timeout_s=15, persist=True)
+                await flood.reaches(ATTACKED.get(name, CONNECTIONS))
+            assert [(await one.ended(session)).end for one in everybody] == [End.COMPLETED] * 3
+            attacking.cancel()
+            await asyncio.gather(attacking, return_exceptions=True)
+            assert not flood.wrong
+            while not victim.calm:
+                await turns(1)
+        caused = [line for line in log.lines if re.search("member|refused|fault|x1b", line)]
+        assert len(caused) <= 1 + LOG_LINK_LINES_MAX * ATTACKS[name].members
+        assert all(len(line) < 500 and line.isprintable() for line in log.lines)
+        gc.collect()
+        assert sum(isinstance(one, SecureChannel) for one in gc.get_objects()) <= CHANNELS_MAX

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .net.keystore import KdfCost, load_identity, save_identity
     from .net.peer import Peer
     from .net.service import NetworkService
-    from .net.transport import MemoryNetwork, MemoryTransport, TcpTransport, Transport
+    from .net.transport import MemoryNetwork, MemoryTransport, TcpTransport, TlsTransport, Transport
     from .node.effects import Expired, Fault, PeerDown, PeerUp, SessionNews, Undelivered
     from .node.peers import PeerInfo, PeerState
     from .wire.beacon import Audience
@@ -79,6 +79,7 @@ __all__ = [
     "SignedMessage",
     "TcpTransport",
     "Timeout",
+    "TlsTransport",
     "Transport",
     "TransportError",
     "Undelivered",
@@ -125,6 +126,7 @@ _HOMES = {
     "SignedMessage": ".wire.envelope",
     "TcpTransport": ".net.transport",
     "Timeout": ".errors",
+    "TlsTransport": ".net.transport",
     "Transport": ".net.transport",
     "TransportError": ".errors",
     "Undelivered": ".node.effects",

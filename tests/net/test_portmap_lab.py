@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from support.netlab import Lab, reason_against
+from support.netlab import INTERNET, INTERNET_TOO, Lab, reason_against
 
 pytest.importorskip("miniupnpc", reason="needs the extra `nat`")
 
@@ -68,3 +70,20 @@ def test_a_router_that_speaks_neither_is_a_typed_error() -> None:
     assert done.returncode
     assert "UPnP" in done.stderr.splitlines()[-1]
     assert "musignet.errors." in done.stderr.splitlines()[-1]
+
+
+def test_the_doctor_tells_the_servers_the_kind_of_nat_and_the_router(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(
+        f"[nat]\npunch = true\nstun = ['{INTERNET}:3478', '{INTERNET_TOO}:3478']\nturn = ['{INTERNET}:3478']\n"
+        "turn_username = 'u'\nturn_password = 'p'\nmap_port = 'auto'\n"
+    )
+    with Lab(("symmetric", "cone")) as lab:
+        lab.start_turn()
+        lab.start_miniupnpd()
+        command = [*lab.inside("A"), sys.executable, "-m", "musignet", "doctor", "--data", str(tmp_path), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    asked = ("STUN", "TURN", "NAT", "port by NAT-PMP", "port by UPnP")
+    found = [one for one in json.loads(done.stdout) if one["layer"] in asked]
+    ok = [("STUN", "ok"), ("STUN", "ok"), ("NAT", "note"), ("TURN", "ok"), ("TURN", "ok")]
+    assert [(one["layer"], one["verdict"]) for one in found] == [*ok, (asked[3], "ok"), (asked[4], "ok")]
+    assert sum("11.0.113.10" in one["text"] for one in found) == 4

@@ -11,6 +11,7 @@ import click
 from .. import config
 from ..client import Client, NotRunning
 from ..doctor import Finding, Verdict, examine, of_the_node
+from ..natdoctor import examine_nat
 from ..places import CONFIG_FILE
 from .common import Command, Exit, connect, data_option, json_option, say, show
 
@@ -24,7 +25,8 @@ def doctor(data: Path, as_json: bool) -> None:
     """Test whether peers can find and reach this node, and say what blocks.
 
     Interfaces, the UDP port, broadcast and multicast heard by this machine itself, where it listens, firewalls and the
-    clock; and what the running node has met. It works without a running node, too. Exit code 1: something blocks.
+    clock; STUN and TURN servers and the router's port forwarding, where [nat] asks for them; and what the running node
+    has met. It works without a running node, too. Exit code 1: something blocks.
     """
     import asyncio
 
@@ -33,6 +35,7 @@ def doctor(data: Path, as_json: bool) -> None:
     status = _status(client)
     port = settings.listen_port if status is None else status["port"]
     findings = asyncio.run(examine(settings, 0 if status is None else port))
+    findings += asyncio.run(examine_nat(settings))
     findings += _running(client, status, data)
     show(as_json, [_facts(one) for one in findings], lambda: _lines(findings))
     if any(one.verdict is Verdict.BLOCKED for one in findings):

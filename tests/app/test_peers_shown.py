@@ -1,0 +1,58 @@
+"""What people see of a peer: where it is, by which path it is reached, and what keeps from a better one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from musignet.app.api.peers import _better
+from musignet.app.commands.peers import _lines
+from musignet.errors import ConnectionError
+from musignet.net.peer import Peer
+from musignet.node.addresses import Path, Rank
+from musignet.node.peers import Link, PeerInfo, PeerRecord
+from support.keys import BOB
+
+PLACES = ("10.0.0.9:8737", "tls://bob.example:443", "wss://relay.example")
+SHOWN: dict[str, Any] = {
+    "label": "bob", "key": BOB.pubkey_hex, "state": "connected", "pinned": True, "host": "10.0.0.9", "port": 8737,
+    "addresses": list(PLACES), "path": "relayed by wss", "at": "relay.example:443", "better": "", "round_trip_s": 0.1,
+    "seen_s_ago": 1.0, "error": "",
+}  # fmt: skip
+
+
+def peer(path: Path | None, error: ConnectionError | None = None) -> Peer:
+    """Return a peer with these places, reached in this way."""
+    record = PeerRecord(PeerInfo(id="bob", addresses=PLACES, pubkey_hex=BOB.pubkey_hex), BOB.public)
+    record.places = record.info.places
+    record.path_error = error
+    if path is not None:
+        record.links.append(Link(1, record, True, 0.0, path=path, address="relay.example:443"))
+    unused: Any = None
+    return Peer(unused, record)
+
+
+def test_why_a_better_path_is_not_taken() -> None:
+    relayed = Path(Rank.RELAYED, "wss")
+    assert _better(peer(relayed)) == "10.0.0.9:8737, tls://bob.example:443: not tried yet"
+    assert _better(peer(relayed, ConnectionError("refused"))) == "10.0.0.9:8737, tls://bob.example:443: refused"
+    assert _better(peer(Path(Rank.DIRECT, "tls"))) == "10.0.0.9:8737: not tried yet"
+    assert _better(peer(Path(Rank.LAN, "tcp"))) == ""
+    assert _better(peer(None)) == ""
+
+
+def test_a_peer_without_a_link_has_no_path() -> None:
+    assert (peer(None).path, peer(None).link_address, peer(None).better) == (None, "", ())
+
+
+def test_the_list_says_path_places_and_reason_only_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    _lines([SHOWN | {"better": "10.0.0.9:8737: refused\x1b[2J"}], True)
+    shown = capsys.readouterr().out
+    for part in (", ".join(PLACES), "reached relayed by wss at relay.example:443", "better: 10.0.0.9:8737: refused"):
+        assert part in shown
+    assert "\x1b" not in shown
+    _lines([SHOWN], False)
+    assert "relay" not in capsys.readouterr().out
+    _lines([SHOWN | {"addresses": [], "path": "", "at": ""}], True)
+    assert "no address: it dials us" in capsys.readouterr().out

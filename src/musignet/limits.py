@@ -466,14 +466,33 @@ XPUB_MAX_CHARS: Final = 256
 
 # --- one sealed bundle: files, QR codes, letters left with a relay ------------------------------------------------
 
-SEALED_MAX_BYTES: Final = 16 * MIB
-"""A bundle for one peer: three messages of the largest kind; what honest ceremonies leave behind fits into 64 KiB."""
+SEALED_MAX_BYTES: Final = 1 * MIB
+"""A bundle for one peer: a proposal with the largest PSBT and its rounds. What is more waits for the next one."""
 
 SEALED_ENVELOPES_MAX: Final = 4096
 """Messages in one bundle: what 4,096 of the outbox are."""
 
 SEALED_IDS_MAX: Final = 4096
 """Acknowledgements in one bundle: as many as messages can have come."""
+
+SEALED_TTL_S: Final = 7 * 86_400.0
+"""How long a bundle may be imported unless somebody says otherwise: as long as the outbox keeps its messages."""
+
+UR_PARTS_MAX: Final = 4096
+"""Pieces of one sequence: a bundle of 64 KiB has 328."""
+
+UR_SEQUENCES_MAX: Final = 4
+"""Sequences that are collected at once: the right one, and what other screens show. A new one takes the place of the
+oldest."""
+
+UR_LINE_MAX_CHARS: Final = 8192
+"""One part as text: what the largest QR code holds is 4,296 characters."""
+
+UR_PART_BYTES: Final = 200
+"""What one part carries: with its head 470 characters, a QR code of 65 modules. A terminal has 80 columns."""
+
+QR_FRAMES_PER_S: Final = 6
+"""Animated QR codes: what a telephone's camera reads without loss."""
 
 # --- discovery on the local network -----------------------------------------------------------------------------
 

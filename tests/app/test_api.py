@@ -133,6 +133,9 @@ NEEDS = {
     ("POST", "/v1/sessions/{session}/cancel"): "approve",
     ("GET", "/v1/sessions/{session}/export"): "read",
     ("POST", "/v1/sessions/{session}/import"): "approve",
+    ("POST", "/v1/outbox/{peer}"): "admin",
+    ("POST", "/v1/inbox"): "admin",
+    ("GET", "/v1/key"): "admin",
     ("GET", "/v1/events"): "read",
     ("GET", "/v1/openapi.json"): "read",
 }

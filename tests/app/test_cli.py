@@ -18,6 +18,8 @@ from musignet.app.client import ApiError, Client, NotRunning, path
 from musignet.app.commands.blame import COMMANDS as BLAME_COMMANDS
 from musignet.app.commands.common import Command, Exit, Failure
 from musignet.app.commands.group import COMMANDS as GROUP_COMMANDS
+from musignet.app.commands.inbox import COMMANDS as INBOX_COMMANDS
+from musignet.app.commands.outbox import COMMANDS as OUTBOX_COMMANDS
 from musignet.app.sessions import NotFound
 from musignet.errors import IoError, Timeout
 from musignet.net.folder import DataFolder
@@ -34,8 +36,10 @@ PLACES = (
     COMMANDS
     | {f"group {name}": place for name, place in GROUP_COMMANDS.items()}
     | {f"blame {name}": place for name, place in BLAME_COMMANDS.items()}
+    | {f"outbox {name}": place for name, place in OUTBOX_COMMANDS.items()}
+    | {f"inbox {name}": place for name, place in INBOX_COMMANDS.items()}
 )
-GROUPS = ("group", "blame", "regtest")
+GROUPS = ("group", "blame", "regtest", "outbox", "inbox")
 """Every command, also those of groups of commands."""
 
 

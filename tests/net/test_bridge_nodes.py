@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from musignet.bitcoin.group import Known
 from musignet.errors import LocalError
 from musignet.limits import Limits
 from musignet.net.service import NetworkService
@@ -20,6 +21,7 @@ from musignet.signing.states import State
 from musignet.signing.verbs import Asked
 from musignet.wire.messages import Chain
 from support.ceremony import account, identity, signing_group
+from support.cosigners import Cosigner
 from support.signers import BtclibSigner, keys_in
 from support.wallet import MEMBERS, SHAPES, psbt, spend
 
@@ -116,5 +118,28 @@ def test_another_librarys_signer_is_a_cosigner(tmp_path: Path, shape: str, versi
             assert len({one.transaction.raw for one in outcomes if one.transaction}) == 1
             with pytest.raises(LocalError, match="no open session"):
                 everybody["alice"].service.export_psbt(session)
+
+    asyncio.run(main())
+
+
+def test_two_of_three_may_have_their_keys_elsewhere(tmp_path: Path) -> None:
+    group = signing_group()
+
+    async def main() -> None:
+        async with nodes(tmp_path, group, by_hand=("bob", "carol")) as everybody:
+            session = await everybody["alice"].service.propose(group.id, proposed(group))
+            signers = {
+                name: Cosigner(group.wallet, group.positions[identity(name).pubkey], Known(), name)
+                for name in ("bob", "carol")
+            }
+            for name, signer in signers.items():
+                await everybody[name].asked()
+                service = everybody[name].service
+                service.import_psbt(session, signer.round_one(service.export_psbt(session)))
+            for name, signer in signers.items():
+                await everybody[name].in_state(State.ROUND_2)
+                service = everybody[name].service
+                assert service.import_psbt(session, signer.round_two(service.export_psbt(session))) is Wants.PARTIALS
+            assert [(await one.outcome()).end for one in everybody.values()] == [End.COMPLETED] * 3
 
     asyncio.run(main())

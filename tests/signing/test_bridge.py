@@ -365,12 +365,15 @@ def test_a_session_that_is_left_is_not_exported_any_more(table: Table) -> None:
 
 
 def test_a_coin_that_another_approval_spends_is_not_approved_twice(table: Table) -> None:
-    table.approved(table.signer())
     second = Table(random=b"\x08" * 32)
     second.bridge = table.bridge
-    second.do(Approve(second.proposal))
-    with pytest.raises(NetworkError):
+    assert isinstance(second.do(Approve(second.proposal))[0], Asked)
+    table.approved(table.signer())
+    with pytest.raises(LocalError, match="another approval spends the same coin"):
         second.bring(second.signer("other").round_one(second.psbt))
+    third = Table(random=b"\x09" * 32)
+    third.bridge = table.bridge
+    assert isinstance(third.do(Approve(third.proposal))[0], Refused)
 
 
 def test_after_the_end_of_its_time_it_is_forgotten(table: Table) -> None:

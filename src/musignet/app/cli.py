@@ -31,6 +31,8 @@ COMMANDS: Final = {
     "cancel": Place("spend", "Leave a session."),
     "export": Place("spend", "Write a session's transaction, PSBT or proof of a fault to standard output."),
     "import": Place("spend", "Bring a PSBT back from the signer that has this node's key."),
+    "outbox": Place("outbox", "Write what waits for a peer that no link reaches, sealed."),
+    "inbox": Place("inbox", "Read what a peer has sealed for this node."),
     "broadcast": Place("chain", "Pass on the finished transaction of a session."),
     "watch": Place("watch", "Show live how sessions go, and who is waited for."),
     "blame": Place("blame", "Check who is proved to have broken a ceremony."),

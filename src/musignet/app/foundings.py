@@ -86,6 +86,10 @@ class FoundingDesk:
         self._proofs[founding] = proof
         self._perform(found.confirm())
 
+    async def own_key(self) -> str:
+        """Return the key, with its origin, that we bring into the next group. Raises LocalError where there is none."""
+        return await self._daemon.keys.account(self._next_account())
+
     def refuse(self, founding: bytes) -> None:
         """A person says no. Raises LocalError."""
         self._perform(self.machine.get(founding).leave())

@@ -56,6 +56,10 @@ class WalletKeys(Protocol):
         """
         ...
 
+    async def settled(self) -> None:
+        """Return once everything that was asked before is answered."""
+        ...
+
     async def gone(self) -> NetworkError:
         """Return once the key cannot be used any more, though nobody asked for that: why."""
         ...
@@ -112,6 +116,10 @@ class WalletProcess:
         await self._holder.pin_group(data, proof)
         self._pinned.add(group.group.id)
 
+    async def settled(self) -> None:
+        """It answers one thing after the other."""
+        await self._holder.account(0)
+
     async def gone(self) -> NetworkError:
         """Wait for the process to end by itself."""
         return await self._holder.gone()
@@ -148,6 +156,9 @@ class NoKeys:
     async def pin(self, data: bytes, proof: bytes) -> None:
         """Raise LocalError."""
         raise LocalError(_NONE, hint="musignet init makes one")
+
+    async def settled(self) -> None:
+        """Nothing is asked, or it is answered at once."""
 
     async def gone(self) -> NetworkError:
         """Never."""

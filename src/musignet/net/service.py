@@ -38,6 +38,7 @@ from .folder import DataFolder
 from .handlers import Handler
 from .inbox import Inbox
 from .keystore import load_identity, save_identity
+from .mailing import Mailing
 from .peer import Peer
 from .transport.base import Connection, Sink, Transport
 from .transport.carriers import Carriers, MakeCarriers
@@ -53,7 +54,7 @@ class _MakeTransport(Protocol):
     def __call__(self, identity: Identity, sink: Sink, host: str, port: int, *, limits: Limits) -> Transport: ...
 
 
-class NetworkService(Cosigning):
+class NetworkService(Cosigning, Mailing):
     """One node: it listens, dials, and exchanges signed messages over encrypted links.
 
         async with NetworkService("alice", "Alice's Node", "127.0.0.1", 8001, handler=on_message) as network:
@@ -129,6 +130,7 @@ class NetworkService(Cosigning):
         self._handler = handler
         self._inboxes: dict[bytes, Inbox] = {}
         self._peers: dict[bytes, Peer] = {}
+        self._piles = {}
         self._early: list[PeerInfo] = []
         self._folder: DataFolder | None = None
         self._stopped = False

@@ -97,6 +97,8 @@ class Session(SessionBase, ABC):
 
     _on_disk = False
     """Whether the proposal is in our journal: before that nobody hears of it from us."""
+    _gone_before: AttemptGone | None = None
+    """What a restart of ours took with it."""
     _ROUNDS_BY_MAIL: ClassVar[bool] = False
     """Whether the rounds work with members whose part is carried to and fro. Where not, those are away."""
 
@@ -211,7 +213,8 @@ class Session(SessionBase, ABC):
         self.attempt = event.attempt
         resends = bool(event.partials) and self._partials_go_to() != self.identity
         gone = event.attempt - 1 if resends else event.attempt
-        self._say(MessageType.ATTEMPT_GONE, AttemptGone(gone, event.epoch))
+        self._gone_before = AttemptGone(gone, event.epoch)
+        self._say(MessageType.ATTEMPT_GONE, self._gone_before)
         if resends:
             self._send(MessageType.PARTIAL_SIGNATURE, event.partials, self._partials_go_to())
         if event.digest:
@@ -226,6 +229,12 @@ class Session(SessionBase, ABC):
     def _repeat_proposal(self, to: bytes | None = None) -> None:
         if self._on_disk and self.proposal.proposer == self.identity:
             self._say(MessageType.TRANSACTION_PROPOSAL, self.proposal.record, to)
+
+    def _repeat_gone(self, to: bytes) -> None:
+        """Say to whoever could not be reached after our restart that its attempt is gone, until the next one begins."""
+        gone = self._gone_before
+        if gone is not None and gone.attempt == self.attempt > 0 and self.state is State.APPROVING:
+            self._say(MessageType.ATTEMPT_GONE, gone, to)
 
     # --- who is here --------------------------------------------------------------------------------------------------
 
@@ -242,6 +251,7 @@ class Session(SessionBase, ABC):
         for member in sorted(back | self._reached - before_reached):
             self._repeat_proposal(member)
             self._repeat_approval(member)
+            self._repeat_gone(member)
             self._catch_up(member)
         if back or carried:
             self._begin_if_ready()

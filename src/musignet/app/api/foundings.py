@@ -21,7 +21,7 @@ from .groups import GroupShown, MemberShown
 from .groups import shown as group_shown
 from .route import Call, Capability, Endpoint
 
-__all__ = ["ENDPOINTS", "AddressShown", "Confirmation", "FoundingShown", "Import", "NewGroup"]
+__all__ = ["ENDPOINTS", "AddressShown", "Confirmation", "FoundingShown", "Import", "NewGroup", "OwnKey"]
 
 _SHAPES: Final = {shape.name.lower(): shape for shape in Shape}
 
@@ -49,6 +49,15 @@ class Import(Struct, frozen=True, forbid_unknown_fields=True):
     file: str
     proof: str = ""
     elsewhere: bool = False
+
+
+class OwnKey(Struct, frozen=True):
+    """What a group file says of this node."""
+
+    label: str
+    identity: str
+    key: str
+    """An extended public key with its origin, of an account that no group uses yet."""
 
 
 class AddressShown(Struct, frozen=True):
@@ -151,6 +160,10 @@ async def _refuse(daemon: Daemon, call: Call) -> FoundingShown:
     return shown(daemon, found)
 
 
+async def _own_key(daemon: Daemon, _: Call) -> OwnKey:
+    return OwnKey(daemon.network.id, daemon.network.pubkey_hex, await daemon.foundings.own_key())
+
+
 async def _import(daemon: Daemon, call: Call) -> GroupShown:
     try:
         data = base64.b64decode(call.body.file, validate=True)
@@ -225,6 +238,14 @@ ENDPOINTS: Final = (
         summary="Take no part, which ends it for everybody",
         call=_refuse,
         answer=FoundingShown,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/key",
+        needs=Capability.ADMIN,
+        summary="What this node brings into a group whose file is written by hand",
+        call=_own_key,
+        answer=OwnKey,
     ),
     Endpoint(
         method="POST",

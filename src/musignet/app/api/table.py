@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import chain, discovery, events, foundings, groups, pairings, peers, sessions, status
+from . import carrying, chain, discovery, events, foundings, groups, pairings, peers, sessions, status
 from .openapi import describe
 from .route import Call, Capability, Endpoint
 
@@ -24,6 +24,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *foundings.ENDPOINTS,
     *sessions.ENDPOINTS,
     *chain.ENDPOINTS,
+    *carrying.ENDPOINTS,
     *events.ENDPOINTS,
     Endpoint(
         method="GET",

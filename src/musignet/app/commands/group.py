@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "balance": Place("chain", "Show what the last sync found."),
     "send": Place("chain", "Sync, and ask a group to pay somebody."),
     "export": Place("groups", "Write a group's descriptor, watch-only descriptor or group file."),
+    "key": Place("assembling", "Show what this node brings into a group whose file is written by hand."),
+    "write": Place("assembling", "Write a group file from everybody's keys."),
     "import": Place("groups", "Be a member again, on a device restored from its seed."),
 }
 

@@ -29,9 +29,10 @@ from ...wire.channel import Acked, CloseReceived, EnvelopeReceived, Established,
 from ...wire.messages import CloseCode, Priority
 from .base import Sink
 
-__all__ = ["ChannelLink", "ChannelTransport"]
+__all__ = ["ChannelLink", "ChannelTransport", "numbers"]
 
-_numbers = itertools.count(1)
+numbers = itertools.count(1)
+"""Of the links of every carrier in this process."""
 
 
 class ChannelLink(ABC):
@@ -42,7 +43,7 @@ class ChannelLink(ABC):
     _channel: SecureChannel
 
     def __init__(self, owner: ChannelTransport, channel: SecureChannel | None, outbound: bool, address: str) -> None:
-        self.number = next(_numbers)
+        self.number = next(numbers)
         self.outbound = outbound
         self.address = address
         self.transcript = b""

@@ -90,3 +90,21 @@ def test_the_benchmark_measures_punched_and_turn_paths(tmp_path: Path) -> None:
     samples = json.loads(results.read_text())["samples"]
     assert {"TCP, a forwarded port", "punched", "TURN over UDP", "TURN over TCP"} <= samples.keys()
     assert samples["punched"].keys() == {"open, s", "round trip, ms", "messages/s"}
+
+
+@pytest.mark.driver
+def test_a_flood_is_run_and_reported(tmp_path: Path) -> None:
+    results = tmp_path / "flood.json"
+    only = [option for name in ("strangers", "beacons") for option in ("--only", name)]
+    command = [sys.executable, "-m", "bench", "flood", "--seconds", "1", *only, "--json", str(results)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    floods = json.loads(results.read_text())["floods"]
+    assert floods.keys() == {"strangers", "beacons"}
+    for flood in floods.values():
+        assert flood["attacks_per_s"] > 0
+        assert flood["ceremony_end"] == "completed"
+    command = [sys.executable, "-m", "bench", "report", str(results)]
+    report = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "| flood | attacks/s | resident at most, MiB |" in report
+    assert "| strangers with valid handshakes | " in report

@@ -16,6 +16,7 @@ from musignet.signing.policy import ask_always
 from musignet.signing.states import State
 from musignet.signing.verbs import Asked
 
+from ..unbound import RATES
 from .wallet import CHAIN, identity, signing_group, signing_key
 from .world import yes
 
@@ -42,7 +43,7 @@ class Cosigner:
         self._number, self._signers = number, signers
         self._service = NetworkService(
             _label(number), host="127.0.0.1", identity=identity(number), data_dir=self._folder / str(number),
-            chain=CHAIN, on_event=self._told, limits=Limits(),
+            chain=CHAIN, on_event=self._told, limits=Limits(**RATES),
         )  # fmt: skip
         await self._service.start()
         return self._service.port

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
@@ -18,7 +19,7 @@ from musignet.chain import Chain
 from musignet.crypto.keys import Identity, SigningKey
 from musignet.signing.group import Member, SigningGroup
 
-__all__ = ["CHAIN", "Spend", "identity", "signing_group", "signing_key", "spend"]
+__all__ = ["CHAIN", "Spend", "group_of", "identity", "signing_group", "signing_key", "spend"]
 
 CHAIN = Chain.REGTEST
 _BOUNDS = Bounds(address_gap=250)
@@ -48,9 +49,14 @@ def _xpub(number: int) -> Xpub:
 
 def signing_group(signers: int) -> SigningGroup:
     """Return `tr(musig(...)/<0;1>/*)` of this many; a new object each time, with nothing derived yet."""
-    keys = [str(_xpub(number)) for number in range(signers)]
+    return group_of([(identity(number).pubkey, number) for number in range(signers)])
+
+
+def group_of(members: Sequence[tuple[bytes, int]]) -> SigningGroup:
+    """Return the same of these: an identity key, and the number of a wallet key, each."""
+    keys = [str(_xpub(number)) for _, number in members]
     wallet = Group(Descriptor.parse_untrusted(f"tr(musig({','.join(keys)})/<0;1>/*)"), CHAIN, _BOUNDS)
-    return SigningGroup(wallet, [Member(identity(number).pubkey, key) for number, key in enumerate(keys)])
+    return SigningGroup(wallet, [Member(who, key) for (who, _), key in zip(members, keys, strict=True)])
 
 
 class Spend(NamedTuple):

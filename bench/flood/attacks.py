@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import Sequence
+import time
 from contextlib import suppress
 from secrets import token_bytes
 from typing import ClassVar, Final
@@ -16,14 +16,19 @@ from typing import ClassVar, Final
 from musignet.crypto.keys import Identity
 from musignet.crypto.schnorr import PublicKey
 from musignet.errors import NetworkError
+from musignet.signing.group import SigningGroup
+from musignet.signing.records import TransactionProposal, encode, session_id
 from musignet.wire.channel import CloseReceived, SecureChannel
 from musignet.wire.envelope import Message
 from musignet.wire.messages import CloseCode, MessageType, PeerAnnouncement, Ping
 from musignet.wire.noise import Initiator
 
-from ..ceremony.wallet import CHAIN, identity
+from ..ceremony.wallet import CHAIN, group_of, identity, spend
 
-__all__ = ["ATTACKS", "Attack", "member"]
+__all__ = [
+    "ActOneThenSilence", "Attack", "BadActOne", "BadSignatures", "ConnectOnly", "LongLines", "MemberSpam",
+    "Proposals", "SlowReaders", "Strangers", "address", "duel", "member",
+]  # fmt: skip
 
 _POOL: Final = 256
 """First acts made ahead, so that it is the victim's work that is measured."""
@@ -36,6 +41,19 @@ _ESCAPES: Final = "\x1b[2J\x1b]0;owned\x07\u202e"
 def member(number: int) -> Identity:
     """Return one of those whom the victim has in its book."""
     return identity(_FIRST_MEMBER + number)
+
+
+def duel(victim: PublicKey) -> SigningGroup:
+    """Return a group of the victim, with the wallet key 0, and the first of the members."""
+    return group_of([(victim.compressed, 0), (member(0).pubkey, 1)])
+
+
+_SYSTEM: Final = random.SystemRandom()
+
+
+def address(draw: random.Random = _SYSTEM) -> str:
+    """Return an address of this machine that hardly anybody has used."""
+    return f"127.{draw.randrange(1, 255)}.{draw.randrange(256)}.{draw.randrange(1, 255)}"
 
 
 class Attack:
@@ -67,17 +85,13 @@ class Attack:
                 one.setblocking(False)
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._prepare(one)
-                one.bind((self._address(), 0))
+                one.bind((address(self._draw), 0))
                 await loop.sock_connect(one, self._at)
                 self._attacked(1)
                 await self._attack(one, number)
 
     def _attacked(self, times: int) -> None:
         self.count += times
-
-    def _address(self) -> str:
-        draw = self._draw.randrange
-        return f"127.{draw(1, 255)}.{draw(256)}.{draw(1, 255)}"
 
     def _prepare(self, one: socket.socket) -> None:
         """Set what must be set before connecting."""
@@ -196,10 +210,11 @@ class _Members(Attack):
         return f"member {number}"
 
     def _signed(self, number: int, kind: MessageType, payload: bytes | PeerAnnouncement | Ping) -> bytes:
+        return self._sign(number, Message(kind, self._label(number), payload), self._victim.compressed)
+
+    def _sign(self, number: int, message: Message, to: bytes) -> bytes:
         self._numbers[number] += 1
-        message = Message(kind, self._label(number), payload)
-        seq = self._numbers[number]
-        return message.sign(member(number), to=self._victim.compressed, seq=seq, epoch=self._epoch, chain=CHAIN).raw
+        return message.sign(member(number), to=to, seq=self._numbers[number], epoch=self._epoch, chain=CHAIN).raw
 
     async def _misuse(self, line: _Line, number: int) -> None:
         raise NotImplementedError
@@ -215,12 +230,34 @@ class MemberSpam(_Members):
         try:
             while not reading.done():
                 for _ in range(self.batch):
-                    line.channel.send(self._signed(number, MessageType.CHAT, bytes(300)))
+                    line.channel.send(self._message(number))
                 self._attacked(self.batch)
                 await line.flush()
                 await asyncio.sleep(0)
         finally:
             reading.cancel()
+
+    def _message(self, number: int) -> bytes:
+        return self._signed(number, MessageType.CHAT, bytes(300))
+
+
+class Proposals(MemberSpam):
+    """Valid proposals, to a wallet of the attacker and the victim alone (`duel`), each a session of its own."""
+
+    batch: ClassVar[int] = 4
+
+    def __init__(self, port: int, victim: PublicKey, seed: object = 0) -> None:
+        super().__init__(port, victim, seed)
+        self._group = duel(victim)
+        self._psbts = [spend(self._group, 1, number).psbt for number in range(16)]
+
+    def _message(self, number: int) -> bytes:
+        expires_ms = int(1000 * (time.time() + 3600))
+        psbt = self._psbts[self.count % len(self._psbts)]
+        record = TransactionProposal(self._group.id, token_bytes(32), expires_ms, psbt, "")
+        session = session_id(member(number).pubkey, record)
+        message = Message(MessageType.TRANSACTION_PROPOSAL, self._label(number), encode(record), session=session)
+        return self._sign(number, message, self._group.id)
 
 
 class BadSignatures(_Members):
@@ -267,21 +304,3 @@ class LongLines(_Members):
             line.channel.close(CloseCode.FAULT, (_ESCAPES * 20)[:140])
         await line.flush()
         await line.read_on()
-
-
-ATTACKS: Final[dict[str, type[Attack]]] = {
-    "connect": ConnectOnly,
-    "bad-act-one": BadActOne,
-    "silence": ActOneThenSilence,
-    "strangers": Strangers,
-    "spam": MemberSpam,
-    "bad-signatures": BadSignatures,
-    "slow-readers": SlowReaders,
-    "descriptors": ConnectOnly,
-    "logs": LongLines,
-}
-
-
-def most_members(attacks: Sequence[type[Attack]] = tuple(ATTACKS.values())) -> int:
-    """Return how many of the attackers the victim has to know."""
-    return max(one.members for one in attacks)

@@ -7,7 +7,11 @@ from typing import Final
 
 from musignet.limits import LOG_LINE_MAX_CHARS
 
-__all__ = ["AIMS", "FLOODS", "Aim", "Flood"]
+from . import attacks
+from .attacks import Attack
+from .beacons import Beacons
+
+__all__ = ["AIMS", "FLOODS", "MEMBERS", "Aim", "Flood"]
 
 MIB: Final = 1024 * 1024
 
@@ -21,30 +25,38 @@ class Flood:
 
     name: str
     title: str
+    attack: type[Attack]
     limits: dict[str, float] = field(default_factory=dict)
     """What the victim overrides of its bounds."""
     descriptors: int = 0
     """Its RLIMIT_NOFILE; 0: as it is."""
-    needs: str = ""
-    """A module of the package without which there is nothing to flood."""
+    beacons: bool = False
+    """Whether it is the discovery port that is flooded."""
 
 
 FLOODS: Final = (
-    Flood("connect", "connect, and say nothing"),
-    Flood("bad-act-one", "a bad act one"),
-    Flood("silence", "act one, then silence"),
-    Flood("strangers", "strangers with valid handshakes"),
-    Flood("spam", "a member's valid messages"),
-    Flood("bad-signatures", "a member's invalid signatures"),
-    Flood("slow-readers", "16 members who ask and never read"),
+    Flood("connect", "connect, and say nothing", attacks.ConnectOnly),
+    Flood("bad-act-one", "a bad act one", attacks.BadActOne),
+    Flood("silence", "act one, then silence", attacks.ActOneThenSilence),
+    Flood("strangers", "strangers with valid handshakes", attacks.Strangers),
+    Flood("spam", "a member's valid messages", attacks.MemberSpam),
+    Flood("proposals", "a member's valid proposals", attacks.Proposals),
+    Flood("bad-signatures", "a member's invalid signatures", attacks.BadSignatures),
+    Flood("beacons", "50,000 beacons a second", Beacons, beacons=True),
+    Flood("slow-readers", "16 members who ask and never read", attacks.SlowReaders),
     Flood(
         "descriptors",
         "64 file descriptors, all taken",
+        attacks.ConnectOnly,
         limits={"half_open_slots": 256, "half_open_per_prefix": 256, "act_one_timeout_s": 1.5},
         descriptors=64,
     ),
-    Flood("logs", "16 members with long labels, faults and goodbyes"),
+    Flood("logs", "16 members with long labels, faults and goodbyes", attacks.LongLines),
 )
+
+
+MEMBERS: Final = max(flood.attack.members for flood in FLOODS)
+"""How many of the attackers the victim has to know."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,8 @@ AIMS: Final = (
     Aim("peak_mib", "resident at most, MiB", 128, "<= 128"),
     Aim("after_mib", "more afterwards, MiB", 8, "<= 8"),
     Aim("lag_p99_ms", "loop lag p99, ms", 100, "<= 100"),
-    Aim("honest_max_ms", "honest peer in after, ms", 2000, "<= 2,000"),
+    Aim("again_max_ms", "honest peer in after, from an address it had before, ms", 2000, "<= 2,000"),
+    Aim("anew_max_ms", "from a new address, ms", 2000, "<= 2,000"),
     Aim("ceremony_ms", "ceremony ends after, ms", 20_000, "ends"),
     Aim("lines_per_s", "log lines/s", 1, "<= 1"),
     Aim("longest_line", "longest line, characters", _LINE_MAX_CHARS, f"<= {_LINE_MAX_CHARS:,}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,19 +17,28 @@ from musignet.app.logs import set_up
 from musignet.crypto.schnorr import PublicKey
 from musignet.errors import NetworkError
 from musignet.limits import Limits
+from musignet.net.finder import Discover
 from musignet.net.service import NetworkService
+from musignet.net.transport.link import ChannelLink
+from musignet.net.transport.tcp import TcpTransport
+from musignet.node.effects import News, SessionNews
 from musignet.node.peers import PeerInfo
+from musignet.signing.keyholder import Account
+from musignet.signing.policy import ask_always
 from musignet.wire.envelope import Message
 
 from ..ceremony.cosigner import Asking, Cosigner
-from ..ceremony.wallet import CHAIN, identity
+from ..ceremony.wallet import CHAIN, identity, signing_group, signing_key
 from ..stats import percentile
-from .attacks import ATTACKS, member, most_members
+from .attacks import address, duel, member
+from .plan import FLOODS, MEMBERS
 
 __all__ = ["HONEST", "LOG_FILE", "Attacker", "Friend", "Honest", "Victim"]
 
-HONEST: Final = member(900)
+HONEST: Final = {"honest-again": member(900), "honest-anew": member(901)}
 LOG_FILE: Final = "node.log"
+_ATTACKS: Final = {flood.name: flood.attack for flood in FLOODS}
+_LOOPBACK: Final = "lo"
 _TICK_S: Final = 0.01
 _PATIENCE_S: Final = 10.0
 
@@ -72,16 +82,29 @@ class Victim(Asking):
             _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, hard))
         set_up(replace(Config(), log_file=str(self._folder / LOG_FILE)))
-        self._number, self._signers = number, signers
+        self._number, self._signers, self._group = number, signers, signing_group(signers).id
         self._service = NetworkService(
             "victim", host="127.0.0.1", identity=identity(number), data_dir=self._folder / str(number), chain=CHAIN,
             on_event=self._told, handler=self._heard, limits=Limits(**limits),
+            discover=Discover(interfaces=(_LOOPBACK,), port=0),
         )  # fmt: skip
         await self._service.start()
-        for known in range(most_members()):
+        for known in range(MEMBERS):
             self._service.add_peer(PeerInfo(id=f"member {known}", pubkey_hex=member(known).pubkey_hex))
-        self._service.add_peer(PeerInfo(id="honest", pubkey_hex=HONEST.pubkey_hex))
+        own = identity(number)
+        group = duel(own.public)
+        self._service.cosign(Account(group=group, identity=own.pubkey, key=signing_key(0), policy=ask_always))
+        for name, key in HONEST.items():
+            self._service.add_peer(PeerInfo(id=name, pubkey_hex=key.pubkey_hex))
         return self._service.port
+
+    async def discovery_port(self) -> int:
+        return self._service.finder.discovery.port
+
+    def _told(self, news: News) -> None:
+        """Only of the ceremony: what an attacker proposes is another group's."""
+        if isinstance(news, SessionNews) and news.key == self._group:
+            super()._told(news)
 
     def _heard(self, message: Message, peer: object) -> None:
         self._messages += 1
@@ -99,40 +122,83 @@ class Victim(Asking):
         return {"end": f"not within {_PATIENCE_S:g} s", "said_yes_at": 0.0, "ended_at": _PATIENCE_S}
 
 
-class Honest:
-    """Somebody in the victim's book, who connects again and again and says how long it took."""
+class _From(TcpTransport):
+    """Dials from an address of its own choice, each time."""
 
-    def __init__(self, folder: Path) -> None:
-        self._task: asyncio.Task[None]
-        self._took_ms: list[float] = []
-        self._failed: list[str] = []
+    source: Callable[[], str]
+
+    async def _open(self, link: ChannelLink, host: str, port: int) -> None:
+        await self.loop.create_connection(lambda: link, host, port, local_addr=(self.source(), 0))  # type: ignore
+
+
+class _Anew(_From):
+    source = staticmethod(address)
+
+
+class _Again(_From):
+    source = staticmethod(lambda: "127.0.0.2")
+
+
+class _Dialler:
+    """Somebody in the victim's book, who connects again and again."""
+
+    def __init__(self, name: str, transport: type[TcpTransport]) -> None:
+        self.took_ms: list[float] = []
+        self.failed: list[str] = []
+        self._service = NetworkService(name, host="", identity=HONEST[name], chain=CHAIN, transport=transport)
         self._begun = 0.0
         """When the dial that goes on was begun."""
 
-    async def start(self, victim: dict[str, Any]) -> None:
-        self._service = NetworkService("honest", host="", identity=HONEST, chain=CHAIN)
+    async def start(self, victim: PeerInfo) -> None:
+        """Connect once, before the flood."""
         await self._service.start()
-        self._task = asyncio.get_running_loop().create_task(self._connect(PeerInfo(**victim)))
+        await (await self._service.connect_to_peer(victim)).disconnect()
+
+    async def run(self, victim: PeerInfo) -> None:
+        try:
+            while True:
+                await self._connect(victim)
+                await asyncio.sleep(0.5)
+        finally:
+            if self._begun:  # still outside
+                self.took_ms.append(1000 * (perf_counter() - self._begun))
 
     async def _connect(self, victim: PeerInfo) -> None:
-        while True:
-            begun = self._begun = perf_counter()
-            try:
-                peer = await self._service.connect_to_peer(victim, timeout_s=_PATIENCE_S, persist=True)
-            except NetworkError as error:
-                self._failed.append(str(error))
-            else:
-                await peer.disconnect()
-            self._took_ms.append(1000 * (perf_counter() - begun))
-            self._begun = 0.0
-            await asyncio.sleep(0.5)
+        self._begun = perf_counter()
+        try:
+            peer = await self._service.connect_to_peer(victim, timeout_s=_PATIENCE_S, persist=True)
+        except NetworkError as error:
+            self.failed.append(str(error))
+        else:
+            await peer.disconnect()
+        self.took_ms.append(1000 * (perf_counter() - self._begun))
+        self._begun = 0.0
 
-    async def stop(self) -> dict[str, Any]:
-        if self._begun:  # still outside
-            self._took_ms.append(1000 * (perf_counter() - self._begun))
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        return {"took_ms": self._took_ms, "failed": self._failed}
+
+class Honest:
+    """Two peers, one always from the same address and one from another each time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, victim: dict[str, Any]) -> None:
+        self._there = PeerInfo(**victim)
+        self._diallers = {
+            "honest-again": _Dialler("honest-again", _Again),
+            "honest-anew": _Dialler("honest-anew", _Anew),
+        }
+        for one in self._diallers.values():
+            await one.start(self._there)
+
+    async def go(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(one.run(self._there)) for one in self._diallers.values()]
+
+    async def stop(self) -> dict[str, dict[str, Any]]:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return {name: {"took_ms": one.took_ms, "failed": one.failed} for name, one in self._diallers.items()}
 
 
 class Attacker:
@@ -143,13 +209,14 @@ class Attacker:
         os.nice(10)
 
     async def start(self, name: str, port: int, key_hex: str) -> None:
-        self._attack = ATTACKS[name](port, PublicKey.from_hex(key_hex))
+        self._attack = _ATTACKS[name](port, PublicKey.from_hex(key_hex))
         self._task = asyncio.get_running_loop().create_task(self._attack.run())
 
     async def stop(self) -> int:
-        """Returns how often it attacked."""
+        """Returns how often it attacked. Raises what ended the attack early."""
         self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        with suppress(asyncio.CancelledError):
+            await self._task
         return self._attack.count
 
 

@@ -16,10 +16,7 @@ def table(results: dict[str, Any]) -> str:
     """Return the table for a terminal."""
     lines = ["", f"{'':50}" + "".join(f"{aim.title:>28}" for aim in AIMS), f"{'aim':50}" + _aims()]
     for flood in results["floods"].values():
-        if "skipped" in flood:
-            lines.append(f"{flood['title']:50}  skipped: {flood['skipped']}")
-        else:
-            lines.append(f"{flood['title']:50}" + "".join(f"{_cell(aim, flood[aim.key]):>28}" for aim in AIMS))
+        lines.append(f"{flood['title']:50}" + "".join(f"{_cell(aim, flood[aim.key]):>28}" for aim in AIMS))
     return "\n".join(lines) + f"\n\n* misses its aim. {results['flood_s']:g} s each; {results['seconds']} s in all"
 
 
@@ -34,9 +31,6 @@ def markdown(results: dict[str, Any]) -> list[str]:
         "| *aim* | " + " | ".join(aim.said for aim in AIMS) + " |",
     ]
     for flood in results["floods"].values():
-        if "skipped" in flood:
-            lines.append(f"| {flood['title']} | skipped: {flood['skipped']} |" + " |" * (len(AIMS) - 1))
-            continue
         cells = (_cell(aim, flood[aim.key], "**{}**") for aim in AIMS)
         overridden = ", ".join(f"{name}={value}" for name, value in flood["limits"].items())
         title = flood["title"] + (f" (`Limits({overridden})`)" if overridden else "")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ..figure import Figure
 from ..sides import Pair
+from ..unbound import RATES
 
 __all__ = ["CONTESTANTS", "LIMITS", "MEASURES", "TITLES", "Measure"]
 
@@ -24,7 +25,7 @@ TITLES = {
 CONTESTANTS = ("floor", "ours", "ours_plain", "ours_tls", "tls", "zmq")
 _ALL = ("floor", "ours", "ours_tls", "tls", "zmq")
 
-LIMITS = {"inbound_slots": 4096, "outbound_slots": 4096, "half_open_per_prefix": 16}
+LIMITS = {"inbound_slots": 4096, "outbound_slots": 4096, "half_open_per_prefix": 16, **RATES}
 """What our side overrides of `musignet.Limits`: here all links of a measurement come from one address."""
 
 SMALL_BYTES = 300

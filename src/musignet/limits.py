@@ -592,6 +592,46 @@ REASSEMBLY_MAX_BYTES: Final = 32 * MIB
 PRIORITIES: Final = 4
 """Round 2, round 1, control, bulk. One incomplete message of each may be in flight from a peer."""
 
+LINK_FRAMES_MAX: Final = 2**32
+"""Frames in one direction of a link; then it is closed, and the next dial has fresh keys (THREATS.md T15). Keys rotate
+every 500 frames: this ends a link before any counter could overflow. 2.7 years at 50 a second."""
+
+FRAME_MIN_COST_BYTES: Final = 512
+"""What a frame counts as at least in the bucket of bytes: opening an empty one is as much work as opening so many."""
+
+# --- what others are thought of ---------------------------------------------------------------------------------
+
+SCORES_MAX: Final = 4096
+"""Peers with a score (THREATS.md T12): as many as the book holds."""
+
+SCORES_FILE_MAX_BYTES: Final = 4 * MIB
+"""The file of the scores: at most 400 bytes each, and twice as much to be sure."""
+
+PREFIXES_MAX: Final = 4096
+"""Address prefixes that are remembered (T12), the least recently used forgotten first: some 2 MiB."""
+
+REFUSAL_MIN_S: Final = 60.0
+"""The first refusal of a peer or a prefix; each that follows soon is twice as long."""
+
+REFUSAL_COSIGNER_MAX_S: Final = 900.0
+"""The longest that a cosigner is not let in (T12): it is needed for every signature."""
+
+REFUSAL_STRANGER_MAX_S: Final = 3600.0
+"""The same for a key that nobody has confirmed."""
+
+PREFIX_REFUSAL_MAX_S: Final = 600.0
+"""The same for an address prefix, before a key is proved (T12): many share one, and can be made to look guilty."""
+
+PREFIX_PARDON_S: Final = 60.0
+"""How long a prefix is not refused again: a cosigner behind it dials once in 40 s at least."""
+
+KNOWN_PREFIX_FACTOR: Final = 10
+"""How many times as many handshakes a prefix may begin where a cosigner came from: several may share a router. All of
+them fail at 0.6 % of a core."""
+
+WELCOME_S: Final = 86_400.0
+"""How long a prefix is known after a cosigner came from there: a cosigner who connects once a day stays known."""
+
 # --- one relay --------------------------------------------------------------------------------------------------
 
 RELAY_FRAME_MAX_BYTES: Final = 64 * KIB
@@ -778,10 +818,55 @@ class Limits:
     """Inbound links that have not finished their handshake: 16 x 5 s is 3 slow-lorises a second, at most."""
     half_open_per_prefix: int = 4
     """Of those from one IPv4 /32 or IPv6 /64, so that one host cannot hold them all."""
+    half_open_grace_s: float = 0.05
+    """What a link has to show act one before it is the first to go when the half-open slots are full: a dialler sends
+    it with the connection."""
+    links_per_peer: int = 4
+    """Inbound links of one key: the one in use, one not yet known to be dead, and two of a simultaneous dial."""
+    prefix_handshakes_per_s: float = 1.0
+    """Handshakes from one prefix that do not end with a peer we let in (THREATS.md T1): those give their token back."""
+    prefix_burst_handshakes: int = 5
+    """The same at once: a wrong key typed a few times, or several people behind one router."""
+    handshakes_per_s: float = 200.0
+    """The same from everywhere (T1): act one costs 0.24 ms, all of it 0.58 ms, so this is 5 to 12 % of a core."""
+    prefix_faults_max: int = 20
+    """Failed handshakes of one prefix within ten minutes; then it is refused for a while (T12)."""
     accepts_per_wake: int = 32
     """Connections taken from the kernel per turn of the loop: links that are up get their turn in between."""
     descriptors_share: float = 0.8
     """Of RLIMIT_NOFILE: beyond it new connections are closed at once, so that journals and dials still get one."""
+
+    # Bandwidth. What comes faster is not dropped: reading pauses, and it waits on the sender's side.
+    peer_messages_per_s: float = 50.0
+    """Messages from one peer: checking and answering one is 0.15 ms, so that 64 of them cost half a core."""
+    peer_burst_messages: int = 200
+    """The same at once: a resent backlog, or the messages of a few ceremonies."""
+    peer_bytes_per_s: int = 1_000_000
+    """Bytes from one peer: a PSBT of full size in half a second; some 3 % of a core."""
+    peer_burst_bytes: int = 5 * MIB
+    """The same at once: a message of full size, and others beside it."""
+    total_messages_per_s: float = 1000.0
+    """From all peers together: 15 % of a core. Who has used less than half of its own burst does not wait for this."""
+    total_burst_messages: int = 4000
+    """The same at once: three messages of each of 1,000 signers in a star, with room."""
+    total_bytes_per_s: int = 16_000_000
+    """Bytes from all peers together: half a core, and more than a home has."""
+    total_burst_bytes: int = 32 * MIB
+    """The same at once: as much as is held of incomplete messages."""
+    peer_send_bytes_per_s: int = 0
+    """Bytes to one peer, for a line that others need too; 0: as fast as it takes them. A round does not wait for it."""
+    total_send_bytes_per_s: int = 0
+    """The same to all peers together."""
+    slow_reader_messages: int = 12
+    """Answers (pongs, acknowledgements) that wait for a peer that does not read; then nothing more is read from it."""
+    slow_reader_max_bytes: int = 256 * KIB
+    """The same in bytes; then it is dropped."""
+    slow_reader_timeout_s: float = 30.0
+    """How long a link may take less than it is given (96 KiB) before it is dropped: 26 kbit/s, less than Tor gives."""
+    score_half_life_s: float = 3600.0
+    """After which a peer's score is half of what it was: what is not repeated is forgotten within a day."""
+    flood_s: float = 60.0
+    """How long messages may come as fast as they are read, without a pause, before it counts as flooding."""
 
     # Memory.
     reassembly_max_bytes: int = REASSEMBLY_MAX_BYTES

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musignet.app.config import OPTIONS, Config, load, parse, template
+from musignet.app.config import BANDWIDTH, OPTIONS, Config, load, parse, template
 from musignet.chain import Chain
 from musignet.errors import LocalError
 from musignet.limits import Limits
@@ -40,7 +40,7 @@ UNUSUAL = Config(
     nat_turn_password='p"w',
     nat_map_port="natpmp",
     relays=("wss://relay.example", "ws://127.0.0.1:7447"),
-    limits=replace(Limits(), phase_timeout_s=3.5, unacked_max=7),
+    limits=replace(Limits(), phase_timeout_s=3.5, unacked_max=7, peer_bytes_per_s=5000),
 )
 
 
@@ -59,7 +59,7 @@ def test_each_option_is_in_the_template_with_a_note_and_its_default_is_the_one_t
     told = tomllib.loads(uncommented)
     assert {(table, key) for table, keys in told.items() for key in keys} == {
         *((one.table, one.key) for one in OPTIONS),
-        *(("limits", one.name) for one in fields(Limits)),
+        *(("bandwidth" if one.name in BANDWIDTH else "limits", one.name) for one in fields(Limits)),
     }
     assert {one.field for one in OPTIONS} | {"limits"} == {one.name for one in fields(Config)}
     assert all(one.note for one in OPTIONS)
@@ -108,6 +108,10 @@ REFUSED = [
     ("[limits]\nphase_timeout_s = nan\n", "a positive number"),
     ("[limits]\nunacked_max = 1.5\n", "a positive whole number"),
     ("[limits]\nunacked_max = true\n", "a positive whole number"),
+    ("[bandwidth]\npeer_bytes_per_s = 0\n", "a positive whole number"),
+    ("[bandwidth]\npeer_send_bytes_per_s = -1\n", "a positive whole number"),
+    ("[bandwidth]\ninbox_max = 1\n", r"unknown key in \[bandwidth\]"),
+    ("[limits]\npeer_bytes_per_s = 1\n", r"unknown key in \[limits\]"),
     ("[node\n", "is not TOML"),
     ("[node]\nlabel = 'a'\nlabel = 'b'\n", "is not TOML"),
 ]
@@ -123,6 +127,12 @@ def test_what_is_not_understood_is_refused_by_name(text: str, sentence: str) -> 
 
 def test_a_whole_number_is_a_number_of_seconds() -> None:
     assert parse("[limits]\nphase_timeout_s = 3\n").limits.phase_timeout_s == 3.0
+
+
+def test_rates_have_a_table_of_their_own_and_both_tables_count() -> None:
+    text = "[bandwidth]\npeer_bytes_per_s = 5_000\npeer_send_bytes_per_s = 0\n[limits]\nunacked_max = 7\n"
+    read = parse(text).limits
+    assert (read.peer_bytes_per_s, read.peer_send_bytes_per_s, read.unacked_max) == (5000, 0, 7)
 
 
 @given(st.text(max_size=60))

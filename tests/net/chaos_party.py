@@ -31,7 +31,7 @@ GROUP: Final = signing_group()
 LIMITS: Final = Limits(
     reapprove_s=0.3, phase_timeout_s=1.0, silent_attempts_max=16, backoff_min_s=0.01, backoff_max_s=0.1,
     act_one_timeout_s=0.5, handshake_timeout_s=0.6, frame_timeout_s=0.6, ping_interval_s=0.3, dead_after_s=0.9,
-    stop_timeout_s=0.3, half_open_per_prefix=16,
+    stop_timeout_s=0.3, half_open_per_prefix=16, prefix_handshakes_per_s=1000.0, prefix_burst_handshakes=1000,
 )  # fmt: skip
 """Impatient, so that a black hole costs a second and not a minute; every node comes from one address."""
 DEADLINE_S: Final = 15.0

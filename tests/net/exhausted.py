@@ -63,6 +63,7 @@ async def main(share: float) -> None:
 
     limits = Limits(
         descriptors_share=share, half_open_slots=256, half_open_per_prefix=256,
+        prefix_burst_handshakes=10**6, handshakes_per_s=1e6,
         act_one_timeout_s=1.5, handshake_timeout_s=60, log_lines_per_s=1.0,
     )  # fmt: skip
     bob = NetworkService("bob", identity=BOB, limits=limits)

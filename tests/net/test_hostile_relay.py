@@ -50,7 +50,7 @@ async def nodes(*relays: str) -> AsyncIterator[tuple[RelayTransport, RelayTransp
             await one.stop()
     for one in made:
         assert not one.streams._streams
-        assert (one._inbound, one._outbound, len(one._half_open)) == (0, 0, 0)
+        assert (len(one.slots.inbound), one.slots.outbound, len(one.slots.half_open)) == (0, 0, 0)
 
 
 def heard(node: RelayTransport) -> Recorder:
@@ -88,7 +88,7 @@ def bounded(node: RelayTransport) -> None:
     assert len(streams._seen) <= limits.RELAY_SEEN_MAX
     assert len(streams._past) <= limits.RELAY_STRAYS_MAX
     assert len(streams._lines) <= limits.RELAY_LINES_MAX
-    assert len(node._half_open) <= node.limits.half_open_slots
+    assert len(node.slots.half_open) <= node.limits.half_open_slots
     for line in streams.lines:
         assert line._waiting.qsize() <= limits.RELAY_WAITING_MAX
         assert len(line._delivered) <= limits.RELAY_SEEN_MAX

@@ -83,7 +83,8 @@ class End:
 
     def free(self) -> bool:
         mine = self.transport
-        counts = (mine._inbound, mine._outbound, len(mine._half_open), len(mine._by_prefix))
+        slots = mine.slots
+        counts = (len(slots.inbound), slots.outbound, len(slots.half_open), slots.prefixes)
         return (
             counts == (0, 0, 0, 0)
             and mine._budget.held_bytes == 0

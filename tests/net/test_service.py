@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoints import CARRIERS, NOISE, Carrier, aio, all_of, turns
+from endpoints import CARRIERS, FREELY, NOISE, Carrier, aio, all_of, turns
 from services import LogLines, Party, chat, friends, maker, party
 
 from musignet.errors import (
@@ -352,7 +352,7 @@ async def test_64_racing_simultaneous_connects_end_in_one_link(carrier: Carrier)
             for one, other in ((alice, "bob"), (bob, "alice")):
                 record = one.service._find(other)
                 transport: Any = one.service._transport
-                while transport._inbound + transport._outbound > 1:
+                while len(transport.slots.inbound) + transport.slots.outbound > 1:
                     await turns(1)
                 assert len(record.links) == 1
                 assert one.told(Fault) == []
@@ -426,7 +426,7 @@ async def test_each_senders_messages_are_handled_in_order_by_any_kind_of_handler
 
 @aio
 async def test_a_slow_handler_slows_its_sender_down_and_then_catches_up(carrier: Carrier) -> None:
-    limits = Limits(inbox_max=4, unacked_max=8)
+    limits = replace(FREELY, inbox_max=4, unacked_max=8)
     async with friends(carrier, "alice", "carol") as (alice, carol):
         bob = Party(carrier, BOB, "bob", limits=limits)
         gate = asyncio.Event()
@@ -606,7 +606,7 @@ async def test_a_message_handler_routes_by_type(carrier: Carrier) -> None:
 @aio
 async def test_a_1_mib_message_and_pings_pass_at_once(carrier: Carrier) -> None:
     """A small message and a round trip are not held up behind large ones (1 MiB each, both ways)."""
-    async with party(carrier, "alice", "bob") as (alice, bob):
+    async with party(carrier, "alice", "bob", limits=FREELY) as (alice, bob):
         big = Message(MessageType.TRANSACTION_PROPOSAL, "alice", bytes(MIB))
         got: list[int] = []
         bob.service._handler = alice.service._handler = lambda message, _: got.append(len(message.payload))
@@ -630,7 +630,7 @@ async def test_a_1_mib_message_and_pings_pass_at_once(carrier: Carrier) -> None:
 @pytest.mark.parametrize("batch", [1, 2, 16, 10_000])
 @aio
 async def test_verifying_on_a_second_thread_changes_nothing(carrier: Carrier, batch: int) -> None:
-    async with party(carrier, "alice", "bob", limits=Limits(verify_batch=batch)) as (alice, bob):
+    async with party(carrier, "alice", "bob", limits=replace(FREELY, verify_batch=batch)) as (alice, bob):
         texts = [str(n) for n in range(300)]
         assert await all_of(*(alice.service.send_message_to("bob", chat(text)) for text in texts)) == [None] * 300
         await bob.hears(300)

@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from endpoints import CARRIERS, Carrier, Recorder, aio, turns
+from endpoints import CARRIERS, Carrier, Recorder, aio, passed, turns
 
 import musignet
 from musignet.errors import ConnectionError, IoError, TransportError
 from musignet.limits import Limits
 from musignet.net.transport import TcpTransport
-from musignet.net.transport.link import _prefix
 from musignet.net.transport.tcp import _UNLIMITED, _descriptors_max
+from musignet.wire.noise import HandshakeError
 from support.keys import ALICE, BOB
 
 pytestmark = pytest.mark.driver
@@ -26,19 +26,6 @@ pytestmark = pytest.mark.driver
 @pytest.fixture(params=["tcp", "tcp on uvloop"])
 def carrier(request: pytest.FixtureRequest) -> Carrier:
     return CARRIERS[request.param]()
-
-
-@pytest.mark.parametrize(
-    ("address", "prefix"),
-    [
-        ("192.0.2.7:1234", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6:1234", "2001:db8:1:2"),
-        ("2001:db8:1:2::9:1234", "2001:db8:1:2"),
-        ("here:1", "here"),
-    ],
-)
-def test_one_prefix_is_what_one_host_can_easily_have_many_of(address: str, prefix: str) -> None:
-    assert _prefix(address) == prefix
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no RLIMIT_NOFILE")
@@ -59,26 +46,59 @@ async def test_what_cannot_be_listened_on_is_an_io_error(carrier: Carrier, host:
 
 
 @aio
-async def test_accepting_stops_while_the_half_open_slots_are_full_and_goes_on(carrier: Carrier) -> None:
+async def test_whoever_says_nothing_makes_room_for_whoever_does(carrier: Carrier) -> None:
+    """Connections that never send act one hold every half-open slot, and cost an honest dialler nothing (T1)."""
     sink = Recorder()
-    limits = Limits(half_open_slots=2, half_open_per_prefix=8, act_one_timeout_s=60, handshake_timeout_s=60)
+    limits = Limits(
+        half_open_slots=2, half_open_per_prefix=8, half_open_grace_s=0.01, act_one_timeout_s=60, handshake_timeout_s=60
+    )
     transport = carrier.transport(BOB, sink, limits=limits)
     await transport.start()
-    first = [await carrier.raw_dial(transport) for _ in range(2)]
-    while len(transport._half_open) < 2:
+    silent = [await carrier.raw_dial(transport) for _ in range(2)]
+    while len(transport.slots.half_open) < 2:
         await turns(1)
-    waiting = [await carrier.raw_dial(transport) for _ in range(3)]
-    await turns(20)
-    assert len(transport._half_open) == 2, "the others wait in the kernel"
-    assert not transport._accepting  # type: ignore[attr-defined]
-    assert sink.refusals == []
-    for end in [*first, *waiting]:
-        end.close()
-    await sink.hears("refused", 5)
+    await passed(0.02)
     alice = carrier.transport(ALICE, Recorder())
     await alice.start()
     await alice.connect(BOB.pubkey_hex, "127.0.0.1", transport.port)  # type: ignore[attr-defined]
     await sink.hears("connected")
+    await silent[0].closed()
+    assert [str(error) for error in sink.refusals] == ["a newer connection took its half-open slot"]
+    assert len(transport.slots.half_open) == 1
+    await alice.stop()
+    await transport.stop()
+
+
+@aio
+async def test_handshakes_of_one_address_are_metered_before_any_curve_operation(carrier: Carrier) -> None:
+    """THREATS.md T1: more than the burst is closed at once, with no byte read."""
+    sink = Recorder()
+    transport = carrier.transport(BOB, sink, limits=Limits(prefix_burst_handshakes=3, prefix_handshakes_per_s=1e-6))
+    await transport.start()
+    for _ in range(3):
+        (await carrier.raw_dial(transport)).send(bytes(50))
+    await sink.hears("refused", 3)
+    end = await carrier.raw_dial(transport)
+    await end.closed()
+    await sink.hears("refused", 4)
+    assert [isinstance(error, HandshakeError) for error in sink.refusals] == [True, True, True, False]
+    assert str(sink.refusals[3]).startswith("too many handshakes from this address; limits.py names the bound")
+    await transport.stop()
+
+
+@aio
+async def test_who_is_let_in_gets_its_handshake_back(carrier: Carrier) -> None:
+    sink = Recorder()
+    limits = Limits(prefix_burst_handshakes=1, prefix_handshakes_per_s=1e-6, handshakes_per_s=2.0)
+    transport = carrier.transport(BOB, sink, limits=limits)
+    await transport.start()
+    alice = carrier.transport(ALICE, Recorder())
+    await alice.start()
+    for count in range(1, 6):
+        link = await alice.connect(BOB.pubkey_hex, "127.0.0.1", transport.port)  # type: ignore[attr-defined]
+        await sink.hears("connected", count)
+        link.close()
+        await sink.hears("closed", count)
     await alice.stop()
     await transport.stop()
 
@@ -94,7 +114,7 @@ async def test_beyond_the_share_of_descriptors_strangers_are_closed_at_once(carr
     (error,) = sink.refusals
     assert isinstance(error, TransportError)
     assert str(error).startswith("file descriptors are running out; limits.py names the bound")
-    assert transport._inbound == 0
+    assert len(transport.slots.inbound) == 0
     await transport.stop()
 
 
@@ -112,7 +132,7 @@ async def test_a_stop_at_any_turn_of_an_accept_leaves_no_socket_open(carrier: Ca
                 assert raw.recv(1) == b"", count
             except ConnectionResetError:
                 pass
-        assert (transport._inbound, len(transport._half_open)) == (0, 0)
+        assert (len(transport.slots.inbound), len(transport.slots.half_open)) == (0, 0)
 
 
 @aio
@@ -132,7 +152,7 @@ async def test_a_dial_that_the_network_swallows_is_a_timeout(carrier: Carrier) -
         await transport.start()
         with pytest.raises(TimeoutError, match=f"127.0.0.1:{port} did not answer within 0.05 s; is the node running"):
             await transport.connect(BOB.pubkey_hex, "127.0.0.1", port)
-        assert transport._outbound == 0
+        assert transport.slots.outbound == 0
         await transport.stop()
         for filler in fillers:
             filler.close()

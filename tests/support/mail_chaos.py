@@ -18,18 +18,19 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from musignet.crypto.keys import Identity
-from musignet.limits import Limits
 from musignet.net.service import NetworkService
 from musignet.node.peers import PeerInfo
 from musignet.wire.envelope import Message, SignedMessage
 from musignet.wire.messages import MessageType
 from support.keys import secret
+from support.unbound import FREELY
 
-_LIMITS = Limits(backoff_min_s=0.005, backoff_max_s=0.02)
+_LIMITS = replace(FREELY, backoff_min_s=0.005, backoff_max_s=0.02)
 _BATCH = 50
 
 

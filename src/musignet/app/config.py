@@ -179,7 +179,26 @@ OPTIONS: Final = (
     Option("log", "lines_per_s", "log_lines_per_s", _whole(1, 10_000), "lines that one peer can cause per second"),
     Option("metrics", "port", "metrics_port", _PORT, "Prometheus metrics on this port of 127.0.0.1; 0: off"),
 )
-_TABLES: Final = (*dict.fromkeys(one.table for one in OPTIONS), "limits")
+
+BANDWIDTH: Final = {
+    "peer_messages_per_s": "messages read from one peer; what comes faster waits on its side, nothing is dropped",
+    "peer_burst_messages": "messages read from one peer at once, after a pause",
+    "peer_bytes_per_s": "bytes a second read from one peer",
+    "peer_burst_bytes": "bytes read from one peer at once, after a pause",
+    "total_messages_per_s": "messages read from all peers together; who is quiet does not wait for who is loud",
+    "total_burst_messages": "messages read from all peers at once, after a pause",
+    "total_bytes_per_s": "bytes a second read from all peers together",
+    "total_burst_bytes": "bytes read from all peers at once, after a pause",
+    "peer_send_bytes_per_s": "bytes a second sent to one peer; a ceremony's rounds do not wait; 0: as fast as it goes",
+    "total_send_bytes_per_s": "the same to all peers together",
+}
+"""Of `Limits`: what stands in a table of its own, and what it means. Those that are 0 by default may be 0."""
+
+_LIMITS: Final = {
+    "bandwidth": tuple(BANDWIDTH),
+    "limits": tuple(one.name for one in fields(Limits) if one.name not in BANDWIDTH),
+}
+_TABLES: Final = (*dict.fromkeys(one.table for one in OPTIONS), *_LIMITS)
 
 
 def template(config: Config | None = None) -> str:
@@ -188,7 +207,7 @@ def template(config: Config | None = None) -> str:
     lines = ["# MuSigNet's configuration. A line that begins with # is not read: it shows the default.", ""]
     for table in _TABLES:
         lines.append(f"[{table}]")
-        lines += _limit_lines(config.limits) if table == "limits" else _lines(table, config)
+        lines += _limit_lines(table, config.limits) if table in _LIMITS else _lines(table, config)
         lines.append("")
     return "\n".join(lines)
 
@@ -203,11 +222,16 @@ def _lines(table: str, config: Config) -> list[str]:
     ]
 
 
-def _limit_lines(limits: Limits) -> list[str]:
+_UNITS: Final = "# What one node chooses for itself. Units: _s is seconds, _bytes bytes, everything else a count."
+
+
+def _limit_lines(table: str, limits: Limits) -> list[str]:
     default = Limits()
-    shown = [(one.name, getattr(limits, one.name), getattr(default, one.name)) for one in fields(Limits)]
-    units = "# Bounds that one node chooses for itself. Units: _s is seconds, _bytes bytes, everything else a count."
-    return [units, *(f"{_mark(value == usual)}{name} = {_toml(value)}" for name, value, usual in shown)]
+    lines = [] if table == "bandwidth" else [_UNITS]
+    for name in _LIMITS[table]:
+        value, note = getattr(limits, name), BANDWIDTH.get(name, "")
+        lines.append(f"{_mark(value == getattr(default, name))}{name} = {_toml(value)}{f'  # {note}' if note else ''}")
+    return lines
 
 
 def _mark(default: bool) -> str:
@@ -232,8 +256,8 @@ def parse(text: str, where: str = CONFIG_FILE) -> Config:
     for table, values in tables.items():
         if not isinstance(values, dict):
             raise LocalError(f"{table} in {where}", expected=f"a table [{safe(table)}]", got="a value")
-        if table == "limits":
-            found["limits"] = _limits(values, where)
+        if table in _LIMITS:
+            found["limits"] = _limits(table, values, found.get("limits", Limits()), where)
         else:
             found |= _table(table, values, where)
     return Config(**found)
@@ -245,21 +269,21 @@ def _table(table: str, values: Mapping[str, object], where: str) -> dict[str, An
     return {options[key].field: _read(options[key].read, table, key, value, where) for key, value in values.items()}
 
 
-def _limits(values: Mapping[str, object], where: str) -> Limits:
-    known = {one.name: one for one in fields(Limits)}
-    _only(known, values, where, "key in [limits]")
-    kinds = {key: _number(type(getattr(Limits(), key))) for key in values}
-    return replace(Limits(), **{key: _read(kinds[key], "limits", key, value, where) for key, value in values.items()})
+def _limits(table: str, values: Mapping[str, object], so_far: Limits, where: str) -> Limits:
+    _only(_LIMITS[table], values, where, f"key in [{table}]")
+    kinds = {key: _number(getattr(Limits(), key)) for key in values}
+    return replace(so_far, **{key: _read(kinds[key], table, key, value, where) for key, value in values.items()})
 
 
-def _number(kind: type) -> Callable[[Any], float]:
-    """A limit is a positive number of the kind that its default is."""
+def _number(default: float) -> Callable[[Any], float]:
+    """A limit is a positive number of the kind that its default is; 0 where that is 0."""
+    kind = type(default)
 
     def read(value: Any) -> float:
         right = isinstance(value, int | kind) and not isinstance(value, bool)
-        if not right or not 0 < value < 2**63:
+        if not right or not (0 < value < 2**63 or value == default):
             raise ValueError("a positive number" if kind is float else "a positive whole number")
-        return kind(value)  # type: ignore[no-any-return]
+        return kind(value)
 
     return read
 

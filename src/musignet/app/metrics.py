@@ -11,6 +11,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, make_asgi_app
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from ..net.traffic import Traffic
 from ..node.peers import PeerState
 from ..signing.effects import End
 from .daemon import Daemon
@@ -25,6 +26,15 @@ NAMES: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "musignet_sessions_open": ("Signing sessions that have not ended", "", ()),
     "musignet_sessions_asked": ("Of those, how many wait for the person here", "", ()),
     "musignet_sessions_ended": ("Signing sessions on record by their end", "end", _ENDS),
+    "musignet_bytes": ("Bytes on the wire with the peers of the book, since the start", "direction", ("in", "out")),
+    "musignet_messages_in": ("Messages from the peers of the book, since the start", "", ()),
+    "musignet_reading_held_seconds": (
+        "How long reading from peers was held back by their rates, since the start",
+        "",
+        (),
+    ),
+    "musignet_peers_refused": ("Peers of the book that are not let in for now", "", ()),
+    "musignet_connections_refused": ("Connections that did not become a link, since the start", "", ()),
     "musignet_groups": ("Groups that this node cosigns", "", ()),
     "musignet_event_streams": ("Readers of the event stream", "", ()),
 }
@@ -54,11 +64,23 @@ def _count(words: Iterable[str]) -> dict[str, int]:
     return found
 
 
+def _traffic(daemon: Daemon) -> Iterator[Traffic]:
+    return (daemon.network.traffic(peer.pubkey_hex) for peer in daemon.network.peers())
+
+
 _READ: Final[Mapping[str, Callable[[Daemon], dict[str, int]]]] = {
     "musignet_peers": lambda daemon: _count(peer.state.value for peer in daemon.network.peers()),
     "musignet_sessions_open": lambda daemon: {"": sum(one.end is None for one in daemon.sessions)},
     "musignet_sessions_asked": lambda daemon: {"": sum(one.asked for one in daemon.sessions)},
     "musignet_sessions_ended": lambda daemon: _count(one.end.value for one in daemon.sessions if one.end),
+    "musignet_bytes": lambda daemon: {
+        "in": sum(one.bytes_in for one in _traffic(daemon)),
+        "out": sum(one.bytes_out for one in _traffic(daemon)),
+    },
+    "musignet_messages_in": lambda daemon: {"": sum(one.messages_in for one in _traffic(daemon))},
+    "musignet_reading_held_seconds": lambda daemon: {"": sum(round(one.held_s) for one in _traffic(daemon))},
+    "musignet_peers_refused": lambda daemon: {"": sum(one.refused_s > 0 for one in _traffic(daemon))},
+    "musignet_connections_refused": lambda daemon: {"": daemon.network.refusals},
     "musignet_groups": lambda daemon: {"": sum(1 for _ in daemon.groups)},
     "musignet_event_streams": lambda daemon: {"": len(daemon.events)},
 }

@@ -51,6 +51,7 @@ from ..node.inputs import (
     Stored,
     Woken,
 )
+from ..node.rates import Gauge
 from ..signing.coordinator import Sessions
 from ..signing.verbs import Reply as HolderReply
 from ..text import safe
@@ -66,6 +67,7 @@ from .mailstore import MailStore
 from .newslog import NewsLog
 from .opener import Opener
 from .roaming import Roaming
+from .scores import ScoreFile
 from .transport.base import Connection
 from .transport.carriers import Carriers
 
@@ -105,6 +107,9 @@ class Driver:
         self._admit = admit
         self._folder = folder
         self._mail: MailStore | None = None
+        self._scores: ScoreFile | None = None
+        self.refusals = 0
+        """How often somebody did not become a link."""
         self._transport: Carriers
         self._loop: asyncio.AbstractEventLoop
         self._connections: dict[int, tuple[Connection, Gate]] = {}
@@ -140,6 +145,8 @@ class Driver:
         if self._folder is not None:
             self._mail = MailStore(self._folder, self._stored)
             self.feed(self._mail.load())
+            self._scores = ScoreFile(self._folder, self.node.conduct.reputation, self.now)
+            self.node.conduct.restored(self.node.book, self.now())
         try:
             await transport.start()
         except BaseException:
@@ -164,6 +171,8 @@ class Driver:
     async def _close_mail(self) -> None:
         if self._mail is not None:
             await self._mail.close()
+        if self._scores is not None:
+            await self._scores.close()
 
     def cosign(
         self, sessions: Sessions, folder: DataFolder, holder: Callable[[Callable[[HolderReply], None]], Holder]
@@ -424,6 +433,10 @@ class Driver:
             )
         )
 
+    def gauge(self, key: bytes) -> Gauge:
+        """What counts and bounds a peer, or says that it is none."""
+        return self.node.conduct.gauge(self.node.book.get(key))
+
     def received(self, connection: Connection, envelopes: list[bytes]) -> None:
         """Verify what one read brought, then give it to the node as one batch."""
         known = self._connections.get(connection.number)
@@ -466,6 +479,7 @@ class Driver:
 
     def refused(self, address: str, error: NetworkError) -> None:
         """A stranger did not get in. Floods of them cost one line a second."""
+        self.refusals += 1
         self._log.refused(address, error)
 
 

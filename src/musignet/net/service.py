@@ -40,6 +40,7 @@ from .inbox import Inbox
 from .keystore import load_identity, save_identity
 from .mailing import Mailing
 from .peer import Peer
+from .traffic import Traffic, traffic_of
 from .transport.base import Connection, Sink, Transport
 from .transport.carriers import Carriers, MakeCarriers
 from .transport.tcp import TcpTransport
@@ -284,6 +285,16 @@ class NetworkService(Cosigning, Mailing):
         """Return where a peer stands. Raises PeerNotFound."""
         return self._find(peer).state
 
+    def traffic(self, peer: str) -> Traffic:
+        """Return what passed between this node and a peer, and what is thought of it. Raises PeerNotFound."""
+        driver, record = self._running, self._find(peer)
+        return traffic_of(record, driver.node.conduct, asyncio.get_running_loop().time(), driver.now())
+
+    @property
+    def refusals(self) -> int:
+        """How many connections did not become a link, in this run: no slot, too fast, or a failed handshake."""
+        return 0 if self._driver is None else self._driver.refusals
+
     async def connected_peers(self) -> list[PeerInfo]:
         """Return the peers that are connected now."""
         return [record.info for record in self._running.node.book if record.live]
@@ -395,7 +406,7 @@ class NetworkService(Cosigning, Mailing):
         if not self._accept(info):
             return False
         if self._running.node.book.get(key) is None:  # unless the callee has put it there, provisionally for instance
-            self.add_peer(info)
+            self._running.submit(AddPeer, info, False, True)
         return True
 
     def _tell(self, news: News) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from ..crypto.schnorr import PublicKey
 from ..errors import AuthenticationError, LocalError, PeerNotFound, TransportError
-from ..limits import ADDRESSES_MAX
+from ..limits import ADDRESSES_MAX, Limits
 from ..text import safe, short_key, who
 from .addresses import PORT_MAX, parse_address
 from .peers import PeerInfo, PeerRecord
+from .rates import Rates, Standing
 
 __all__ = ["Book"]
 
@@ -17,10 +18,11 @@ __all__ = ["Book"]
 class Book:
     """Peers by key, with their labels. Bounded; a label belongs to one key until that peer is forgotten."""
 
-    __slots__ = ("_by_hex", "_by_key", "_by_label", "_max", "_own")
+    __slots__ = ("_by_hex", "_by_key", "_by_label", "_max", "_own", "_rates")
 
-    def __init__(self, own: bytes, max_peers: int) -> None:
+    def __init__(self, own: bytes, max_peers: int, rates: Rates | None = None) -> None:
         self._own = own
+        self._rates = rates or Rates(Limits())
         self._max = max_peers
         self._by_key: dict[bytes, PeerRecord] = {}
         self._by_hex: dict[str, bytes] = {}
@@ -50,8 +52,10 @@ class Book:
             )
         return record
 
-    def put(self, info: PeerInfo, *, provisional: bool = False) -> PeerRecord:
+    def put(self, info: PeerInfo, *, provisional: bool = False, stranger: bool = False) -> PeerRecord:
         """Add a peer, or renew the name and address of one that is there. A confirmed one stays confirmed.
+
+        A `stranger` has no slot of its own: nobody has put it here, it was let in when it came.
 
         Raises: AuthenticationError for a key that is none, is our own, or whose label belongs to another key;
         TransportError for an address that is none or one too many, or when the book is full.
@@ -69,13 +73,16 @@ class Book:
                 raise TransportError(
                     "the peer book is full", expected=f"at most {self._max} peers", hint="forget one first"
                 )
-            record = self._by_key[key] = PeerRecord(info, public)
+            record = self._by_key[key] = PeerRecord(info, public, self._rates.gauge(Standing.STRANGER))
             self._by_hex[key.hex()] = key
         self._by_label.pop(record.info.id, None)
         self._by_label[info.id] = key
         record.info = info
         record.look_up()
         record.provisional = provisional and (fresh or record.provisional)
+        record.stranger = stranger and (fresh or record.stranger)
+        if not (record.provisional or record.stranger):
+            record.gauge.standing = Standing.COSIGNER
         return record
 
     def refuse_squatter(self, label: str, key: bytes) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from ..crypto.keys import Identity
 from ..errors import InvalidMessage, LocalError, NetworkError
 from ..signing.coordinator import Sessions, SessionsInput
+from ..signing.effects import Outcome, SendToGroup, SessionEffect
 from ..signing.effects import Publish as Told
 from ..signing.effects import Save as SaveRecord
-from ..signing.effects import SendToGroup, SessionEffect
 from ..signing.group import SigningGroup
 from ..signing.records import TransactionProposal, encode, session_id
 from ..signing.session import Cancel, Consent, Present
@@ -19,6 +19,7 @@ from ..signing.verbs import Woken
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import MessageType
 from .book import Book
+from .conduct import Conduct
 from .effects import AskKeyholder, Effect, Publish, Reply, Save, SessionNews
 from .inputs import CancelSession, ConsentToSession, HandsMoved, JoinGroup, KeyholderReplied, Propose, Saved
 from .outbox import Outbox
@@ -34,12 +35,13 @@ class Ceremonies:
     `ids` are the ids of the groups, for the gates: one set for as long as the node lives.
     """
 
-    def __init__(self, identity: Identity, outbox: Outbox, book: Book, timers: Timers) -> None:
+    def __init__(self, identity: Identity, outbox: Outbox, book: Book, timers: Timers, conduct: Conduct) -> None:
         self.ids: set[bytes] = set()
         self._identity = identity
         self._outbox = outbox
         self._book = book
         self._timers = timers
+        self._conduct = conduct
         self._groups: dict[bytes, Sessions] = {}
 
     def join(self, event: JoinGroup, now: float, out: list[Effect]) -> None:
@@ -143,7 +145,17 @@ class Ceremonies:
     def _feed(self, group: bytes, event: SessionsInput, now: float, out: list[Effect]) -> None:
         sessions = self._groups.get(group)
         if sessions is not None:
-            self._perform(group, sessions.handle(event, now), now, out)
+            effects = sessions.handle(event, now)
+            for effect in effects:
+                if isinstance(effect, Told) and isinstance(effect.news, Outcome):
+                    self._ended(sessions.group, effect.news, now)
+            self._perform(group, effects, now, out)
+
+    def _ended(self, group: SigningGroup, news: Outcome, now: float) -> None:
+        """A session ended in this run of the node: that says something of those who took part."""
+        accused = None if news.verdict is None else self._book.get(news.verdict.accused)
+        here = [peer for one in group.others(self._identity.pubkey) if (peer := self._linked(one)) is not None]
+        self._conduct.ended(news, here, accused, now)
 
     def _perform(self, group: bytes, effects: list[SessionEffect], now: float, out: list[Effect]) -> None:
         for effect in effects:

@@ -18,14 +18,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ..crypto.keys import Identity
-from ..errors import (
-    Action,
-    ConnectionError,
-    InvalidMessage,
-    NetworkError,
-    SendError,
-    SerializationError,
-)
+from ..errors import Action, ConnectionError, InvalidMessage, NetworkError, SendError, SerializationError
 from ..limits import BOOT_EPOCH_BYTES
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import Ack, CloseCode, MessageType, PeerAnnouncement, Ping, Pong
@@ -33,19 +26,10 @@ from .addresses import Address, address_text
 from .arrivals import Arrivals
 from .book import Book
 from .ceremonies import Ceremonies
+from .conduct import Conduct, deed_of
 from .config import NodeConfig
 from .dialler import Dialler
-from .effects import (
-    Acknowledge,
-    Disconnect,
-    Effect,
-    Fault,
-    PeerDown,
-    PeerUp,
-    Publish,
-    Reply,
-    Undelivered,
-)
+from .effects import Acknowledge, Disconnect, Effect, Fault, PeerDown, PeerUp, Publish, Reply, Undelivered
 from .holes import hear_signal, learn_hole, say_signal
 from .inputs import (
     Acknowledged,
@@ -82,6 +66,7 @@ from .outbox import NODES_OWN, Outbox
 from .peers import Link, Mail, PeerRecord
 from .pulse import Pulse
 from .reasons import cloned, conflict, goodbye_error, not_let_in, unpaired
+from .reputation import Deed
 from .shelf import EXPIRY
 from .timers import Timers
 from .window import Verdict
@@ -106,7 +91,8 @@ class Node:
         self.config = config
         self.limits = config.limits
         self.epoch = draw(BOOT_EPOCH_BYTES)
-        self.book = Book(identity.pubkey, config.limits.peers_max)
+        self.conduct = Conduct(config.limits)
+        self.book = Book(identity.pubkey, config.limits.peers_max, self.conduct.rates)
         self._key = identity.pubkey
         self._draw = draw
         self._links: dict[int, Link] = {}
@@ -115,7 +101,7 @@ class Node:
         self._pulse = Pulse(config.limits, self._timers, self._outbox, draw)
         self._dialler = Dialler(config.limits, self._timers, draw)
         self._arrivals = Arrivals(config)
-        self.ceremonies = Ceremonies(identity, self._outbox, self.book, self._timers)
+        self.ceremonies = Ceremonies(identity, self._outbox, self.book, self._timers, self.conduct)
         self._stopped = False
         self._now = 0.0
         self._out: list[Effect] = []
@@ -144,6 +130,9 @@ class Node:
             if peer is not None and abandoned:
                 peer.dialling = peer.abandoned = False
             self._out.append(Disconnect(event.link, None))
+            return
+        if not event.outbound and (why := self.conduct.refusal(peer, self._now)):
+            self._out.append(Disconnect(event.link, CloseCode.FAULT, why))
             return
         link = Link(
             event.link, peer, event.outbound, self._now, event.transcript, event.path, event.address, event.mail
@@ -188,6 +177,7 @@ class Node:
             error = goodbye_error(link.peer, event.goodbye)
             link.peer.wanted = link.peer.wanted and event.goodbye.code != CloseCode.DONE
             self._outbox.link_ended(link, event.goodbye, self._out)
+        self.conduct.lost(link, event.error, self._now)
         self._remove(link, error)
 
     def _message_refused(self, event: MessageRefused) -> None:
@@ -195,10 +185,11 @@ class Node:
         if link is not None:
             self._fault(link, event.error)
 
-    def _fault(self, link: Link, error: NetworkError) -> None:
+    def _fault(self, link: Link, error: NetworkError, deed: Deed | None = None) -> None:
         """A peer broke a rule: say so once, and do what the error's action asks for."""
         action = getattr(error, "action", Action.CLOSE)
         if action is not Action.IGNORE:
+            self.conduct.note(link.peer, deed or deed_of(error), self._now)
             self._out.append(Publish(Fault(link.peer.key, error)))
         if action is Action.CLOSE:
             self._close(link, CloseCode.FAULT, error, str(error))
@@ -254,7 +245,9 @@ class Node:
 
     def _check_link(self, link: Link) -> None:
         """Ask a link for a sign of life when one is due, and close the one that gives none."""
-        if (error := self._pulse.check(link, self._now, self._out)) is not None:
+        error = self._pulse.check(link, self._now, self._out)
+        self.conduct.looked_at(link, error, self._now)
+        if error is not None:
             self._close(link, CloseCode.SILENT, error)
 
     def _network_changed(self, _: NetworkChanged) -> None:
@@ -286,7 +279,7 @@ class Node:
             return
         verdict = self._arrivals.judge(link, message)
         if verdict is Verdict.CONFLICT:
-            self._fault(link, conflict(link.peer, message))
+            self._fault(link, conflict(link.peer, message), Deed.EQUIVOCATED)
         elif message.type in NODES_OWN:
             if verdict is Verdict.NEW:
                 self._own_message(link, message)
@@ -329,7 +322,7 @@ class Node:
                 )
             self.book.refuse_squatter(content.label, peer.key)
         except NetworkError as error:
-            self._fault(link, error)
+            self._fault(link, error, Deed.OUT_OF_PLACE)
             return
         link.epoch = content.boot_epoch
         if not peer.info.name:
@@ -401,7 +394,7 @@ class Node:
 
     def _add_peer(self, event: AddPeer) -> None:
         try:
-            peer = self.book.put(event.info, provisional=event.provisional)
+            peer = self.book.put(event.info, provisional=event.provisional, stranger=event.stranger)
         except NetworkError as error:
             self._out.append(Reply(event.request, error))
         else:
@@ -409,6 +402,7 @@ class Node:
                 peer.redial_at = None
             self._dialler.better_later(peer, self._now)
             self._out.append(Reply(event.request))
+            self.conduct.known(peer, self._now)
             self._outbox.adopt(peer, self._out)
             self._arrivals.adopt(peer, self._out)
 
@@ -435,6 +429,7 @@ class Node:
         self._leave(event.key, CloseCode.DONE, forget=True)
         self._arrivals.forget(event.key, self._out)
         self.book.remove(event.key)
+        self.conduct.reputation.forget(event.key)
         self._out.append(Reply(event.request))
 
     def _leave(self, key: bytes, code: CloseCode, *, forget: bool = False) -> None:

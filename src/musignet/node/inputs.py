@@ -140,11 +140,13 @@ class AddPeer(Struct, frozen=True):
     """Put a peer into the book, or renew its name and address.
 
     `provisional`: a key that no person has confirmed yet. It gets nothing but a pairing.
+    `stranger`: it came by itself and was let in: it has no slot of its own.
     """
 
     request: int
     info: PeerInfo
     provisional: bool = False
+    stranger: bool = False
 
 
 class ForgetPeer(Struct, frozen=True):

@@ -10,6 +10,7 @@ from ..crypto.schnorr import PublicKey
 from ..errors import NetworkError
 from ..text import who
 from .addresses import UNKNOWN_PATH, Address, Path, address_text, readable_untrusted
+from .rates import Gauge
 from .window import Window
 
 __all__ = ["Delivery", "Link", "Mail", "Outgoing", "PeerInfo", "PeerRecord", "PeerState"]
@@ -107,6 +108,7 @@ class Link:
     __slots__ = (
         "address",
         "epoch",
+        "floods",
         "heard_at",
         "mail",
         "number",
@@ -144,6 +146,8 @@ class Link:
         self.heard_at = now
         self.epoch = b""
         """The peer's boot epoch; empty until it has announced itself."""
+        self.floods = peer.gauge.floods
+        """How many of its floods had been noted before."""
         self.ping_at = 0.0
         self.ping = -1
         """The token of the ping that waits for its pong; -1 when none does."""
@@ -164,6 +168,7 @@ class PeerRecord:
         "better_tries",
         "dialling",
         "dials",
+        "gauge",
         "heard_at",
         "info",
         "key",
@@ -178,14 +183,17 @@ class PeerRecord:
         "redial_at",
         "round_trip_s",
         "seen",
+        "stranger",
         "unacked",
         "unacked_bytes",
         "wanted",
         "windows",
     )
 
-    def __init__(self, info: PeerInfo, public: PublicKey) -> None:
+    def __init__(self, info: PeerInfo, public: PublicKey, gauge: Gauge) -> None:
         self.info = info
+        self.gauge = gauge
+        """What passes on its links, how fast it may, and where it stands."""
         self.places: tuple[Address, ...] = ()
         """Where it is dialled, the best first."""
         self.seen: Address | None = None
@@ -196,6 +204,8 @@ class PeerRecord:
         """Announced links, the one to send on last. More than one only while a simultaneous dial is being settled."""
         self.provisional = False
         """No person has confirmed this key yet: it may speak of a pairing, and of nothing else."""
+        self.stranger = False
+        """It came by itself and was let in; nobody has put it into the book."""
         self.wanted = False
         """Whether the node dials again by itself."""
         self.dialling = False

@@ -32,7 +32,7 @@ from ..errors import ReceiveError, SendError
 from ..text import safe, short_key
 from . import tlsauth
 from .messages import Priority
-from .noise import PROLOGUE, Initiator, Keys, Responder
+from .noise import PROLOGUE, BrokenFrame, Initiator, Keys, Responder
 
 __all__ = ["Acked", "CloseReceived", "EnvelopeReceived", "Established", "Event", "ReassemblyBudget", "SecureChannel"]
 
@@ -141,6 +141,8 @@ class SecureChannel:
         self._closing: bytes | None = None
         self.frames_received = 0
         """Whole frames that arrived and decrypted."""
+        self.frames_sent = 0
+        """Frames with a message in them that left."""
         self.queued_bytes = 0
         """Bytes of envelopes accepted by `send` and not yet encrypted."""
         if isinstance(handshake, _DIALS):
@@ -276,7 +278,7 @@ class SecureChannel:
                 self.frames_received += 1
                 self._frame_untrusted(cipher.open_body_untrusted(nonce, data[at : at + size]))
         except AeadError:
-            raise ReceiveError(
+            raise BrokenFrame(
                 "a frame does not decrypt", hint="bytes were changed, lost or reordered on the way; the link is closed"
             ) from None
 
@@ -400,6 +402,23 @@ class SecureChannel:
             return False
         return bool(self._out) or self._keys is not None
 
+    @property
+    def urgent(self) -> bool:
+        """Whether a message of a round waits."""
+        return bool(self._queues) and min(self._queues) <= Priority.ROUND_1
+
+    @property
+    def answers_waiting(self) -> tuple[int, int]:
+        """Messages and bytes that wait and that the peer causes by what it sends: control and acknowledgements."""
+        queue, acks = self._queues.get(Priority.CONTROL, ()), len(self._acks)
+        frames = -(-acks // limits.ACKS_PER_FRAME_MAX)
+        return len(queue) + frames, sum(len(one.data) - one.sent for one in queue) + _ID * acks
+
+    @property
+    def worn_out(self) -> bool:
+        """Whether one direction has carried all the frames that a link may (THREATS.md T15)."""
+        return self.frames_received >= limits.LINK_FRAMES_MAX or self.frames_sent >= limits.LINK_FRAMES_MAX
+
     def data_to_send(self, max_bytes: int = limits.MESSAGE_MAX_BYTES) -> list[bytes]:
         """Return pieces for the connection, in order; about `max_bytes` of them. More may be `pending` afterwards.
 
@@ -434,6 +453,7 @@ class SecureChannel:
 
     def _next_outgoing(self) -> bytes:
         """Return the next frame of the most urgent message."""
+        self.frames_sent += 1
         priority = min(self._queues)
         message = self._queues[priority][0]
         data, sent = message.data, message.sent

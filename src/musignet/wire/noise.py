@@ -13,7 +13,7 @@ from typing import ClassVar, Final, Protocol
 from ..crypto.aead import TAG_BYTES, Aead, AeadError, hkdf2
 from ..crypto.keys import Ephemeral, Identity
 from ..crypto.schnorr import PublicKey
-from ..errors import AuthenticationError
+from ..errors import AuthenticationError, ReceiveError
 from ..limits import ROTATE_AFTER_MESSAGES
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "ACT_THREE_BYTES",
     "ACT_TWO_BYTES",
     "PROLOGUE",
+    "BrokenFrame",
     "Cipher",
     "HandshakeError",
     "Initiator",
@@ -41,6 +42,10 @@ _nonce: Final = Struct("<4xQ").pack
 _NONCE_0: Final = _nonce(0)
 _NONCE_1: Final = _nonce(1)
 _CHAIN_0: Final = sha256(b"Noise_XK_secp256k1_ChaChaPoly_SHA256").digest()
+
+
+class BrokenFrame(ReceiveError):
+    """A frame that does not decrypt. Whoever sits on the path can cause it: it says nothing of the peer."""
 
 
 class HandshakeError(AuthenticationError):

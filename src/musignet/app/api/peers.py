@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Final
 
 from msgspec import Struct
@@ -42,6 +42,22 @@ class PeerShown(Struct, frozen=True):
     """Since it was last heard, in this run of the node."""
     error: str
     """Why the last dial failed."""
+    bytes_in: int
+    """In this run, on the wire; `bytes_out`, `messages_in` likewise."""
+    bytes_out: int
+    messages_in: int
+    bytes_per_s: float
+    """From it, over the last 5 to 10 seconds; `messages_per_s` likewise."""
+    messages_per_s: float
+    held_s: float
+    """How long reading from it was held back, because it was faster than it may be."""
+    share: float
+    """Of the usual rates: a bad score makes it less than 1."""
+    score: float
+    """From -100 to 20; 0 when nothing is known. `why` is what it is made of."""
+    why: str
+    refused_s: float
+    """For how much longer it is not let in when it dials."""
 
 
 class NewLabel(Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,6 +72,7 @@ def shown(daemon: Daemon, peer: Peer) -> PeerShown:
     seen = None if peer.heard_at is None else max(0.0, time.time() - peer.heard_at)
     error = "" if peer.last_error is None else str(peer.last_error)
     pinned = daemon.pins.get(peer.pubkey_hex) is not None
+    traffic = daemon.network.traffic(peer.pubkey_hex)
     places = info.places
     host, port = next(((one.host, one.port) for one in places if one.carrier == "tcp"), ("", 0))
     return PeerShown(
@@ -72,6 +89,7 @@ def shown(daemon: Daemon, peer: Peer) -> PeerShown:
         round_trip_s=peer.round_trip_s,
         seen_s_ago=seen,
         error=error,
+        **asdict(traffic),
     )
 
 

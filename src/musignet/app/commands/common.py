@@ -32,6 +32,7 @@ __all__ = [
     "run_async",
     "say",
     "show",
+    "size",
 ]
 
 _ADDRESS = "HOST:PORT"
@@ -153,6 +154,15 @@ def connect(data: Path) -> Client:
 def say(text: str = "") -> None:
     """Print one line for a person, in printable ASCII whatever a peer chose (THREATS.md Z1)."""
     click.echo(safe(text, max(len(text), 1)))
+
+
+def size(count: float) -> str:
+    """Return a number of bytes as people say it: `1.5 MB`."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
 
 
 def show(as_json: bool, facts: object, lines: Callable[[], Any]) -> None:

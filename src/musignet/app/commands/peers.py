@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 
 from ...text import safe, short_key
 from ..client import path
-from .common import Command, connect, data_option, json_option, label, say, show
+from .common import Command, connect, data_option, json_option, label, say, show, size
 
 __all__ = ["forget", "peers", "rename"]
 
@@ -17,7 +18,7 @@ __all__ = ["forget", "peers", "rename"]
 @click.command(cls=Command, example="musignet peers --verbose")
 @data_option
 @json_option
-@click.option("--verbose", is_flag=True, help="Whole keys, addresses, paths, and why the last dial failed.")
+@click.option("--verbose", is_flag=True, help="Keys, addresses, paths, traffic, scores, and why the last dial failed.")
 def peers(data: Path, as_json: bool, verbose: bool) -> None:
     """List the peers of this node."""
     found = connect(data).get("/v1/peers")
@@ -40,6 +41,22 @@ def _lines(found: list[dict[str, Any]], verbose: bool) -> None:
                 say(f"    better: {safe(one['better'], 1000)}")
             if one["error"]:
                 say(f"    {one['error']}")
+            for line in _traffic(one):
+                say(f"    {line}")
+
+
+def _traffic(one: dict[str, Any]) -> Iterator[str]:
+    """Yield what passed between us and a peer, and what is thought of it."""
+    held = f", held back for {one['held_s']:.1f} s" if one["held_s"] else ""
+    less = f", at {100 * one['share']:.0f} % of the usual rates" if one["share"] < 1 else ""
+    yield (
+        f"in {size(one['bytes_in'])} in {one['messages_in']} messages, out {size(one['bytes_out'])}; "
+        f"now {one['messages_per_s']:.1f} messages/s and {size(one['bytes_per_s'])}/s from it{held}{less}"
+    )
+    if one["why"]:
+        yield f"score {one['score']:+.0f}: {safe(one['why'], 400)}"
+    if one["refused_s"]:
+        yield f"not let in for {one['refused_s']:.0f} s more"
 
 
 @click.command(cls=Command, example="musignet rename bob bobs-laptop")

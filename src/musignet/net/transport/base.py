@@ -9,6 +9,7 @@ from ...crypto.schnorr import PublicKey
 from ...errors import NetworkError
 from ...node.addresses import Address, Path
 from ...node.peers import Mail
+from ...node.rates import Gauge
 from ...wire.channel import CloseReceived
 from ...wire.messages import CloseCode, Priority
 
@@ -83,6 +84,10 @@ class Sink(Protocol):
 
     def connected(self, connection: Connection) -> None:
         """A link is open. The sink may close it at once."""
+        ...
+
+    def gauge(self, key: bytes) -> Gauge:
+        """Return what counts and bounds this peer. It says who the peer is to this node; `UNKNOWN` for anybody else."""
         ...
 
     def received(self, connection: Connection, envelopes: list[bytes]) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable
 from secrets import token_bytes
-from typing import Final
+from typing import Final, cast
 
 from ...crypto.keys import Identity
 from ...crypto.schnorr import PublicKey
@@ -28,46 +27,41 @@ from ...text import safe, short_key
 from ...wire.channel import Acked, CloseReceived, EnvelopeReceived, Established, ReassemblyBudget, SecureChannel
 from ...wire.messages import CloseCode, Priority
 from .base import Sink
+from .flow import Flow
+from .slots import Slots
 
 __all__ = ["ChannelLink", "ChannelTransport", "numbers"]
 
 numbers = itertools.count(1)
 """Of the links of every carrier in this process."""
 
+_NO_LIMIT: Final = 1 << 62
 
-class ChannelLink(ABC):
+
+class ChannelLink(Flow):
     """A `Connection` over a byte stream. A carrier gives it bytes with `feed`, and writes for it with `_write`."""
 
     mail: Final = Mail.NO
 
-    _channel: SecureChannel
-
     def __init__(self, owner: ChannelTransport, channel: SecureChannel | None, outbound: bool, address: str) -> None:
+        super().__init__(owner, channel)
+        self._owner = owner
         self.number = next(numbers)
         self.outbound = outbound
         self.address = address
         self.transcript = b""
-        self._owner = owner
-        if channel is not None:  # otherwise `opened` is given it
-            self._channel = channel
-        self._has_channel = channel is not None
         self._dialled: PublicKey | None = None
-        self._chunk = owner.limits.write_chunk_bytes
         self._peer: PublicKey | None = None
         self._opened: asyncio.Future[None] | None = None
+        self._made = owner.loop.time()
         self._began = 0.0
         self._acts = 0
         self._deadline: asyncio.TimerHandle | None = None
-        self._clogged = False
-        self._closing = False
-        self._gone = False
+        self._evicted = False
         self._goodbye: CloseReceived | None = None
         self._error: NetworkError | None = None
 
     # What a carrier provides:
-
-    @abstractmethod
-    def _write(self, pieces: list[bytes]) -> None: ...
 
     @abstractmethod
     def _close_stream(self) -> None:
@@ -76,12 +70,6 @@ class ChannelLink(ABC):
     @abstractmethod
     def _abort_stream(self) -> None:
         """Close now."""
-
-    @abstractmethod
-    def pause_reading(self) -> None: ...
-
-    @abstractmethod
-    def resume_reading(self) -> None: ...
 
     @abstractmethod
     def _is_reading(self) -> bool:
@@ -111,15 +99,6 @@ class ChannelLink(ABC):
     def acknowledge(self, message_id: bytes) -> None:
         self._channel.acknowledge(message_id)
 
-    def flush(self) -> None:
-        if not self._has_channel:
-            return
-        channel = self._channel
-        while not (self._clogged or self._gone) and channel.pending:
-            self._write(channel.data_to_send(self._chunk))
-        if self._closing and not self._gone and not channel.pending:
-            self._close_stream()
-
     def close(self, code: CloseCode | None = CloseCode.DONE, text: str = "") -> None:
         if self._closing or self._gone:
             return
@@ -132,6 +111,27 @@ class ChannelLink(ABC):
         self._closing = True
         self._arm(self._owner.limits.stop_timeout_s, self._abort_stream)
         self.flush()
+
+    # --- a slot -------------------------------------------------------------------------------------------------------
+
+    @property
+    def since(self) -> float:
+        return self._began or self._made
+
+    @property
+    def acts(self) -> int:
+        return self._channel.acts_received if self._has_channel else 0
+
+    @property
+    def key(self) -> bytes:
+        return b"" if self._peer is None else self._peer.compressed
+
+    def evict(self, error: TransportError) -> None:
+        self._evicted = self._peer is None
+        if self._peer is not None:
+            self.close(CloseCode.GOING_AWAY, "others need this slot")
+            return
+        self._drop(error)
 
     # --- called by the carrier ----------------------------------------------------------------------------------------
 
@@ -156,12 +156,23 @@ class ChannelLink(ABC):
         """Bytes from the stream."""
         if self._closing or self._gone:
             return
-        channel = self._channel
-        channel.receive_data(data)
+        self._channel.receive_data(data)
+        self._arrived(len(data))
+
+    def _take_in(self, size: int, *, freely: bool = False) -> None:
+        """Open frames, as many messages of them as the gauge has room for, and count them. The rest waits here."""
+        channel, gauge = self._channel, self.gauge
+        now = self._owner.loop.time()
+        room = _NO_LIMIT if gauge is None or freely else gauge.room(now)
+        frames = channel.frames_received
+        self._rest = False
         envelopes: list[bytes] = []
         acks: list[bytes] = []
         try:
-            while (event := channel.next_event()) is not None:
+            while len(envelopes) < room:
+                event = channel.next_event()
+                if event is None:
+                    break
                 if isinstance(event, EnvelopeReceived):
                     envelopes.append(event.data)
                 elif isinstance(event, Acked):
@@ -171,8 +182,12 @@ class ChannelLink(ABC):
                 else:
                     self._goodbye = event
                     break
+            else:
+                self._rest = True
         except NetworkError as error:
             self._error = error
+        if gauge is not None and self._error is None and self._goodbye is None:
+            self._count(gauge, size, channel.frames_received - frames, len(envelopes), now)
         if acks:
             self._owner.sink.acknowledged(self, b"".join(acks))
         if envelopes and not self._closing:
@@ -188,17 +203,20 @@ class ChannelLink(ABC):
         if channel.established:
             if self._deadline is None and channel.mid_frame:
                 self._watch_frame()
+            if self._clogged:
+                self._bound_answers()
+            if channel.worn_out:
+                self.close(CloseCode.GOING_AWAY, "this link has carried all it may; dial again")
         elif channel.acts_received != self._acts:
             self.flush()
             self._acts = channel.acts_received
             whole = self._began + self._owner.limits.handshake_timeout_s
             self._arm(whole - self._owner.loop.time(), self._too_slow)
 
-    def clogged(self, clogged: bool) -> None:
-        """The stream takes nothing more for now, or takes bytes again."""
-        self._clogged = clogged
-        if not clogged:
-            self.flush()
+    def _drop(self, error: NetworkError) -> None:
+        self._error = error
+        self._abort_stream()
+        self.lost(None)
 
     def abandon(self) -> None:
         """Whoever dialled does not wait any more: give everything back, unless the handshake is done already."""
@@ -210,10 +228,13 @@ class ChannelLink(ABC):
 
     def lost(self, error: OSError | None) -> None:
         """The stream is gone. Called once or more often; only the first time counts."""
+        if self._rest and not (self._gone or self._closing or self._error):
+            self._take_in(0, freely=True)  # it was here before the end of the stream, which may be a goodbye
         if self._gone:
             return
         self._gone = True
         self._disarm()
+        self._stop_flow()
         if self._has_channel:
             self._channel.connection_lost()
         self._owner.forget(self)
@@ -248,14 +269,15 @@ class ChannelLink(ABC):
             self._opened.set_result(None)
         self._owner.promote(self)
         self._owner.sink.connected(self)
+        if not (self._closing or self._gone):
+            self.gauge = self._owner.sink.gauge(event.peer.compressed)
+            self._owner.slots.admit(self, self._owner.loop.time())
         self.flush()
 
     def _too_slow(self) -> None:
         limits = self._owner.limits
         allowed_s = limits.handshake_timeout_s if self.outbound or self._acts else limits.act_one_timeout_s
-        self._error = Timeout(f"no handshake with {safe(self.address)} within {allowed_s:g} s")
-        self._abort_stream()
-        self.lost(None)
+        self._drop(Timeout(f"no handshake with {safe(self.address)} within {allowed_s:g} s"))
 
     def _watch_frame(self) -> None:
         """A frame has begun: it has `frame_timeout_s` in total, however its bytes dribble in (THREATS.md T2)."""
@@ -266,9 +288,7 @@ class ChannelLink(ABC):
             if not self._is_reading():
                 return  # `_resumed` starts the clock again
             if self._channel.mid_frame and self._channel.frames_received == begun:
-                self._error = Timeout(f"a frame took longer than {self._owner.limits.frame_timeout_s:g} s")
-                self._abort_stream()
-                self.lost(None)
+                self._drop(Timeout(f"a frame took longer than {self._owner.limits.frame_timeout_s:g} s"))
             elif self._channel.mid_frame:
                 self._watch_frame()
 
@@ -302,14 +322,11 @@ class ChannelTransport(ABC):
         self.identity = identity
         self.sink = sink
         self.limits = limits or Limits()
+        self.slots = Slots(self.limits)
         self._budget = ReassemblyBudget(self.limits.reassembly_max_bytes)
         self._links: dict[bytes, list[ChannelLink]] = {}
-        self._half_open: set[ChannelLink] = set()
-        self._inbound = 0
-        self._outbound = 0
         self._dials: set[asyncio.Timeout] = set()
         self._emptied: asyncio.Future[None] | None = None
-        self._by_prefix: Counter[str] = Counter()
         self._running = False
         self.loop: asyncio.AbstractEventLoop
 
@@ -340,10 +357,7 @@ class ChannelTransport(ABC):
         key = PublicKey.from_hex(peer)
         if not self._running:
             raise TransportError("this transport is not running", hint="call start first")
-        if self._outbound >= self.limits.outbound_slots:
-            raise TransportError(
-                "no free slot to dial", expected=f"at most {self.limits.outbound_slots} outbound links"
-            )
+        self.slots.dial(self.sink.gauge(key.compressed).standing)
         opened: asyncio.Future[None] = self.loop.create_future()
         place = self._place(host, port)
         link = self._dialler(key, opened, place)
@@ -408,8 +422,8 @@ class ChannelTransport(ABC):
         for clock in self._dials:
             if not clock.expired():
                 clock.reschedule(self.loop.time())
-        for link in list(self._half_open):
-            link._abort_stream()
+        for link in list(self.slots.half_open):
+            cast(ChannelLink, link)._abort_stream()
         links = [link for links in self._links.values() for link in links]
         for link in links:
             link.close(CloseCode.GOING_AWAY)
@@ -422,16 +436,13 @@ class ChannelTransport(ABC):
     def _dialler(self, key: PublicKey, opened: asyncio.Future[None], address: str) -> ChannelLink:
         link = self._make_link(self._channel_to(key), True, address)
         link._dialled = key
-        self._outbound += 1
         link._opened = opened
         return link
 
     def _answerer(self, address: str) -> ChannelLink:
         """Make the link of a stream that was accepted. It holds a half-open slot until its handshake is done."""
         link = self._make_link(self._channel_to(None), False, address)
-        self._half_open.add(link)
-        self._inbound += 1
-        self._by_prefix[_prefix(address)] += 1
+        self.slots.opened(link, self.loop.time())
         return link
 
     def _channel_to(self, key: PublicKey | None) -> SecureChannel | None:
@@ -445,24 +456,16 @@ class ChannelTransport(ABC):
 
     def _slot_for(self, address: str) -> str:
         """Return why a stream from this address is not taken, or an empty string."""
-        if self._inbound - len(self._half_open) >= self.limits.inbound_slots:
-            return "every inbound slot is taken"
-        if self._by_prefix[_prefix(address)] >= self.limits.half_open_per_prefix:
-            return "too many open handshakes from this address"
-        return ""
+        return self.slots.why_not(address, self.loop.time())
 
     def promote(self, link: ChannelLink) -> None:
         """The handshake of a link is done."""
-        self._leave_half_open(link)
+        self.slots.promote(link)
         self._links.setdefault(link.peer.compressed, []).append(link)
 
     def forget(self, link: ChannelLink) -> None:
         """A link is gone: give its slot back."""
-        self._leave_half_open(link)
-        if link.outbound:
-            self._outbound -= 1
-        else:
-            self._inbound -= 1
+        self.slots.closed(link, shook_hands=link._peer is not None or link._evicted, now=self.loop.time())
         if link._peer is not None:
             links = self._links[link._peer.compressed]
             links.remove(link)
@@ -471,27 +474,9 @@ class ChannelTransport(ABC):
         if not self._links and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
-    def _leave_half_open(self, link: ChannelLink) -> None:
-        if link in self._half_open:
-            self._half_open.discard(link)
-            prefix = _prefix(link.address)
-            self._by_prefix[prefix] -= 1
-            if not self._by_prefix[prefix]:
-                del self._by_prefix[prefix]
-            self._slot_freed()
-
-    def _slot_freed(self) -> None:  # noqa: B027  (only a carrier that stops accepting needs it)
-        """A half-open slot is free again: a carrier that stopped accepting goes on."""
-
 
 _UNREACHABLE_HINT = "is the node running, and the address right?"
 
 
 def _key(peer: str) -> bytes:
     return PublicKey.from_hex(peer).compressed
-
-
-def _prefix(address: str) -> str:
-    """Return what one host or network can easily have many of: an IPv4 address, or an IPv6 /64 (THREATS.md T1)."""
-    host = address.rpartition(":")[0]
-    return ":".join(host.split(":")[:4]) if ":" in host else host

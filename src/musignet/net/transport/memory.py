@@ -52,13 +52,12 @@ class _MemoryLink(ChannelLink):
         self._reading = True
         self._scheduled = False
 
-    def pause_reading(self) -> None:
+    def _pause_stream(self) -> None:
         self._reading = False
 
-    def resume_reading(self) -> None:
+    def _resume_stream(self) -> None:
         self._reading = True
         self._schedule()
-        self._resumed()
 
     def _is_reading(self) -> bool:
         return self._reading

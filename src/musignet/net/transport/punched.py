@@ -86,14 +86,13 @@ class _QuicLink(ChannelLink):
             )  # fmt: skip
         super()._established(event)
 
-    def pause_reading(self) -> None:
+    def _pause_stream(self) -> None:
         if self._stream is not None:
             self._stream.pause()
 
-    def resume_reading(self) -> None:
+    def _resume_stream(self) -> None:
         if self._stream is not None:
             self._stream.resume()
-            self._resumed()
 
     def _is_reading(self) -> bool:
         return self._stream is None or self._stream.reading

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ...crypto.keys import Identity
-from ...errors import LocalError, TransportError
+from ...errors import LocalError
 from ...limits import RELAYS_MAX, Limits
 from ...node.addresses import Address, parse_address
 from ...text import safe
@@ -39,14 +39,13 @@ class _RelayLink(ChannelLink):
     def stream_lost(self, reset: bool) -> None:
         self.lost(None)
 
-    def pause_reading(self) -> None:
+    def _pause_stream(self) -> None:
         if self._relayed is not None:
             self._relayed.pause()
 
-    def resume_reading(self) -> None:
+    def _resume_stream(self) -> None:
         if self._relayed is not None:
             self._relayed.resume()
-            self._resumed()
 
     def _is_reading(self) -> bool:
         return self._relayed is None or self._relayed.reading
@@ -135,20 +134,13 @@ class RelayTransport(ChannelTransport):
 
         Nothing tells strangers apart here: when the slots are full, the oldest handshake makes room.
         """
-        if not self._running or self._inbound - len(self._half_open) >= self.limits.inbound_slots:
+        if not self._running:
             return None
-        if len(self._half_open) >= self.limits.half_open_slots:
-            self._evict(min(self._half_open, key=lambda one: one.number))
         link = self._answerer(url)
         assert isinstance(link, _RelayLink)
         _attach(link, stream)
         link.opened()
         return link
-
-    def _evict(self, link: ChannelLink) -> None:
-        link._error = TransportError("a newer handshake needed its slot")
-        link._abort_stream()
-        link.lost(None)
 
 
 def _attach(link: _RelayLink, stream: RelayStream) -> _RelayLink:

@@ -1,7 +1,7 @@
 """TCP: `asyncio.Protocol` on both ends, and an accept loop of our own with a budget of slots and file descriptors.
 
 asyncio's own accept loop takes everything the kernel offers and, out of descriptors, calls its error handler tens of
-thousands of times a second. Ours stops accepting while the half-open slots are full, and pauses without descriptors.
+thousands of times a second. Ours takes a few at a time, closes what gets no slot, and pauses without descriptors.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ __all__ = ["TcpLink", "TcpTransport", "port_of"]
 
 _UNLIMITED = 2**31
 
+_LOW_WATER = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+"""What the kernel takes ahead of the network, where it can be told: behind that an urgent message would wait too."""
+
 _BACKLOG = 128
 _EXHAUSTED_PAUSE_S = 0.5
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -43,6 +46,8 @@ class TcpLink(ChannelLink, asyncio.Protocol):
         raw = stream.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if _LOW_WATER is not None:
+                raw.setsockopt(socket.IPPROTO_TCP, _LOW_WATER, self._owner.limits.write_chunk_bytes)
         self.opened()
 
     @property
@@ -63,14 +68,13 @@ class TcpLink(ChannelLink, asyncio.Protocol):
     def resume_writing(self) -> None:
         self.clogged(False)
 
-    def pause_reading(self) -> None:
+    def _pause_stream(self) -> None:
         if self._stream is not None and not self._stream.is_closing():
             self._stream.pause_reading()
 
-    def resume_reading(self) -> None:
+    def _resume_stream(self) -> None:
         if self._stream is not None and not self._stream.is_closing():
             self._stream.resume_reading()
-            self._resumed()
 
     def _is_reading(self) -> bool:
         return self._stream is None or self._stream.is_reading()
@@ -155,16 +159,9 @@ class TcpTransport(ChannelTransport):
             self._accepting = False
             self.loop.remove_reader(self._listener.fileno())
 
-    def _slot_freed(self) -> None:
-        if self._running:
-            self._accept_more()
-
     def _accept(self) -> None:
         """Take what the kernel offers, as far as there are slots. What is not taken waits in the kernel's backlog."""
         for _ in range(self.limits.accepts_per_wake):
-            if len(self._half_open) >= self.limits.half_open_slots:
-                self._accept_less()
-                return
             try:
                 accepted, address = cast(socket.socket, self._listener).accept()
             except OSError as error:
@@ -200,7 +197,11 @@ class TcpTransport(ChannelTransport):
         """Out of descriptors: links that are up go on; new ones wait."""
         self._accept_less()
         self.sink.refused("", TransportError(f"cannot accept: {error.strerror}", hint="raise RLIMIT_NOFILE"))
-        self.loop.call_later(_EXHAUSTED_PAUSE_S, self._slot_freed)
+        self.loop.call_later(_EXHAUSTED_PAUSE_S, self._accept_again)
+
+    def _accept_again(self) -> None:
+        if self._running:
+            self._accept_more()
 
 
 def _bind(

@@ -102,8 +102,8 @@ class TlsTransport(TcpTransport):
         await super()._listen()
 
     async def _unlisten(self) -> None:
-        for link in list(self._half_open):
-            link._abort_stream()  # or their TLS handshakes would be waited for
+        for link in list(self.slots.half_open):
+            cast(_TlsLink, link)._abort_stream()  # or their TLS handshakes would be waited for
         await super()._unlisten()
 
     async def _open(self, link: ChannelLink, host: str, port: int) -> None:

@@ -1,0 +1,183 @@
+"""Slots: how many links there may be, who gets one, and who has to go when they are short.
+
+half open   16, of one prefix 4. Full: a link that has not shown act one goes first, then the oldest of the prefix
+            with the most; a prefix that a cosigner came from is left alone.
+inbound     64. Full: a stranger goes, the worst score first. A cosigner always has a slot, and is never evicted.
+outbound    16, dials under way included. A cosigner always has one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from socket import AF_INET, AF_INET6, inet_pton
+from typing import Final, Protocol
+
+from ...errors import TransportError
+from ...limits import Limits
+from ...node.rates import Gauge, Standing
+from ...node.reputation import Doors
+
+__all__ = ["Seat", "Slots", "neighbourhood", "prefix"]
+
+_MAPPED: Final = bytes(10) + b"\xff\xff"
+"""An IPv4 address as an IPv6 socket shows it."""
+
+
+class Seat(Protocol):
+    """A link, as far as it takes a slot."""
+
+    outbound: bool
+    address: str
+    gauge: Gauge | None
+    """Of its peer, once it is let in."""
+
+    @property
+    def since(self) -> float:
+        """When it came."""
+        ...
+
+    @property
+    def acts(self) -> int:
+        """Acts of the handshake that have arrived and held."""
+        ...
+
+    @property
+    def key(self) -> bytes:
+        """The proved key; empty during the handshake."""
+        ...
+
+    def evict(self, error: TransportError) -> None:
+        """Give the slot back now."""
+        ...
+
+
+class Slots:
+    """The slots of one transport, or of several that share them."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.doors = Doors(limits)
+        self.inbound: dict[Seat, None] = {}
+        """In the order in which they came, half-open ones included."""
+        self.outbound = 0
+        self.half_open: dict[Seat, None] = {}
+        self._by_prefix: Counter[str] = Counter()
+
+    @property
+    def prefixes(self) -> int:
+        """How many address prefixes have half-open links."""
+        return len(self._by_prefix)
+
+    # --- dials --------------------------------------------------------------------------------------------------------
+
+    def dial(self, standing: Standing) -> None:
+        """Take an outbound slot for a peer. Raises TransportError when there is none."""
+        most = self.limits.outbound_slots
+        if self.outbound >= most and standing is not Standing.COSIGNER:
+            raise TransportError("no free slot to dial", expected=f"at most {most} outbound links")
+        self.outbound += 1
+
+    # --- strangers ----------------------------------------------------------------------------------------------------
+
+    def why_not(self, address: str, now: float) -> str:
+        """Return why a stream from this address is not taken, or an empty string: then it used up a handshake."""
+        source = prefix(address)
+        if self._by_prefix[source] >= self.limits.half_open_per_prefix:
+            return "too many open handshakes from this address"
+        return self.doors.knock(source, now) if _is_place(source) else ""
+
+    def opened(self, link: Seat, now: float) -> None:
+        """A stream was accepted. It holds a half-open slot until its handshake is done; another may have to go."""
+        if len(self.half_open) >= self.limits.half_open_slots:
+            self._least_welcome(now).evict(TransportError("a newer connection took its half-open slot"))
+        self.inbound[link] = self.half_open[link] = None
+        self._by_prefix[prefix(link.address)] += 1
+
+    def _least_welcome(self, now: float) -> Seat:
+        """Return the half-open link that goes first."""
+        crowd = Counter(neighbourhood(link.address) for link in self.half_open)
+
+        def rank(link: Seat) -> tuple[bool, int, int, float]:
+            known = self.doors.is_known(prefix(link.address), now)
+            fresh = not link.acts and now - link.since < self.limits.half_open_grace_s
+            silent = not link.acts and not fresh
+            return known, 0 if silent else 2 if fresh else 1, -crowd[neighbourhood(link.address)], link.since
+
+        return min(self.half_open, key=rank)
+
+    # --- links --------------------------------------------------------------------------------------------------------
+
+    def promote(self, link: Seat) -> None:
+        """The handshake of a link is done."""
+        if link in self.half_open:
+            del self.half_open[link]
+            source = prefix(link.address)
+            self._by_prefix[source] -= 1
+            if not self._by_prefix[source]:
+                del self._by_prefix[source]
+
+    def admit(self, link: Seat, now: float) -> None:
+        """The sink has let this link in; its gauge says who it is. Somebody may have to go for it, or it itself."""
+        if link.outbound or link.gauge is None:
+            return
+        same = [one for one in self.inbound if one.key == link.key]
+        if len(same) > self.limits.links_per_peer:
+            same[0].evict(TransportError("too many links of one key", expected=f"at most {self.limits.links_per_peer}"))
+        source = prefix(link.address)
+        if _is_place(source):
+            if len(same) == 1:
+                self.doors.welcome(source, now)
+            if link.gauge.standing is Standing.COSIGNER:
+                self.doors.remember(source, now)
+        if len(self.inbound) - len(self.half_open) > self.limits.inbound_slots:
+            self._evict_a_stranger()
+
+    def _evict_a_stranger(self) -> None:
+        strangers = [
+            (one.gauge.standing, one.gauge.score, -one.since, one)
+            for one in self.inbound
+            if one.gauge is not None and one.gauge.standing is not Standing.COSIGNER
+        ]
+        if strangers:
+            least = min(strangers, key=lambda found: found[:3])[3]
+            least.evict(TransportError("every inbound slot is taken, and others are known better"))
+
+    def closed(self, link: Seat, *, shook_hands: bool, now: float) -> None:
+        """A link is gone: give its slot back. `shook_hands`: it came to a proved key, whoever that was."""
+        self.promote(link)
+        if link.outbound:
+            self.outbound -= 1
+        elif link in self.inbound:
+            del self.inbound[link]
+            source = prefix(link.address)
+            if not shook_hands and _is_place(source):
+                self.doors.failed(source, now)
+
+
+def prefix(address: str) -> str:
+    """Return what one host can easily have many of: an IPv4 address, or an IPv6 /64 (THREATS.md T1). Takes host:port.
+
+    What is no IP address stays as it is: a carrier of our own, such as memory, whose links have been judged elsewhere.
+    """
+    return _network(address, 4, 8)
+
+
+def neighbourhood(address: str) -> str:
+    """Return what one customer of one provider can easily have many of: an IPv4 /24, or an IPv6 /56."""
+    return _network(address, 3, 7)
+
+
+def _network(address: str, bytes_4: int, bytes_6: int) -> str:
+    host = address.rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        packed = inet_pton(AF_INET6 if ":" in host else AF_INET, host)
+    except (OSError, ValueError):
+        return host
+    if len(packed) == 16 and packed.startswith(_MAPPED):
+        packed = packed[12:]
+    size = bytes_4 if len(packed) == 4 else bytes_6
+    return f"{packed[:size].hex()}/{8 * size}"
+
+
+def _is_place(source: str) -> bool:
+    return "/" in source

@@ -1,0 +1,211 @@
+"""How fast a peer may speak: token buckets of messages and bytes, for each peer and for all of them together.
+
+Nothing is ever dropped here. What has arrived is counted; when a bucket is in debt, the gauge says for how long to read
+nothing more from that peer. What it sends meanwhile waits in the network and on its side.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+from ..limits import FRAME_MIN_COST_BYTES, Limits
+
+__all__ = ["Gauge", "Rates", "Standing", "TokenBucket"]
+
+_MORE_S: Final = 0.05
+"""The shortest wait for the rest of a read: one message at a time would cost a timer each."""
+
+_MARK_S: Final = 5.0
+"""How often a gauge notes where its counters stand, so that a rate is that of the last 5 to 10 seconds."""
+
+
+class Standing(IntEnum):
+    """What a peer is to this node: who is evicted first where slots are short, the lowest first."""
+
+    UNKNOWN = 0
+    """Not in the book."""
+    STRANGER = 1
+    """Let in by `accept`, or on its way through a pairing. Nobody has confirmed it."""
+    COSIGNER = 2
+    """In the book by a person's or a group's word. It has a slot of its own and is never evicted."""
+
+
+class TokenBucket:
+    """`per_s` tokens flow in each second, at most `burst` are kept. What is taken beyond that is a debt.
+
+    Args: `now` is any clock in seconds that does not go back; where it does, no tokens flow.
+    """
+
+    __slots__ = ("_at", "_level", "burst", "per_s")
+
+    def __init__(self, per_s: float, burst: float, now: float) -> None:
+        self.per_s = per_s
+        self.burst = burst
+        self._level = burst
+        self._at = now
+
+    def resize(self, per_s: float, burst: float) -> None:
+        """Change what flows and what is kept; a debt stays."""
+        self.per_s, self.burst = per_s, burst
+        self._level = min(self._level, burst)
+
+    def level(self, now: float) -> float:
+        """Return how many tokens there are; a debt is negative."""
+        passed = now - self._at
+        if passed > 0:
+            self._at = now
+            level = self._level + passed * self.per_s
+            self._level = level if level < self.burst else self.burst
+        return self._level
+
+    def take(self, count: float, now: float) -> float:
+        """Take tokens, whether they are there or not. Returns how many seconds until the debt is paid; 0: none."""
+        self._level = level = self.level(now) - count
+        return 0.0 if level >= 0 else -level / self.per_s
+
+    def allow(self, now: float, count: float = 1.0) -> bool:
+        """Take tokens if they are there. Returns whether they were."""
+        if self.level(now) < count:
+            return False
+        self._level -= count
+        return True
+
+    def give_back(self, count: float = 1.0) -> None:
+        """Put back what was taken for something that turned out to be welcome."""
+        self._level = min(self.burst, self._level + count)
+
+
+class Gauge:
+    """What passes on all links to one peer, and how fast it may.
+
+    `score` is the peer's reputation, 0 unless something is known; a bad one makes its buckets smaller.
+    """
+
+    __slots__ = (
+        "_bytes", "_fast_since", "_mark", "_messages", "_older", "_rates", "_scale", "_sending", "bytes_in",
+        "bytes_out", "floods", "held_s", "messages_in", "score", "standing",
+    )  # fmt: skip
+
+    def __init__(self, rates: Rates, standing: Standing, now: float) -> None:
+        limits = rates.limits
+        self._rates = rates
+        self._messages = TokenBucket(limits.peer_messages_per_s, limits.peer_burst_messages, now)
+        self._bytes = TokenBucket(limits.peer_bytes_per_s, limits.peer_burst_bytes, now)
+        self._scale = 1.0
+        self._sending = _sending(limits.peer_send_bytes_per_s, now)
+        self.standing = standing
+        self.score = 0.0
+        self.bytes_in = self.bytes_out = 0
+        self.messages_in = 0
+        self.held_s = 0.0
+        """How long reading from it has been held back in all, by this gauge."""
+        self.floods = 0
+        """How often it sent messages as fast as they are read for a whole `flood_s`."""
+        self._fast_since: float | None = None
+        self._mark = self._older = (now, 0, 0)
+
+    def scale(self, share: float) -> None:
+        """Give it this share of the usual rates and bursts, above 0 and at most 1."""
+        if share != self._scale:
+            limits, self._scale = self._rates.limits, share
+            self._messages.resize(limits.peer_messages_per_s * share, limits.peer_burst_messages * share)
+            self._bytes.resize(limits.peer_bytes_per_s * share, limits.peer_burst_bytes)
+
+    @property
+    def share(self) -> float:
+        """The share of the usual rates that it has."""
+        return self._scale
+
+    def room(self, now: float) -> int:
+        """Return how many messages may be taken from it now, at least one."""
+        return max(1, int(self._messages.level(now)))
+
+    def arrived(self, size: int, frames: int, messages: int, now: float, *, more: bool = False) -> float:
+        """Count what one read brought.
+
+        Args:    size     - bytes of the stream.
+                 frames   - frames in them: each costs at least `FRAME_MIN_COST_BYTES`, however small.
+                 messages - messages that became whole.
+                 more     - there was no room for all of them.
+        Returns: for how many seconds nothing more is to be read from this peer; 0: go on.
+        """
+        self.bytes_in += size
+        self.messages_in += messages
+        if now - self._mark[0] >= _MARK_S:
+            self._older, self._mark = self._mark, (now, self.bytes_in, self.messages_in)
+        least = frames * FRAME_MIN_COST_BYTES
+        cost = size if size > least else least
+        wait_s = self._bytes.take(cost, now)
+        if messages:
+            too_fast_s = self._messages.take(messages, now)
+            if more and too_fast_s < _MORE_S:
+                too_fast_s = _MORE_S
+            self._judge(too_fast_s, now)
+            wait_s = max(wait_s, too_fast_s)
+        total_s = self._rates.arrived(cost, messages, now)
+        if total_s > wait_s and self._is_loud(now):
+            wait_s = total_s
+        self.held_s += wait_s
+        return wait_s
+
+    def _is_loud(self, now: float) -> bool:
+        """Whether it used more than half of what it may: when all together are too fast, the quiet ones do not wait."""
+        messages, octets = self._messages, self._bytes
+        return messages.level(now) < messages.burst / 2 or octets.level(now) < octets.burst / 2
+
+    def _judge(self, too_fast_s: float, now: float) -> None:
+        """Whether it floods: it has been too fast for `flood_s`, and was never quiet for half a burst in between."""
+        if too_fast_s:
+            if self._fast_since is None:
+                self._fast_since = now
+            elif now - self._fast_since >= self._rates.limits.flood_s:
+                self._fast_since = now
+                self.floods += 1
+        elif self._fast_since is not None and self._messages.level(now) >= self._messages.burst / 2:
+            self._fast_since = None
+
+    @property
+    def paced(self) -> bool:
+        """Whether what is sent to it is bounded."""
+        return self._sending is not None or self._rates.sending is not None
+
+    def left(self, size: int, now: float) -> float:
+        """Count what was written to it. Returns for how many seconds nothing more should be; 0: go on."""
+        self.bytes_out += size
+        wait_s = 0.0
+        for bucket in (self._sending, self._rates.sending):
+            if bucket is not None:
+                wait_s = max(wait_s, bucket.take(size, now))
+        return wait_s
+
+    def rate(self, now: float) -> tuple[float, float]:
+        """Return messages and bytes a second from it, over the last 5 to 10 seconds."""
+        at, octets, messages = self._older if now - self._mark[0] < _MARK_S else self._mark
+        passed = max(1.0, now - at)
+        return (self.messages_in - messages) / passed, (self.bytes_in - octets) / passed
+
+
+class Rates:
+    """The buckets that all peers of a node share. Makes the gauges, and is known to each."""
+
+    def __init__(self, limits: Limits, now: float = 0.0) -> None:
+        self.limits = limits
+        self._messages = TokenBucket(limits.total_messages_per_s, limits.total_burst_messages, now)
+        self._bytes = TokenBucket(limits.total_bytes_per_s, limits.total_burst_bytes, now)
+        self.sending = _sending(limits.total_send_bytes_per_s, now)
+        """For what is sent to all, in bytes; None: as fast as the links take it."""
+
+    def gauge(self, standing: Standing, now: float = 0.0) -> Gauge:
+        """Return a gauge for one peer."""
+        return Gauge(self, standing, now)
+
+    def arrived(self, cost: int, messages: int, now: float) -> float:
+        """Count it for all. Returns the seconds until the debt of all is paid."""
+        wait_s = self._bytes.take(cost, now)
+        return max(wait_s, self._messages.take(messages, now)) if messages else wait_s
+
+
+def _sending(bytes_per_s: int, now: float) -> TokenBucket | None:
+    """Return the bucket of what we send, with a quarter of a second at once; None where it is not bounded."""
+    return TokenBucket(bytes_per_s, bytes_per_s / 4, now) if bytes_per_s else None

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import reach_nat
+from . import reach_nat, reach_relay
 from .sides import BenchError
 
 __all__ = ["add_to", "main"]
@@ -17,7 +17,8 @@ __all__ = ["add_to", "main"]
 
 def add_to(cases: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the case `reach` to the benchmark's command."""
-    reach = cases.add_parser("reach", help="punched and TURN paths beside direct TCP")
+    reach = cases.add_parser("reach", help="relays, punched and TURN paths beside direct TCP")
+    reach.add_argument("--only", choices=["relays", "routers"], help="one half")
     reach.add_argument("--rounds", type=int, default=5)
     reach.add_argument("--messages", type=int, default=5_000, help="of each round")
     reach.add_argument("--json", type=Path, metavar="FILE")
@@ -27,9 +28,12 @@ def main(options: argparse.Namespace) -> int:
     """Measure, print a table, and write JSON where that is wanted."""
     with tempfile.TemporaryDirectory(prefix="musignet-bench-") as folder:
         try:
-            samples = reach_nat.measure(
-                Path(folder), options.rounds, options.messages, lambda text: print(text, file=sys.stderr)
-            )
+            samples = {}
+            for half, measure in (("relays", reach_relay.measure), ("routers", reach_nat.measure)):
+                if options.only in (None, half):
+                    samples |= measure(
+                        Path(folder), options.rounds, options.messages, lambda text: print(text, file=sys.stderr)
+                    )
         except BenchError as error:
             print(f"\n{error}", file=sys.stderr)
             return 1

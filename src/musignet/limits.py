@@ -307,6 +307,9 @@ API_BODY_MAX_BYTES: Final = 2 * MIB
 API_CLIENT_TIMEOUT_S: Final = 30.0
 """What a command waits for an answer: reviewing 250 inputs takes a second, deriving a key from a passphrase another."""
 
+API_JOIN_TIMEOUT_S: Final = 300.0
+"""The same for `musignet join`: four addresses, each an onion service that takes its time or is away."""
+
 API_EVENT_LINE_MAX_BYTES: Final = 64 * KIB
 """One event as JSON: ids, labels and a sentence, for 1,000 members waited for."""
 
@@ -589,6 +592,29 @@ CLOSE_TEXT_MAX_BYTES: Final = 200
 REASSEMBLY_MAX_BYTES: Final = 32 * MIB
 """Fragments held for incomplete messages in the whole node: eight full-size messages at once."""
 
+SOCKS_TEXT_MAX_BYTES: Final = 255
+"""A name, a user or a password for a SOCKS5 proxy: RFC 1928 and 1929 have one byte for its length."""
+
+TOR_REPLY_MAX_BYTES: Final = 16 * KIB
+"""One reply of Tor's control port: the longest that is asked for, PROTOCOLINFO, is some 200 bytes and a path."""
+
+TOR_REPLY_MAX_LINES: Final = 64
+"""The same in lines: four."""
+
+TOR_CONTROL_TIMEOUT_S: Final = 10.0
+"""One answer of Tor, on this machine: it has nobody to ask for it."""
+
+ONION_VIRTUAL_PORT: Final = 8737
+"""The port in every onion address of ours, whatever port is listened on: addresses differ by their keys."""
+
+ONION_STREAMS_MAX: Final = 8
+"""Streams that one visitor of an onion service may have open: a link, and a race or two. Who wants more is cut off."""
+
+ONION_RETRY_MIN_S: Final = 1.0
+ONION_RETRY_MAX_S: Final = 60.0
+"""Pauses before the onion service is published again after Tor went away: a restart takes seconds, an upgrade a minute.
+"""
+
 PRIORITIES: Final = 4
 """Round 2, round 1, control, bulk. One incomplete message of each may be in flight from a peer."""
 
@@ -759,6 +785,9 @@ class Limits:
     """From the first byte of a frame to its last: 64 KiB at 6.4 KiB/s."""
     dial_timeout_s: float = 10.0
     """A TCP connection before its handshake: the first retransmissions of a SYN at 1, 3 and 7 s fit in."""
+    proxy_dial_timeout_s: float = 60.0
+    """The same through a proxy: Tor looks an onion service up and builds three circuits, 2 to 20 s; once more, and
+    a slow one."""
     ping_interval_s: float = 30.0
     """Keep-alive, with +-20 % jitter so that a thousand links do not beat together. Home routers forget a
     silent TCP mapping after 2 minutes or more."""

@@ -1,4 +1,4 @@
-"""A node with its wallet key in its own process: `python here.py DATA NAME`. The rest is `musignet run`.
+"""A node with its wallet key in its own process: `python here.py DATA NAME [uvloop]`. The rest is `musignet run`.
 
 Where there is an approver it asks them about everything; otherwise it signs what breaks no rule."""
 
@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+
+import uvloop
 
 from musignet.app import config
 from musignet.app.groups import Groups
@@ -36,7 +38,8 @@ def main() -> int:
             for one in Groups(folder)
         }
         tell = lambda line: print(line, flush=True)  # noqa: E731
-        return asyncio.run(serve(folder, settings, identity(name), KeysHere(accounts), tell))
+        run = uvloop.run if "uvloop" in sys.argv[3:] else asyncio.run
+        return run(serve(folder, settings, identity(name), KeysHere(accounts), tell))
     except NetworkError as error:
         print(f"Error: {error}", flush=True)
         return 1

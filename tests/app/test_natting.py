@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from musignet.app.config import Config
-from musignet.app.natting import Forwarding, announced, carriers, servers
+from musignet.app.natting import Forwarding, announced, punching, servers
 from musignet.errors import LocalError
 from musignet.net import portmap
 from musignet.net.mapping import Mapping
@@ -24,7 +24,7 @@ NAT = Config(
 
 
 def test_nothing_is_on_and_nobody_is_named_unless_somebody_says_so() -> None:
-    assert carriers(Config()) == ()
+    assert punching(Config()) == ()
     assert announced(Config()) == ()
     assert servers(Config()) == Servers()
 
@@ -41,7 +41,7 @@ def test_the_servers_are_those_of_the_file_and_the_password_is_shown_nowhere() -
 def test_a_node_that_punches_says_so() -> None:
     pytest.importorskip("aioice", reason="needs the extra `nat`")
     pytest.importorskip("aioquic", reason="needs the extra `nat`")
-    assert len(carriers(NAT)) == 1
+    assert len(punching(NAT)) == 1
     assert announced(NAT) == ("ice:",)
 
 
@@ -49,7 +49,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.delitem(sys.modules, "musignet.net.transport.punched", raising=False)
     monkeypatch.setitem(sys.modules, "ifaddr", None)
     with pytest.raises(LocalError, match=r"pip install 'musignet\[nat\]'"):
-        carriers(NAT)
+        punching(NAT)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", ""])

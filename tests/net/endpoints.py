@@ -188,8 +188,8 @@ class Recorder(Signal):
     def words(self) -> list[str]:
         return [what for what, _ in self.heard]
 
-    async def hears(self, what: str, count: int = 1) -> None:
-        await self.until(lambda: self.words.count(what) >= count)
+    async def hears(self, what: str, count: int = 1, timeout_s: float = WAIT_S) -> None:
+        await self.until(lambda: self.words.count(what) >= count, timeout_s)
 
 
 class RawEnd(Signal):
@@ -338,6 +338,8 @@ class Carrier(Protocol):
     host: str
     fill_mib: int
     """More than this carrier holds for a reader that pauses."""
+    bulk_s: float
+    """What that much, or 4 MiB both ways, may take on a busy machine."""
     acts: tuple[int, int, int]
     """The bytes of each."""
 
@@ -370,6 +372,7 @@ class NoiseActs:
 class _Tcp(NoiseActs):
     host = "127.0.0.1"
     fill_mib = 16
+    bulk_s = WAIT_S
 
     def __init__(self, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None) -> None:
         self.loop_factory = loop_factory
@@ -444,6 +447,7 @@ class _Tls(_Tcp):
 class _Memory(NoiseActs):
     host = "here"
     fill_mib = 16
+    bulk_s = WAIT_S
     loop_factory = None
 
     def __init__(self) -> None:

@@ -77,6 +77,7 @@ class RelayCarrier(NoiseActs):
 
     host = HOST
     fill_mib = 3
+    bulk_s = 15.0
 
     def __init__(self) -> None:
         self.loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None

@@ -639,8 +639,8 @@ async def test_large_messages_pass_both_ways_at_once(carrier: Carrier, size: int
         there, back = b"a" * size, b"b" * size
         await alice.transport.send(bob.key, there)
         await bob.transport.send(alice.key, back)
-        await bob.sink.hears("received")
-        await alice.sink.hears("received")
+        await bob.sink.hears("received", 1, carrier.bulk_s)
+        await alice.sink.hears("received", 1, carrier.bulk_s)
         assert bob.sink.envelopes == [there]
         assert alice.sink.envelopes == [back]
 
@@ -666,7 +666,7 @@ async def test_behind_a_clogged_reader_little_is_handed_on_and_the_urgent_overta
         near.send(b"urgent", Priority.ROUND_2)
         near.flush()
         far.resume_reading()
-        await bob.sink.hears("received", carrier.fill_mib + 1)
+        await bob.sink.hears("received", carrier.fill_mib + 1, carrier.bulk_s)
         assert sorted(bob.sink.envelopes, key=len)[0] == b"urgent"
         assert [one for one in bob.sink.envelopes if one != b"urgent"] == bulk
         assert bob.sink.envelopes.index(b"urgent") <= taken // MIB + 1
@@ -756,7 +756,7 @@ async def test_a_link_that_closes_takes_nothing_more_in_while_its_bytes_leave(ca
         await turns(50)
         assert bob.sink.words == ["connected"]
         near.resume_reading()
-        await alice.sink.hears("received", carrier.fill_mib)
+        await alice.sink.hears("received", carrier.fill_mib, carrier.bulk_s)
         await bob.sink.hears("closed")
         assert bob.sink.envelopes == []
 

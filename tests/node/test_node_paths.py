@@ -11,7 +11,7 @@ from musignet.limits import ADDRESSES_MAX, Limits
 from musignet.node.addresses import Path, Rank, parse_address
 from musignet.node.effects import Connect, Disconnect, PeerDown, PeerUp
 from musignet.node.inputs import AddPeer, HangUp, NetworkChanged, PeerLost, PeerSeen, Woken
-from musignet.node.peers import Link, PeerInfo, PeerState
+from musignet.node.peers import Link, PeerInfo, PeerRecord, PeerState
 from musignet.wire.messages import Chain, CloseCode
 
 LIMITS = Limits()
@@ -155,6 +155,15 @@ def test_on_the_best_path_nothing_is_tried() -> None:
     assert by(world, low, high) == [BY_LAN]
     world.wait(2_000)
     assert len(low.all(Connect)) == 1
+
+
+@pytest.mark.parametrize(("best", "better"), [(Rank.LAN, LAN), (Rank.PROXIED, LAN), (Rank.RELAYED, "")])
+def test_where_the_best_path_there_is_is_no_better_no_address_promises_more(best: Rank, better: str) -> None:
+    world, low, high = with_places(LAN)
+    assert by(world, low, high) == [BY_RELAY]
+    record = PeerRecord(places(high), low.peer(high.key).public, low.peer(high.key).gauge, best)
+    record.places, record.links = places(high).places, low.peer(high.key).links
+    assert record.better == ((parse_address(better),) if better else ())
 
 
 def test_a_link_lost_while_a_better_one_is_tried_is_dialled_again_everywhere() -> None:

@@ -18,10 +18,9 @@ from musignet.net.nat import Servers, TurnServer
 from musignet.net.peer import Peer
 from musignet.net.service import NetworkService
 from musignet.net.transport import Transport
-from musignet.net.transport.base import Connection, Sink
+from musignet.net.transport.base import Sink
 from musignet.net.transport.punched import punching
 from musignet.net.transport.relay import RelayTransport
-from musignet.node.addresses import Address
 from musignet.node.peers import PeerInfo
 from musignet.wire.envelope import Message
 from musignet.wire.messages import MessageType
@@ -36,15 +35,8 @@ def say(**facts: Any) -> None:
     print(json.dumps(facts), flush=True)
 
 
-class _Relays(RelayTransport):
-    carrier = "ws"
-
-    async def dial(self, peer: str, address: Address) -> Connection:
-        return await self.connect(peer, address.text, 0)
-
-
 def _relays(identity: Identity, sink: Sink, *, limits: Limits) -> Mapping[str, Transport]:
-    return {"ws": _Relays(identity, sink, relays=[RELAY], limits=limits)}
+    return {"ws": RelayTransport(identity, sink, relays=[RELAY], limits=limits)}
 
 
 class _Paths:

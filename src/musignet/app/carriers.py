@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from ..errors import LocalError
 from ..net.transport.carriers import MakeCarriers
+from ..net.transport.route import DIRECT, Route
 from .config import Config
 from .natting import punching
 
 __all__ = ["carriers"]
 
 
-def carriers(config: Config) -> list[MakeCarriers]:
-    """Return what makes them. Raises LocalError where the library of one that is configured is missing."""
-    return [*_relays(config), *punching(config)]
+def carriers(config: Config, route: Route = DIRECT) -> list[MakeCarriers]:
+    """Return what makes them. Relays are reached by the route; nothing else goes through a proxy.
+
+    Raises: LocalError where the library of one that is configured is missing."""
+    return [*_relays(config, route), *punching(config)]
 
 
-def _relays(config: Config) -> list[MakeCarriers]:
+def _relays(config: Config, route: Route) -> list[MakeCarriers]:
     try:
         from ..net.transport.relay import over_relays
     except ModuleNotFoundError as error:
@@ -24,4 +27,4 @@ def _relays(config: Config) -> list[MakeCarriers]:
         if config.relays:
             raise LocalError("[relays] in config.toml needs a library", hint='pip install "musignet[relay]"') from None
         return []
-    return [over_relays(*config.relays)]
+    return [over_relays(*config.relays, route=route)]

@@ -10,6 +10,7 @@ import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -46,6 +47,14 @@ class Config:
     log_lines_per_s: int = 10
     metrics_port: int = 0
     chain_backend: str = ""
+    proxy_socks5: str = ""
+    proxy_login: str = ""
+    proxy_http: str = ""
+    proxy_everything: bool = False
+    only_tor: bool = False
+    onion_service: str = "off"
+    onion_control: str = "127.0.0.1:9051"
+    onion_passfile: str = ""
     nat_punch: bool = False
     nat_stun: tuple[str, ...] = ()
     nat_turn: tuple[str, ...] = ()
@@ -125,6 +134,21 @@ def _address(value: Any) -> str:
         raise ValueError(f"addresses such as {error.expected}") from None
 
 
+def _endpoint(value: Any) -> str:
+    """A place on the network that nobody need be asked for: empty, or an IP address and a port."""
+    if value == "":
+        return ""
+    host, _, port = _text(value).rpartition(":")
+    try:
+        ip_address(host.removeprefix("[").removesuffix("]"))
+        right = port.isascii() and port.isdecimal() and 0 < int(port) <= 65_535
+    except ValueError:
+        right = False
+    if not right:
+        raise ValueError('IP:PORT, such as "127.0.0.1:9050"; no name')
+    return str(value)
+
+
 def _servers(value: Any) -> tuple[str, ...]:
     named = _ADDRESSES(value)
     if len(named) > STUN_SERVERS_MAX or any(parse_address(one).carrier != "tcp" for one in named):
@@ -149,6 +173,8 @@ _BACKEND: Final = (
 )
 _MAP_PORT: Final = "ask the router to forward the listening port, and how; auto: natpmp, then upnp"
 
+_ONION: Final = "be reached through Tor: kept: always at one address, fresh: at a new one after each start; off"
+_SOCKS5: Final = "IP:PORT of a SOCKS5 proxy, such as Tor's 127.0.0.1:9050; .onion addresses need one; empty: none"
 _INTERFACES: Final = (
     "network interfaces on which peers find each other: names; lan: every private address, all: every one; empty: off"
 )
@@ -167,6 +193,14 @@ OPTIONS: Final = (
     Option("discovery", "mdns", "discovery_mdns", _flag, "the same by mDNS, too; it needs the extra mdns"),
     Option("api", "tcp_port", "api_tcp_port", _PORT, "also serve the API on this port of 127.0.0.1, by token; 0: off"),
     Option("chain", "backend", "chain_backend", _text, _BACKEND),
+    Option("proxy", "socks5", "proxy_socks5", _endpoint, _SOCKS5),
+    Option("proxy", "login", "proxy_login", _text, "file with USER:PASSWORD, where the proxy wants them; Tor does not"),
+    Option("proxy", "http", "proxy_http", _endpoint, "IP:PORT of Tor's HTTPTunnelPort, for an Esplora server"),
+    Option("proxy", "everything", "proxy_everything", _flag, "reach everybody through it, not onion services alone"),
+    Option("proxy", "only", "only_tor", _flag, "nothing leaves otherwise, as with musignet run --only-tor"),
+    Option("onion", "service", "onion_service", _one_of("off", "kept", "fresh"), _ONION),
+    Option("onion", "control", "onion_control", _text, "Tor's control port: IP:PORT here, or /run/tor/control"),
+    Option("onion", "passfile", "onion_passfile", _text, "file with its password; empty: its cookie file is used"),
     Option("nat", "punch", "nat_punch", _flag, "reach peers through NATs by hole punching; it needs the extra nat"),
     Option("nat", "stun", "nat_stun", _servers, "HOST:PORT that say how the internet sees this node; empty: nobody"),
     Option("nat", "turn", "nat_turn", _servers, "HOST:PORT that pass ciphertext on where no direct path opens"),

@@ -15,6 +15,7 @@ from ..errors import LocalError, NetworkError
 from ..net.finder import Discover
 from ..net.folder import DataFolder
 from ..net.handlers import MessageHandler
+from ..net.onion import OnionService
 from ..net.service import NetworkService
 from ..node.effects import Fault, News, PeerDown, PeerUp, SessionNews
 from ..node.peers import PeerInfo
@@ -32,6 +33,7 @@ from .natting import Forwarding, announced
 from .neighbours import Neighbours
 from .pairing import PairingDesk
 from .pins import Pins
+from .proxies import chain_way, onion_of, route_of, sealed
 from .sessions import Entry, SessionBook
 
 if TYPE_CHECKING:
@@ -61,13 +63,15 @@ class Daemon:
         neighbours: who is seen on the local network.
         pins, groups, sessions: what is durable.
         chain:      who is asked for coins.
+        onion:      the onion service that leads here, where one is wanted.
         forwarding: the port of the router that leads here.
 
-    Raises: IoError when a journal or a group file is damaged: it does not start then.
+    Raises: IoError when a journal or a group file is damaged; Leak for a setting that only-tor rules out.
     """
 
     def __init__(self, folder: DataFolder, config: Config, identity: Identity, keys: WalletKeys) -> None:
-        self.folder, self.config, self.keys = folder, config, keys
+        self.folder, self.keys = folder, keys
+        self.config = config = sealed(config)
         self.events = Events()
         self.neighbours = Neighbours(self.events, lambda: self.network)
         self.handler = MessageHandler()
@@ -76,7 +80,8 @@ class Daemon:
         self.pins = Pins(folder)
         self.groups = Groups(folder)
         self.sessions = SessionBook()
-        self.chain = ChainService(config.chain_backend, config.network)
+        self.chain = ChainService(config.chain_backend, config.network, chain_way(config))
+        route = route_of(config)
         self.network = NetworkService(
             config.label or short_key(identity.pubkey),
             host=config.listen_host,
@@ -89,7 +94,8 @@ class Daemon:
             on_event=self._on_news,
             limits=config.limits,
             handler=self.handler,
-            carriers=carriers(config),
+            route=route,
+            carriers=carriers(config, route),
             announce=announced(config),
             discover=Discover(
                 interfaces=config.discovery_interfaces,
@@ -99,6 +105,7 @@ class Daemon:
                 required=False,
             ),
         )
+        self.onion: OnionService | None = None
         self.forwarding = Forwarding(config.nat_map_port)
         self._dialling: set[asyncio.Task[None]] = set()
         self.pairings = PairingDesk(self)
@@ -109,7 +116,7 @@ class Daemon:
     async def start(self) -> None:
         """Listen, take up the groups with their open sessions, and dial everybody who has an address.
 
-        Raises: IoError, AuthenticationError, LocalError; then nothing runs.
+        Raises: IoError, AuthenticationError, LocalError; ConnectionError and Timeout of Tor. Then nothing runs.
         """
         try:
             await self.keys.start(self.network.identity.pubkey, self.config.network)
@@ -121,6 +128,9 @@ class Daemon:
                 self.network.add_peer(info)
             for group in self.groups:
                 self._cosign(group)
+            self.onion = onion_of(self.config, self.network.identity, self.network.host, self.network.port)
+            if self.onion is not None:
+                await self.onion.start()
         except BaseException:
             await self.stop()
             raise
@@ -136,6 +146,8 @@ class Daemon:
         for task in self._dialling:
             task.cancel()
         await asyncio.gather(*self._dialling, return_exceptions=True)
+        if self.onion is not None:
+            await self.onion.stop()
         await self.forwarding.stop()
         await self.network.stop()
         await self.keys.stop()
@@ -190,6 +202,11 @@ class Daemon:
     def state_of(self, key: str) -> str:
         """Return where a peer stands, in one word."""
         return self.network.peer_state(key).value
+
+    @property
+    def onions(self) -> tuple[str, ...]:
+        """Where this node can be reached through Tor."""
+        return () if self.onion is None else (self.onion.address,)
 
     # --- groups -------------------------------------------------------------------------------------------------------
 

@@ -38,6 +38,11 @@ class House(Protocol):
     keys: WalletKeys
     forwarding: Forwarding
 
+    @property
+    def onions(self) -> tuple[str, ...]:
+        """Where this node can be reached through Tor."""
+        ...
+
     def pin(self, info: PeerInfo) -> None:
         """Keep a peer."""
         ...

@@ -34,10 +34,10 @@ def punching(config: Config) -> Sequence[MakeCarriers]:
     if not config.nat_punch:
         return ()
     try:
-        from ..net.transport.punched import punching
+        from ..net.transport.punched import punching as carrier
     except ImportError as error:
         raise LocalError(f"[nat] punch needs {error.name}", hint="pip install 'musignet[nat]'") from error
-    return (punching(servers(config)),)
+    return (carrier(servers(config)),)
 
 
 def announced(config: Config) -> tuple[str, ...]:

@@ -26,7 +26,9 @@ from ..wire.codec import Record
 from ..wire.envelope import Message
 from ..wire.invite import Invite
 from ..wire.messages import MessageType
+from ..wire.onion import is_onion
 from .desk import Desk, House
+from .proxies import check_advertised
 
 __all__ = ["PairingDesk"]
 
@@ -67,8 +69,9 @@ class PairingDesk:
         Whoever has the invite finds this node on the local network. With `openly` everybody there sees its key and its
         name, for ten minutes at most.
 
-        Raises: LocalError, SerializationError.
+        Raises: LocalError, SerializationError; Leak for an address that only-tor keeps to itself.
         """
+        check_advertised(self._daemon.config, addresses, "--address")
         named = addresses or (() if lan else self._own_addresses())
         made = self.machine.invite(named, time.time(), ttl_s)
         if openly and self._network.finder.is_on:
@@ -214,7 +217,7 @@ class PairingDesk:
         info = PeerInfo(id=label, addresses=places, pubkey_hex=key)
         async with self._search(invite) as search:
             try:
-                if not await self._dialled(info, await _within(search, _LAN_FIRST_S)):
+                if not await self._dialled(info, await _within(search, _LAN_FIRST_S), last=search is None):
                     await self._dialled(info, await _within(search, _DIAL_TIMEOUT_S), last=True)
             except NetworkError as error:
                 if known is not None:
@@ -229,7 +232,7 @@ class PairingDesk:
             if not info.places:
                 raise LocalError("the invite names no address", hint="let them invite with --address HOST:PORT")
             self._network.add_peer(info, provisional=True)
-            await self._network.connect_to_peer(info.pubkey_hex, timeout_s=_DIAL_TIMEOUT_S)
+            await self._network.connect_to_peer(info.pubkey_hex, timeout_s=self._dial_timeout_s(info))
             return True
         except NetworkError:
             if last or found is not None:
@@ -251,6 +254,11 @@ class PairingDesk:
             search.cancel()
             await asyncio.gather(search, return_exceptions=True)
 
+    def _dial_timeout_s(self, info: PeerInfo) -> float:
+        config = self._daemon.config
+        proxied = config.proxy_everything or any(is_onion(one.host) for one in info.places)
+        return _DIAL_TIMEOUT_S + (config.limits.proxy_dial_timeout_s if proxied else 0.0)
+
     def _known(self, name: str) -> PeerInfo | None:
         """Return what the book has of a confirmed peer, by its label or its key in hex."""
         try:
@@ -260,15 +268,19 @@ class PairingDesk:
         return None if peer.provisional else peer.info
 
     def _own_addresses(self) -> tuple[str, ...]:
-        """Return where others may reach this node: as configured, or where it listens; and at its relays."""
-        config, network = self._daemon.config, self._network
-        own = tuple(config.advertise)
-        if not own and network.host and network.port:
-            host = _own_host() if network.host in ("0.0.0.0", "::") else network.host
-            forwarded = self._daemon.forwarding.address
-            tls = () if network.tls_port is None else (address_text(host, network.tls_port, "tls"),)
-            own = (*((forwarded,) if forwarded else ()), address_text(host, network.port), *tls)
-        return tuple(dict.fromkeys((*own, *config.relays)))[:INVITE_ADDRESSES_MAX]
+        """Return where others may reach this node: as configured, or where it listens; and through Tor, and relays."""
+        own = tuple(self._daemon.config.advertise) or self._straight_addresses()
+        known = (*own, *self._daemon.onions, *self._daemon.config.relays)
+        return tuple(dict.fromkeys(known))[:INVITE_ADDRESSES_MAX]
+
+    def _straight_addresses(self) -> tuple[str, ...]:
+        network = self._network
+        if self._daemon.config.only_tor or not network.host or not network.port:
+            return ()
+        host = _own_host() if network.host in ("0.0.0.0", "::") else network.host
+        forwarded = self._daemon.forwarding.address
+        tls = () if network.tls_port is None else (address_text(host, network.tls_port, "tls"),)
+        return (*((forwarded,) if forwarded else ()), address_text(host, network.port), *tls)
 
 
 async def _within(search: asyncio.Task[PeerInfo] | None, wait_s: float) -> PeerInfo | None:

@@ -114,6 +114,11 @@ async def _until(stop: asyncio.Event, daemon: Daemon) -> int:
     return 1
 
 
+def _through(config: Config) -> list[str]:
+    reach = "nothing leaves but to" if config.only_tor else "dials everybody through"
+    return [f"{reach} the proxy at {config.proxy_socks5}"] if config.proxy_everything else []
+
+
 def ready_line(daemon: Daemon, api: Api) -> str:
     """Return what runs now, in one line for a person."""
     network = daemon.network
@@ -124,6 +129,8 @@ def ready_line(daemon: Daemon, api: Api) -> str:
         f"{who(network.id, network.pubkey_hex)} on {daemon.config.network.name.lower()}",
         f"data in {safe(daemon.folder.path, 200)}",
         where,
+        *_through(daemon.config),
+        *(f"onion service {one}" for one in daemon.onions),
         f"API on {safe(daemon.folder.path / API_SOCKET, 200)}" + (f" and 127.0.0.1:{api.port}" if api.port else ""),
         f"groups: {groups}",
         f"waits for {', '.join(waits)}" if waits else "nobody to wait for",

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 from ..crypto.keys import Identity
 from ..errors import LocalError, NetworkError, Timeout, TransportError
 from ..limits import BOOT_EPOCH_BYTES, Limits
-from ..node.addresses import address_text
+from ..node.addresses import Rank, address_text
 from ..node.config import NodeConfig
 from ..node.effects import News
 from ..node.inputs import (
@@ -43,6 +44,7 @@ from .peer import Peer
 from .traffic import Traffic, traffic_of
 from .transport.base import Connection, Sink, Transport
 from .transport.carriers import Carriers, MakeCarriers
+from .transport.route import DIRECT, Route
 from .transport.tcp import TcpTransport
 from .transport.tls import TlsTransport
 
@@ -82,6 +84,7 @@ class NetworkService(Cosigning, Mailing):
         carriers:   make further ones, each by the scheme of its addresses.
         announce:   addresses to name to every peer that connects; of these a peer only makes use of `ice:`.
         discover:   find the peers of the book on the local network, and dial them there.
+        route:      who is dialled through a proxy, over TCP and TLS. Other carriers are given theirs.
     """
 
     def __init__(
@@ -99,11 +102,12 @@ class NetworkService(Cosigning, Mailing):
         accept: Callable[[PeerInfo], bool] | None = None,
         on_event: Callable[[News], None] | None = None,
         limits: Limits | None = None,
-        transport: _MakeTransport = TcpTransport,
+        transport: _MakeTransport | None = None,
         tls_port: int | None = None,
         carriers: Sequence[MakeCarriers] = (),
         announce: Sequence[str] = (),
         discover: Discover | None = None,
+        route: Route = DIRECT,
     ) -> None:
         announcement = PeerAnnouncement(id, tuple(announce), (), bytes(BOOT_EPOCH_BYTES), b"", 0)
         Message(MessageType.PEER_ANNOUNCEMENT, id, announcement)  # refuses a label that no message can carry
@@ -120,10 +124,11 @@ class NetworkService(Cosigning, Mailing):
         self._accept = accept
         self._on_event = on_event
         self._limits = limits or Limits()
-        self._make_transport = transport
+        self._make_transport = transport or partial(TcpTransport, route=route)
         self._tls_port = tls_port
         self._make_carriers = tuple(carriers)
         self._announce = tuple(announce)
+        self._route = route
         self._transport: Transport | None = None
         self._tls: TlsTransport | None = None
         self._driver: Driver | None = None
@@ -163,6 +168,7 @@ class NetworkService(Cosigning, Mailing):
                 chain=self._chain,
                 addresses=self._announce,
                 disk=self._folder is not None,
+                best_rank=Rank.PROXIED if self._route.everything else Rank.LAN,
                 limits=self._limits,
             ),
             deliver=self._deliver,
@@ -391,7 +397,8 @@ class NetworkService(Cosigning, Mailing):
         identity, limits = self.identity, self._limits
         self._transport = self._make_transport(identity, sink, self.host, self._port, limits=limits)
         listens = self._tls_port is not None
-        self._tls = TlsTransport(identity, sink, self.host if listens else "", self._tls_port or 0, limits=limits)
+        tls = (self.host if listens else "", self._tls_port or 0)
+        self._tls = TlsTransport(identity, sink, *tls, limits=limits, route=self._route)
         made: dict[str, Transport] = {"tcp": self._transport, "tls": self._tls}
         for make in self._make_carriers:
             made |= make(identity, sink, limits=limits)

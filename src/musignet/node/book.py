@@ -8,7 +8,7 @@ from ..crypto.schnorr import PublicKey
 from ..errors import AuthenticationError, LocalError, PeerNotFound, TransportError
 from ..limits import ADDRESSES_MAX, Limits
 from ..text import safe, short_key, who
-from .addresses import PORT_MAX, parse_address
+from .addresses import PORT_MAX, Rank, parse_address
 from .peers import PeerInfo, PeerRecord
 from .rates import Rates, Standing
 
@@ -18,11 +18,12 @@ __all__ = ["Book"]
 class Book:
     """Peers by key, with their labels. Bounded; a label belongs to one key until that peer is forgotten."""
 
-    __slots__ = ("_by_hex", "_by_key", "_by_label", "_max", "_own", "_rates")
+    __slots__ = ("_best_rank", "_by_hex", "_by_key", "_by_label", "_max", "_own", "_rates")
 
-    def __init__(self, own: bytes, max_peers: int, rates: Rates | None = None) -> None:
+    def __init__(self, own: bytes, max_peers: int, rates: Rates | None = None, best_rank: Rank = Rank.LAN) -> None:
         self._own = own
         self._rates = rates or Rates(Limits())
+        self._best_rank = best_rank
         self._max = max_peers
         self._by_key: dict[bytes, PeerRecord] = {}
         self._by_hex: dict[str, bytes] = {}
@@ -73,7 +74,8 @@ class Book:
                 raise TransportError(
                     "the peer book is full", expected=f"at most {self._max} peers", hint="forget one first"
                 )
-            record = self._by_key[key] = PeerRecord(info, public, self._rates.gauge(Standing.STRANGER))
+            gauge = self._rates.gauge(Standing.STRANGER)
+            record = self._by_key[key] = PeerRecord(info, public, gauge, self._best_rank)
             self._by_hex[key.hex()] = key
         self._by_label.pop(record.info.id, None)
         self._by_label[info.id] = key

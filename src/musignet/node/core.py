@@ -92,7 +92,7 @@ class Node:
         self.limits = config.limits
         self.epoch = draw(BOOT_EPOCH_BYTES)
         self.conduct = Conduct(config.limits)
-        self.book = Book(identity.pubkey, config.limits.peers_max, self.conduct.rates)
+        self.book = Book(identity.pubkey, config.limits.peers_max, self.conduct.rates, config.best_rank)
         self._key = identity.pubkey
         self._draw = draw
         self._links: dict[int, Link] = {}

@@ -9,7 +9,7 @@ from enum import Enum
 from ..crypto.schnorr import PublicKey
 from ..errors import NetworkError
 from ..text import who
-from .addresses import UNKNOWN_PATH, Address, Path, address_text, readable_untrusted
+from .addresses import UNKNOWN_PATH, Address, Path, Rank, address_text, readable_untrusted
 from .rates import Gauge
 from .window import Window
 
@@ -162,6 +162,7 @@ class PeerRecord:
     """Everything the node holds about one peer of the book."""
 
     __slots__ = (
+        "_best_rank",
         "abandoned",
         "attempts",
         "better_at",
@@ -190,8 +191,9 @@ class PeerRecord:
         "windows",
     )
 
-    def __init__(self, info: PeerInfo, public: PublicKey, gauge: Gauge) -> None:
+    def __init__(self, info: PeerInfo, public: PublicKey, gauge: Gauge, best_rank: Rank = Rank.LAN) -> None:
         self.info = info
+        self._best_rank = best_rank
         self.gauge = gauge
         """What passes on its links, how fast it may, and where it stands."""
         self.places: tuple[Address, ...] = ()
@@ -241,7 +243,7 @@ class PeerRecord:
     def better(self) -> tuple[Address, ...]:
         """Addresses that promise a better path than the links that are up."""
         rank = min((link.path.rank for link in self.links), default=None)
-        return () if rank is None else tuple(one for one in self.places if one.rank < rank)
+        return () if rank is None else tuple(one for one in self.places if max(one.rank, self._best_rank) < rank)
 
     @property
     def name(self) -> str:

@@ -28,6 +28,10 @@ class Status(Struct, frozen=True):
     """The data folder."""
     host: str
     port: int
+    onions: list[str]
+    """Where it is reached through Tor; empty while it is not."""
+    only_tor: bool
+    """Whether nothing leaves but to the proxy."""
     peers: int
     connected: int
     groups: list[str]
@@ -50,6 +54,8 @@ async def _status(daemon: Daemon, _: Call) -> Status:
         str(daemon.folder.path),
         network.host,
         network.port,
+        list(daemon.onions) if daemon.onion is not None and daemon.onion.published else [],
+        daemon.config.only_tor,
         len(network.peers()),
         len(await network.connected_peers()),
         [one.name for one in daemon.groups],

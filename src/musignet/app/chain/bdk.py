@@ -98,11 +98,15 @@ class Server(Protocol):
 
 
 class Esplora:
-    """An HTTP server such as blockstream's or mempool's. Args: url - `http://...` or `https://...`."""
+    """An HTTP server such as blockstream's or mempool's.
 
-    def __init__(self, url: str) -> None:
+    Args: url   - `http://...` or `https://...`.
+          proxy - `host:port` of an HTTP proxy that tunnels (CONNECT): bdkpython knows no other kind here.
+    """
+
+    def __init__(self, url: str, proxy: str | None = None) -> None:
         self.name = url
-        self._client = bdk.EsploraClient(url)
+        self._client = bdk.EsploraClient(url, proxy)
 
     def genesis(self) -> bdk.BlockHash:
         return self._client.get_block_hash(0)
@@ -143,15 +147,22 @@ class Esplora:
 
 
 class Electrum:
-    """An Electrum server. Connects anew for each call. Args: url - `tcp://host:port` or `ssl://host:port`."""
+    """An Electrum server. Connects anew for each call.
 
-    def __init__(self, url: str) -> None:
+    Args: url   - `tcp://host:port` or `ssl://host:port`.
+          proxy - `host:port` of a SOCKS5 proxy, which looks the server's name up.
+    """
+
+    def __init__(self, url: str, proxy: str | None = None) -> None:
         self.name = url
         self._url = url
+        self._proxy = proxy
 
     def _client(self) -> bdk.ElectrumClient:
         try:
-            return bdk.ElectrumClient(self._url, timeout=math.ceil(limits.CHAIN_CALL_TIMEOUT_S), retry=0)
+            return bdk.ElectrumClient(
+                self._url, socks5=self._proxy, timeout=math.ceil(limits.CHAIN_CALL_TIMEOUT_S), retry=0
+            )
         except bdk.ElectrumError as error:
             raise _unreachable(self.name, error) from None
 

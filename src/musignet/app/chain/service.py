@@ -15,6 +15,7 @@ from ...errors import LocalError, NetworkError
 from .base import BackendFault, ChainBackend
 from .url import check_url, open_backend
 from .wallet import GroupWallet
+from .way import STRAIGHT, ChainWay
 
 __all__ = ["ChainService", "on_a_thread"]
 
@@ -26,13 +27,15 @@ class ChainService:
 
     Args:   url   - of the backend, from the configuration; empty for none: then everything works with PSBT files.
             chain - the network of this node.
-    Raises: LocalError for a URL of no backend. The backend itself is opened when it is first used.
+            way   - whether it is reached through a proxy.
+    Raises: LocalError for a URL of no backend, Leak for one that cannot be reached by `way`.
+            The backend itself is opened when it is first used.
     """
 
-    def __init__(self, url: str, chain: Chain) -> None:
+    def __init__(self, url: str, chain: Chain, way: ChainWay = STRAIGHT) -> None:
         if url:
-            check_url(url)
-        self._url, self._chain = url, chain
+            way.proxy_for(check_url(url))
+        self._url, self._chain, self._way = url, chain, way
         self._backend: ChainBackend | None = None
         self._wallets: dict[bytes, GroupWallet] = {}
 
@@ -45,7 +48,7 @@ class ChainService:
                 hint="set backend in [chain] of config.toml, such as esplora+http://127.0.0.1:3002; or use PSBT files",
             )
         if self._backend is None:
-            self._backend = open_backend(self._url, self._chain)
+            self._backend = open_backend(self._url, self._chain, self._way)
         return self._backend
 
     def wallet(self, group_id: bytes, group: Group) -> GroupWallet:

@@ -11,6 +11,7 @@ from ... import limits
 from ...chain import Chain
 from ...errors import IoError, LocalError
 from .base import ChainBackend
+from .way import STRAIGHT, ChainWay
 
 if TYPE_CHECKING:
     from bitcoin_core_rpc import BitcoinCoreRpcClient
@@ -22,18 +23,20 @@ _SCHEMES: Final = frozenset(("esplora+http", "esplora+https", "electrum", "elect
 _CORE_OPTIONS: Final = frozenset(("cookie", "passfile", "since"))
 
 
-def open_backend(url: str, chain: Chain) -> ChainBackend:
-    """Return the backend that a URL names. Nothing is sent yet.
+def open_backend(url: str, chain: Chain, way: ChainWay = STRAIGHT) -> ChainBackend:
+    """Return the backend that a URL names, reached by `way`. Nothing is sent yet.
 
     `core+http://` and `core+https://` take options behind a `?`: `cookie=PATH` of Core's cookie file (without it, where
     Core puts it), or a user in front of the host and `passfile=PATH` of a file with nothing but the password; and
     `since=2026-11-01`, a day before which the wallet cannot have coins. No password is ever part of a URL.
 
-    Raises: LocalError for any other URL, and where the extra named `chain` is missing; IoError for the password's file.
+    Raises: LocalError for any other URL, and where the extra named `chain` is missing; Leak where the way there needs a
+            proxy that is not there; IoError for the password's file.
     """
     split = check_url(url)
+    proxy = way.proxy_for(split)
     try:
-        return _core(split, chain) if split.scheme.startswith("core") else _server(split, chain)
+        return _core(split, chain) if split.scheme.startswith("core") else _server(split, chain, proxy)
     except ModuleNotFoundError as error:
         if error.name not in ("bdkpython", "bitcoin_core_rpc"):
             raise
@@ -61,15 +64,15 @@ def check_url(url: str) -> SplitResult:
     return split
 
 
-def _server(split: SplitResult, chain: Chain) -> ChainBackend:
+def _server(split: SplitResult, chain: Chain, proxy: str | None) -> ChainBackend:
     from .bdk import BdkBackend, Electrum, Esplora
 
     family, _, scheme = split.scheme.partition("+")
     if family == "esplora":
-        return BdkBackend(Esplora(urlunsplit((scheme, split.netloc, split.path.rstrip("/"), "", ""))), chain)
+        return BdkBackend(Esplora(urlunsplit((scheme, split.netloc, split.path.rstrip("/"), "", "")), proxy), chain)
     if split.port is None or split.path not in ("", "/"):
         raise LocalError("not the address of an Electrum server", expected="electrum://HOST:PORT")
-    return BdkBackend(Electrum(f"{scheme or 'tcp'}://{split.netloc}"), chain)
+    return BdkBackend(Electrum(f"{scheme or 'tcp'}://{split.netloc}", proxy), chain)
 
 
 def _core(split: SplitResult, chain: Chain) -> ChainBackend:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from ...errors import LocalError, NetworkError
+from ...limits import API_CLIENT_TIMEOUT_S
 from ...node.addresses import parse_address, parse_listen
 from ...text import name_fault, safe
 from ..client import ApiError, Client, NotRunning
@@ -146,9 +147,9 @@ def place(value: str) -> str:
 # --- doing --------------------------------------------------------------------------------------------------------
 
 
-def connect(data: Path) -> Client:
-    """Return a client of the node that runs on a data folder."""
-    return Client(data / API_SOCKET)
+def connect(data: Path, timeout_s: float = API_CLIENT_TIMEOUT_S) -> Client:
+    """Return a client of the node that runs on a data folder. It waits for one answer as long as is said."""
+    return Client(data / API_SOCKET, timeout_s)
 
 
 def say(text: str = "") -> None:

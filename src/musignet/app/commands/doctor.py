@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..client import Client, NotRunning
 from ..doctor import Finding, Verdict, examine, of_the_node
 from ..natdoctor import examine_nat
 from ..places import CONFIG_FILE
+from ..tordoctor import examine_tor, not_tried
 from .common import Command, Exit, connect, data_option, json_option, say, show
 
 __all__ = ["doctor"]
@@ -25,8 +26,9 @@ def doctor(data: Path, as_json: bool) -> None:
     """Test whether peers can find and reach this node, and say what blocks.
 
     Interfaces, the UDP port, broadcast and multicast heard by this machine itself, where it listens, firewalls and the
-    clock; STUN and TURN servers and the router's port forwarding, where [nat] asks for them; and what the running node
-    has met. It works without a running node, too. Exit code 1: something blocks.
+    clock; STUN and TURN servers and the router's port forwarding, where [nat] asks for them; the proxy and Tor's
+    control port; and what the running node has met. It works without a running node, too. With only-tor
+    the proxy alone is asked. Exit code 1: something blocks.
     """
     import asyncio
 
@@ -34,8 +36,13 @@ def doctor(data: Path, as_json: bool) -> None:
     client = connect(data)
     status = _status(client)
     port = settings.listen_port if status is None else status["port"]
-    findings = asyncio.run(examine(settings, 0 if status is None else port))
-    findings += asyncio.run(examine_nat(settings))
+    if settings.only_tor or (status is not None and status["only_tor"]):
+        settings = replace(settings, only_tor=True)
+        findings = [not_tried()]
+    else:
+        findings = asyncio.run(examine(settings, 0 if status is None else port))
+        findings += asyncio.run(examine_nat(settings))
+    findings += asyncio.run(examine_tor(settings))
     findings += _running(client, status, data)
     show(as_json, [_facts(one) for one in findings], lambda: _lines(findings))
     if any(one.verdict is Verdict.BLOCKED for one in findings):

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ...errors import NetworkError, Timeout
+from ...limits import API_JOIN_TIMEOUT_S
 from ...node.addresses import parse_address
 from ...text import safe, short_key
 from ...wire.invite import Invite
@@ -132,7 +133,7 @@ def join(data: Path, as_json: bool, name: str | None, invite: str, yes_words: st
     It dials whoever made it. Both screens show six words; confirm only if they are the same, read aloud over a
     channel where you know the other's voice.
     """
-    client = connect(data)
+    client = connect(data, API_JOIN_TIMEOUT_S)
     events = client.events(_COMPARE_S)
     found = client.post("/v1/pairings", {"invite": invite})
     try:

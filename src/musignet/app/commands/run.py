@@ -28,6 +28,7 @@ _STOP_S = 20.0
 @click.option("--passphrase-fd", type=int, metavar="N", help="Read the identity's passphrase from file descriptor N.")
 @click.option("--wallet-passphrase-fd", type=int, metavar="N", help="The keyholder reads the wallet's from there.")
 @click.option("--keyring", is_flag=True, help="Take the identity's passphrase from the keyring of the system.")
+@click.option("--only-tor", is_flag=True, help="Nothing leaves but to the proxy that [proxy] socks5 names.")
 @click.option("--background", "away", is_flag=True, help="Give the terminal back once it runs; it logs to node.log.")
 @click.option("--ready-fd", type=int, hidden=True)
 def run(
@@ -35,6 +36,7 @@ def run(
     passphrase_fd: int | None,
     wallet_passphrase_fd: int | None,
     keyring: bool,
+    only_tor: bool,
     away: bool,
     ready_fd: int | None,
 ) -> None:
@@ -44,9 +46,11 @@ def run(
     approval.
     """
     if away:
-        _in_background(data, passphrase_fd, wallet_passphrase_fd, keyring)
+        _in_background(data, passphrase_fd, wallet_passphrase_fd, keyring, only_tor)
         return
     settings = config.load(data)
+    if only_tor:
+        settings = replace(settings, only_tor=True)
     if ready_fd is not None and not settings.log_file:
         settings = replace(settings, log_file=str(data / LOG_FILE))
     folder = DataFolder.lock(data)
@@ -77,10 +81,13 @@ class _Teller:
             background.detach(ready_fd)
 
 
-def _in_background(data: Path, passphrase_fd: int | None, wallet_passphrase_fd: int | None, keyring: bool) -> None:
+def _in_background(
+    data: Path, passphrase_fd: int | None, wallet_passphrase_fd: int | None, keyring: bool, only_tor: bool
+) -> None:
     fds = {"--passphrase-fd": passphrase_fd, "--wallet-passphrase-fd": wallet_passphrase_fd}
     given = {name: fd for name, fd in fds.items() if fd is not None}
-    arguments = ["run", "--data", str(data), *(["--keyring"] if keyring else [])]
+    flags = {"--keyring": keyring, "--only-tor": only_tor}
+    arguments = ["run", "--data", str(data), *(name for name, given in flags.items() if given)]
     arguments += [word for name, fd in given.items() for word in (name, str(fd))]
     code = background.start(arguments, tuple(given.values()))
     if code is not None:

@@ -26,6 +26,8 @@ def _lines(found: dict[str, Any]) -> None:
     say(f"key      {found['key']}")
     say(f"data     {found['data']}")
     say(f"listens  {found['host']}:{found['port']}" if found["host"] else "listens  nowhere: it dials only")
+    for onion in found["onions"]:
+        say(f"onion    {onion}")
     say(f"peers    {found['connected']} of {found['peers']} connected")
     say(f"groups   {', '.join(found['groups']) or 'none'}")
     say(f"sessions {found['open_sessions']} open")

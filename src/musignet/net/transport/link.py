@@ -340,6 +340,10 @@ class ChannelTransport(ABC):
     @abstractmethod
     async def _unlisten(self) -> None: ...
 
+    def _dial_timeout_s(self, host: str) -> float:
+        """Return how long opening a stream to a host may take."""
+        return self.limits.dial_timeout_s
+
     def _place(self, host: str, port: int) -> str:
         """How a place is called, in `Connection.address` and in errors."""
         return f"{host}:{port}"
@@ -357,11 +361,12 @@ class ChannelTransport(ABC):
         key = PublicKey.from_hex(peer)
         if not self._running:
             raise TransportError("this transport is not running", hint="call start first")
+        dial_timeout_s = self._dial_timeout_s(host)
         self.slots.dial(self.sink.gauge(key.compressed).standing)
         opened: asyncio.Future[None] = self.loop.create_future()
         place = self._place(host, port)
         link = self._dialler(key, opened, place)
-        clock = asyncio.timeout(self.limits.dial_timeout_s)
+        clock = asyncio.timeout(dial_timeout_s)
         self._dials.add(clock)
         try:
             async with clock:
@@ -374,9 +379,7 @@ class ChannelTransport(ABC):
                 raise
             if not self._running:
                 raise TransportError("this transport was stopped while it dialled") from None
-            raise Timeout(
-                f"{place} did not answer within {self.limits.dial_timeout_s:g} s", hint=_UNREACHABLE_HINT
-            ) from None
+            raise Timeout(f"{place} did not answer within {dial_timeout_s:g} s", hint=_UNREACHABLE_HINT) from None
         except OSError as error:
             if isinstance(error, NetworkError):
                 raise

@@ -19,6 +19,7 @@ from .base import Connection, Sink, Transport
 from .carriers import MakeCarriers
 from .link import ChannelLink, ChannelTransport
 from .relaystream import RelayStream, RelayStreams
+from .route import DIRECT, Route
 
 __all__ = ["RelayTransport", "over_relays"]
 
@@ -72,7 +73,7 @@ class RelayTransport(ChannelTransport):
         sink:     who is told (see `Sink`).
         host, port: one relay, as `ws://HOST` and its port; port 0 where the text says all. Empty: none.
         relays:   more of our own, as `ws://` or `wss://` texts. Others reach us at each of them.
-        proxy:    a SOCKS5 proxy through which every relay is reached, as `socks5h://HOST:PORT`.
+        route:    which way out a relay is reached.
 
     Raises: LocalError for what is no relay, and for more than `RELAYS_MAX`.
     """
@@ -87,7 +88,7 @@ class RelayTransport(ChannelTransport):
         port: int = 0,
         *,
         relays: Iterable[str] = (),
-        proxy: str | None = None,
+        route: Route = DIRECT,
         limits: Limits | None = None,
     ) -> None:
         super().__init__(identity, sink, limits=limits)
@@ -96,10 +97,15 @@ class RelayTransport(ChannelTransport):
         own = [_relay(one) for one in (*([self._place(host, port)] if host else []), *relays)]
         if len(own) > RELAYS_MAX:
             raise LocalError("too many relays", expected=f"at most {RELAYS_MAX}", got=len(own))
-        self.streams = RelayStreams(identity, own, self._incoming, self.limits.dial_timeout_s, proxy)
+        self.route = route
+        self.streams = RelayStreams(identity, own, self._incoming, self.limits.dial_timeout_s, route)
 
     async def dial(self, peer: str, address: Address) -> Connection:
         return await self.connect(peer, address.text, 0)
+
+    def _dial_timeout_s(self, host: str) -> float:
+        beyond_s = 0.0 if self.route.proxy is None else self.limits.proxy_dial_timeout_s
+        return beyond_s + self.limits.dial_timeout_s
 
     async def stop(self) -> None:
         running = self._running
@@ -148,14 +154,14 @@ def _attach(link: _RelayLink, stream: RelayStream) -> _RelayLink:
     return link
 
 
-def over_relays(*relays: str, proxy: str | None = None) -> MakeCarriers:
+def over_relays(*relays: str, route: Route = DIRECT) -> MakeCarriers:
     """Return what gives a `NetworkService` links over relays: `carriers=[over_relays("wss://...", "wss://...")]`.
 
     Without any of our own it still dials peers at theirs.
     """
 
     def make(identity: Identity, sink: Sink, *, limits: Limits) -> Mapping[str, Transport]:
-        transport = RelayTransport(identity, sink, relays=relays, proxy=proxy, limits=limits)
+        transport = RelayTransport(identity, sink, relays=relays, route=route, limits=limits)
         return dict.fromkeys(_SCHEMES, transport)
 
     return make

@@ -17,13 +17,14 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, ProxyError
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event as WireEvent
 
 from ... import limits
 from ...crypto.relaykey import RelayKey
 from ...errors import ConnectionError, NetworkError, ReceiveError, SerializationError, Timeout
+from ...node.addresses import parse_address
 from ...text import safe
 from ...wire.giftwrap import Event, auth_event, check_untrusted
 from ...wire.relaytalk import (
@@ -37,6 +38,7 @@ from ...wire.relaytalk import (
     subscribe,
 )
 from ..lograte import LinesPerSecond
+from .route import DIRECT, Route
 
 __all__ = ["LineOwner", "RelayLine"]
 
@@ -98,7 +100,7 @@ class _Direct(connect):
 class RelayLine:
     """See the module. `up` is whether something can be published now, `trouble` why not, for people."""
 
-    def __init__(self, url: str, owner: LineOwner, dial_timeout_s: float, proxy: str | None = None) -> None:
+    def __init__(self, url: str, owner: LineOwner, dial_timeout_s: float, route: Route = DIRECT) -> None:
         self.url = url
         self.up = False
         self.trouble = ""
@@ -106,7 +108,7 @@ class RelayLine:
         """Links that use it."""
         self._owner = owner
         self._dial_timeout_s = dial_timeout_s
-        self._proxy = proxy
+        self._route = route
         self._waiting: asyncio.Queue[str] = asyncio.Queue(limits.RELAY_WAITING_MAX)
         self._outcome: asyncio.Future[bool] | None = None
         self._awake = asyncio.Event()
@@ -184,7 +186,7 @@ class RelayLine:
         """One connection, from beginning to end. Raises NetworkError, always."""
         self._outcome = self._outcome or self._loop.create_future()
         try:
-            async with self._dial() as relay:
+            async with await self._dial() as relay:
                 self._begin()
                 try:
                     await self._talk(relay)
@@ -193,7 +195,7 @@ class RelayLine:
                 except ReceiveError:
                     relay.transport.abort()  # nobody waits for its goodbye
                     raise
-        except (OSError, InvalidHandshake, InvalidURI, ProxyError, ImportError, EOFError, ValueError) as error:
+        except (OSError, InvalidHandshake, InvalidURI, EOFError, ValueError) as error:
             if isinstance(error, NetworkError):
                 raise
             what = Timeout if isinstance(error, TimeoutError) else ConnectionError
@@ -203,15 +205,18 @@ class RelayLine:
             while not self._waiting.empty():
                 self._waiting.get_nowait()
 
-    def _dial(self) -> Any:
+    async def _dial(self) -> Any:
+        address = parse_address(self.url)
+        way = await self._route.way(address.host, address.port, self.url.encode())
         return _Direct(
             self.url,
+            sock=way.get("sock"),
             open_timeout=self._dial_timeout_s,
             close_timeout=_CLOSE_TIMEOUT_S,
             max_size=limits.RELAY_FRAME_MAX_BYTES,
             max_queue=4,
             compression=None,  # a small message could become a large one
-            proxy=self._proxy,
+            proxy=None,
             user_agent_header=None,
             create_connection=_Connection,
         )

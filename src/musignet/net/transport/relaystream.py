@@ -24,6 +24,7 @@ from ...wire.relaytalk import publish
 from ...wire.segment import DATA, DIALLER, RESET, Segment
 from ..lograte import LinesPerSecond
 from .relayline import RelayLine
+from .route import DIRECT, Route
 
 __all__ = ["RelayStream", "RelayStreams", "StreamUser"]
 
@@ -196,7 +197,7 @@ class RelayStreams:
         relays: Iterable[str],
         accept: Callable[[RelayStream, str], StreamUser | None],
         dial_timeout_s: float,
-        proxy: str | None = None,
+        route: Route = DIRECT,
     ) -> None:
         self.identity = identity
         self.lines_per_s = LinesPerSecond(_LOG_LINES_PER_S)
@@ -204,7 +205,7 @@ class RelayStreams:
         self._own = tuple(dict.fromkeys(relays))
         self._accept = accept
         self._dial_timeout_s = dial_timeout_s
-        self._proxy = proxy
+        self._route = route
         self._lines: dict[str, RelayLine] = {}
         self._streams: dict[bytes, RelayStream] = {}
         self._past: OrderedDict[bytes, None] = OrderedDict()
@@ -344,7 +345,7 @@ class RelayStreams:
         if line is None:
             if len(self._lines) >= limits.RELAY_LINES_MAX:
                 raise TransportError("too many relays", expected=f"at most {limits.RELAY_LINES_MAX}")
-            line = self._lines[url] = RelayLine(url, self, self._dial_timeout_s, self._proxy)
+            line = self._lines[url] = RelayLine(url, self, self._dial_timeout_s, self._route)
         if (timer := self._timers.pop(url, None)) is not None:
             timer.cancel()
         return line

@@ -11,14 +11,16 @@ import errno
 import os
 import socket
 import sys
-from typing import cast
+from typing import Any, cast
 
 from ...crypto.keys import Identity
 from ...errors import IoError, TransportError
 from ...limits import Limits
+from ...node.addresses import Path, Rank
 from ...wire.channel import SecureChannel
 from .base import Sink
 from .link import ChannelLink, ChannelTransport
+from .route import DIRECT, Route, is_loopback
 
 if sys.platform != "win32":
     import resource
@@ -39,6 +41,8 @@ class TcpLink(ChannelLink, asyncio.Protocol):
     """One TCP connection."""
 
     _stream: asyncio.Transport | None = None
+    proxied = False
+    """Whether the stream ends at a proxy of ours, and the peer is beyond it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = self._stream = cast(asyncio.Transport, transport)
@@ -55,6 +59,10 @@ class TcpLink(ChannelLink, asyncio.Protocol):
         """Where the stream leads in fact; a name says less than the address it stood for."""
         peer = None if self._stream is None else self._stream.get_extra_info("peername")
         return peer[0] if peer else super().host
+
+    @property
+    def path(self) -> Path:
+        return Path(Rank.PROXIED, self._owner.carrier) if self.proxied else super().path
 
     def data_received(self, data: bytes) -> None:
         self.feed(data)
@@ -100,6 +108,7 @@ class TcpTransport(ChannelTransport):
         identity: who we are on every link.
         sink:     who is told (see `Sink`).
         host, port: where to listen; port 0 picks a free one, which `port` then names. An empty host only dials.
+        route:    which way out a dial takes.
     """
 
     def __init__(
@@ -110,8 +119,10 @@ class TcpTransport(ChannelTransport):
         port: int = 0,
         *,
         limits: Limits | None = None,
+        route: Route = DIRECT,
     ) -> None:
         super().__init__(identity, sink, limits=limits)
+        self.route = route
         self.host = host
         self.port = port
         self._listener: socket.socket | None = None
@@ -123,7 +134,20 @@ class TcpTransport(ChannelTransport):
         return TcpLink(self, channel, outbound, address)
 
     async def _open(self, link: ChannelLink, host: str, port: int) -> None:
-        await self.loop.create_connection(lambda: cast(TcpLink, link), host, port_of(port))
+        near = cast(TcpLink, link)
+        await self.loop.create_connection(lambda: near, **await self._way(near, host, port))
+
+    async def _way(self, link: TcpLink, host: str, port: int) -> dict[str, Any]:
+        """Return the arguments that get `create_connection` to where a link shall lead."""
+        peer = b"" if link._dialled is None else link._dialled.compressed
+        way = await self.route.way(host, port_of(port), peer)
+        link.proxied = "sock" in way
+        return way
+
+    def _dial_timeout_s(self, host: str) -> float:
+        limits = self.limits
+        beyond_s = 0.0 if self.route.through(host) is None else limits.proxy_dial_timeout_s
+        return beyond_s + limits.dial_timeout_s
 
     # --- listening ----------------------------------------------------------------------------------------------------
 
@@ -181,8 +205,9 @@ class TcpTransport(ChannelTransport):
             )
             return
         accepted.setblocking(False)
-        link = self._answerer(address)
-        task = self.loop.create_task(self._adopt(accepted, cast(TcpLink, link)))
+        link = cast(TcpLink, self._answerer(address))
+        link.proxied = self.route.fronted and is_loopback(link.host)
+        task = self.loop.create_task(self._adopt(accepted, link))
         self._accepted.add(task)
         task.add_done_callback(self._accepted.discard)
 

@@ -26,7 +26,8 @@ from ...wire.channel import SecureChannel
 from .base import Sink
 from .certificate import client_context, listener_context
 from .link import ChannelLink
-from .tcp import TcpLink, TcpTransport, port_of
+from .route import DIRECT, Route
+from .tcp import TcpLink, TcpTransport
 
 __all__ = ["TlsTransport"]
 
@@ -71,9 +72,16 @@ class TlsTransport(TcpTransport):
     carrier = "tls"
 
     def __init__(
-        self, identity: Identity, sink: Sink, host: str = "", port: int = 0, *, limits: Limits | None = None
+        self,
+        identity: Identity,
+        sink: Sink,
+        host: str = "",
+        port: int = 0,
+        *,
+        limits: Limits | None = None,
+        route: Route = DIRECT,
     ) -> None:
-        super().__init__(identity, sink, host, port, limits=limits)
+        super().__init__(identity, sink, host, port, limits=limits, route=route)
         self._dials_with: ssl.SSLContext | None = None
         self._listens_with: ssl.SSLContext | None = None
         self.certificate_hash = b""
@@ -110,9 +118,10 @@ class TlsTransport(TcpTransport):
         if self._dials_with is None:
             self._dials_with = client_context()
         near = cast(_TlsLink, link)
+        way = await self._way(near, host, port)
         try:
             await self.loop.create_connection(
-                lambda: near, host, port_of(port), ssl=self._dials_with, server_hostname="", **self._clocks()
+                lambda: near, **way, ssl=self._dials_with, server_hostname="", **self._clocks()
             )
         except ConnectionAbortedError:
             within_s = self.limits.handshake_timeout_s

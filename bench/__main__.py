@@ -6,7 +6,7 @@ python -m bench ceremony --json ceremony.json   measure signing, beside libsecp2
 python -m bench outbox                          durable sends, and a start with 10,000 kept messages
 python -m bench reach                           punched and TURN paths beside direct TCP
 python -m bench discovery                       from a start to a link on one network, also under a flood of beacons
-python -m bench flood --json flood.json         ten floods of one node, a minute each
+python -m bench flood --json flood.json         eleven floods of one node, a minute each
 python -m bench report link.json ceremony.json flood.json  print bench/RESULTS.md
 """
 

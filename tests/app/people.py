@@ -11,13 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.nodes import RunningNode, cli
+from app.nodes import RunningNode, cli, cli_json
 from app.terminal import Terminal
 from musignet.bitcoin.walletkey import new_words
 from musignet.signing.groupfile import GroupFile
 from support.netns import Machine
+from support.wallet import psbt, spend
 
-__all__ = ["WORDS", "approve", "at", "file_of", "group", "group_json", "init", "pair", "run", "until"]
+__all__ = [
+    "WORDS", "approve", "at", "file_of", "found", "group", "group_json", "init", "pair", "propose", "run", "sign",
+    "signed", "until",
+]  # fmt: skip
 
 WORDS = {name: new_words(bytes((number,)) * 16) for number, name in enumerate(("alice", "bob", "carol"), 1)}
 
@@ -80,6 +84,43 @@ def approve(node: RunningNode, session: str) -> subprocess.CompletedProcess[str]
         if done.returncode == 0 or "no session" not in done.stderr.lower():
             return done
     return done
+
+
+def found(alice: RunningNode, bob: RunningNode) -> None:
+    """Found a wallet of two."""
+    with at(alice, "group", "create", "savings", "bob") as first:
+        founding = first.expect(r"musignet group join ([0-9a-f]{8})").group(1)
+        with at(bob, "group", "join", founding) as second:
+            second.expect("Take part")
+            second.type("y")
+            for one in (first, second):
+                one.expect("Do all screens show")
+                one.type("y")
+            assert (first.exit_code(), second.exit_code()) == (0, 0)
+
+
+def sign(alice: RunningNode, bob: RunningNode, tmp_path: Path) -> None:
+    """Found a wallet of two, and sign a payment from it."""
+    found(alice, bob)
+    session = propose(alice, tmp_path)
+    for node in (alice, bob):
+        done = approve(node, session)
+        assert done.returncode == 0, done.stderr
+    signed(alice, session)
+
+
+def propose(node: RunningNode, tmp_path: Path) -> str:
+    """Propose a payment from the wallet; return the session."""
+    wallet = file_of(node).group.wallet
+    (path := tmp_path / "spend.psbt").write_bytes(psbt(wallet, *spend(wallet)).serialize())
+    session: str = cli_json(node.data, "propose", "savings", str(path))["id"]
+    return session
+
+
+def signed(node: RunningNode, session: str) -> None:
+    """Wait for the transaction."""
+    assert cli(node.data, "watch", session, "--timeout", "30").returncode == 0
+    assert cli(node.data, "export", session, "--tx").stdout.strip()
 
 
 def until(true: Callable[[], Any]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from app.nodes import RunningNode, cli, cli_json, make_data
-from app.people import approve, at, file_of, init, run, until
+from app.people import at, init, run, sign, until
 from app.terminal import Terminal
 from musignet.limits import Limits
 from musignet.net.lan import interfaces
@@ -25,7 +25,6 @@ from musignet.node.peers import PeerInfo
 from musignet.wire.invite import Invite
 from support.ceremony import identity
 from support.netns import Machine, network
-from support.wallet import psbt, spend
 
 pytestmark = pytest.mark.driver
 
@@ -43,27 +42,6 @@ def confirm(*screens: Terminal) -> None:
         one.expect("Do both screens")
         one.type("y")
     assert [one.exit_code() for one in screens] == [0] * len(screens)
-
-
-def sign(alice: RunningNode, bob: RunningNode, tmp_path: Path) -> None:
-    """Found a wallet of two, and sign a payment from it."""
-    with at(alice, "group", "create", "savings", "bob") as first:
-        founding = first.expect(r"musignet group join ([0-9a-f]{8})").group(1)
-        with at(bob, "group", "join", founding) as second:
-            second.expect("Take part")
-            second.type("y")
-            for one in (first, second):
-                one.expect("Do all screens show")
-                one.type("y")
-            assert (first.exit_code(), second.exit_code()) == (0, 0)
-    wallet = file_of(alice).group.wallet
-    (path := tmp_path / "spend.psbt").write_bytes(psbt(wallet, *spend(wallet)).serialize())
-    session = cli_json(alice.data, "propose", "savings", str(path))["id"]
-    for node in (alice, bob):
-        done = approve(node, session)
-        assert done.returncode == 0, done.stderr
-    assert cli(alice.data, "watch", session, "--timeout", "30").returncode == 0
-    assert cli(alice.data, "export", session, "--tx").stdout.strip()
 
 
 def test_two_new_users_find_each_other_pair_and_sign_with_no_address_typed(tmp_path: Path) -> None:

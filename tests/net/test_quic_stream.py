@@ -26,6 +26,9 @@ class End(Signal):
     def __init__(self, *, client: bool, line: Line = lambda datagram: datagram) -> None:
         super().__init__()
         self.data = bytearray()
+        self.told: list[str] = []
+        self.first = b""
+        """Said as soon as it is open."""
         self.ends: list[OSError | None] = []
         self.most_unsent = 0
         self.other: End
@@ -38,7 +41,13 @@ class End(Signal):
         if arriving is not None:
             self.loop.call_soon(lambda: self.other.stream.receive(arriving))
 
+    def stream_opened(self) -> None:
+        self.told.append("opened")
+        if self.first:
+            self.stream.write(self.first)
+
     def stream_data(self, data: bytes) -> None:
+        self.told.append("data")
         self.data += data
         self.poke()
 
@@ -87,6 +96,31 @@ async def test_bytes_arrive_whole_and_in_order_over_a_line_that_loses_doubles_an
     await far.until(lambda: len(far.data) == len(sent), 15)
     await near.until(lambda: len(near.data) == len(sent), 15)
     assert (far.data, near.data) == (sent, sent[::-1])
+    await close(near, far)
+
+
+@aio
+async def test_the_first_bytes_may_come_with_the_end_of_the_handshake_and_are_told_after_it() -> None:
+    kept: list[bytes] = []
+
+    def hold(datagram: bytes) -> bytes | None:
+        """Keep what the client sends once it is open, until all of it is there."""
+        if not near.told:
+            return datagram
+        kept.append(datagram)
+        return None
+
+    near, far = End(client=True, line=hold), End(client=False)
+    near.other, far.other = far, near
+    near.first = b"act one"
+    opening = asyncio.gather(near.stream.open(5), far.stream.open(5))
+    await near.until(lambda: near.told)
+    await turns()
+    for datagram in kept:
+        far.stream.receive(datagram)
+    assert far.told == ["opened", "data"]
+    near._line = lambda datagram: datagram
+    await opening
     await close(near, far)
 
 

@@ -133,6 +133,24 @@ def test_a_hole_is_tried_soon_after_there_is_a_link_and_then_with_growing_pauses
     assert 40 <= pauses[1] <= 80 < pauses[2]
 
 
+def test_once_a_person_has_confirmed_the_key_a_hole_is_tried_soon_and_stays_an_address() -> None:
+    world, low, high = strangers()
+    info = PeerInfo(id="high", addresses=("10.0.0.9:9000", "wss://relay.example"), pubkey_hex=HIGH.pubkey_hex)
+    for side in (low, high):
+        side.node.config = replace(side.config, addresses=ICE)
+    low.node.book.remove(high.key)
+    low.ask(lambda request: AddPeer(request, info, provisional=True))
+    world.dead.update(("10.0.0.9:9000", "ice:"))
+    low.dial(high.key)
+    world.wait(5)
+    assert len(low.all(Connect)) == 1
+    low.add(info)
+    world.wait(2)
+    assert [one.text for one in low.all(Connect)[-1].addresses] == ["10.0.0.9:9000", "ice:"]
+    low.add(replace(info, name="renamed"))
+    assert "ice:" in [one.text for one in low.peer(high.key).places]
+
+
 def test_a_punched_link_takes_the_place_of_the_relays() -> None:
     world, low, high = by_relay()
     world.wait(3)

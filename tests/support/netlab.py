@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from support.netns import Machine
+
 __all__ = ["INTERNET", "INTERNET_TOO", "Lab", "reason_against"]
 
 INTERNET: Final = "11.0.113.1"
@@ -125,6 +127,11 @@ class Lab:
     def inside(self, place: str) -> list[str]:
         """Return how a command is run at a place: "pub", "natA", "natB", "A" or "B"."""
         return ["ip", "netns", "exec", self._ns(place)]
+
+    def machine(self, place: str) -> Machine:
+        """Return a place as a machine of its own."""
+        addresses = {"pub": INTERNET, "A": "10.0.1.2", "B": "10.0.2.2"}
+        return Machine(self._ns(place), addresses[place])
 
     def start_turn(self) -> None:
         """Start coturn on the internet, and wait until it listens: user u, password p."""

@@ -18,6 +18,7 @@ from ..limits import ADDRESS_MAX_CHARS
 from ..text import safe
 
 __all__ = [
+    "HOLE",
     "PORT_MAX",
     "UNKNOWN_PATH",
     "Address",
@@ -130,6 +131,10 @@ def address_text(host: str, port: int, carrier: str = "tcp") -> str:
     """Return the text of an address with host and port. TCP has no scheme in front of it: the form people know."""
     place = f"{_bracketed(host)}:{port}"
     return place if carrier == "tcp" else f"{carrier}://{place}"
+
+
+HOLE: Final = parse_address(f"{_HOLE_PUNCHING}:")
+"""Where two nodes are that both punch holes."""
 
 
 def readable_untrusted(texts: Iterable[str]) -> tuple[Address, ...]:

@@ -80,11 +80,11 @@ class Book:
         self._by_label.pop(record.info.id, None)
         self._by_label[info.id] = key
         record.info = info
-        record.look_up()
         record.provisional = provisional and (fresh or record.provisional)
         record.stranger = stranger and (fresh or record.stranger)
         if not (record.provisional or record.stranger):
             record.gauge.standing = Standing.COSIGNER
+        record.look_up()
         return record
 
     def refuse_squatter(self, label: str, key: bytes) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from ..errors import PeerNotFound
 from ..text import short_key
 from ..wire.candidates import Signal
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import MessageType
-from .addresses import parse_address
+from .addresses import HOLE
 from .book import Book
 from .effects import Effect, Reply, SignalHeard
 from .inputs import SaySignal
@@ -17,8 +15,6 @@ from .outbox import Outbox
 from .peers import PeerRecord
 
 __all__ = ["hear_signal", "learn_hole", "say_signal"]
-
-_HOLE: Final = parse_address("ice:")
 
 
 def say_signal(event: SaySignal, book: Book, outbox: Outbox, now: float, out: list[Effect]) -> None:
@@ -39,8 +35,8 @@ def learn_hole(peer: PeerRecord, own: tuple[str, ...], announced: tuple[str, ...
 
     Nothing else of an announcement is dialled: any other address could be a stranger's.
     """
-    if _HOLE.text in own and _HOLE.text in announced and _HOLE not in peer.places:
-        peer.places = tuple(sorted((*peer.places, _HOLE), key=lambda one: one.rank))
+    peer.punches = HOLE.text in own and HOLE.text in announced
+    peer.look_up()
 
 
 def hear_signal(peer: PeerRecord, message: VerifiedMessage, out: list[Effect]) -> None:

@@ -9,7 +9,7 @@ from enum import Enum
 from ..crypto.schnorr import PublicKey
 from ..errors import NetworkError
 from ..text import who
-from .addresses import UNKNOWN_PATH, Address, Path, Rank, address_text, readable_untrusted
+from .addresses import HOLE, UNKNOWN_PATH, Address, Path, Rank, address_text, readable_untrusted
 from .rates import Gauge
 from .window import Window
 
@@ -181,6 +181,7 @@ class PeerRecord:
         "places",
         "provisional",
         "public",
+        "punches",
         "redial_at",
         "round_trip_s",
         "seen",
@@ -198,6 +199,8 @@ class PeerRecord:
         """What passes on its links, how fast it may, and where it stands."""
         self.places: tuple[Address, ...] = ()
         """Where it is dialled, the best first."""
+        self.punches = False
+        """Whether both sides announced that they punch holes."""
         self.seen: Address | None = None
         """Where it was seen on the local network, last."""
         self.public = public
@@ -235,8 +238,12 @@ class PeerRecord:
         self.last_error: NetworkError | None = None
 
     def look_up(self) -> None:
-        """Set `places` anew: `info` or `seen` has changed."""
+        """Set `places` anew: what they follow from has changed. No hole is punched to a key that nobody confirmed."""
         known, seen = self.info.places, self.seen
+        if self.punches and not self.provisional and HOLE not in known:
+            known = tuple(sorted((*known, HOLE), key=lambda one: one.rank))
+            if HOLE not in self.places:
+                self.better_tries = 0  # of this one there were none
         self.places = known if seen is None else (seen, *(one for one in known if one.text != seen.text))
 
     @property

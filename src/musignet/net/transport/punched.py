@@ -63,6 +63,8 @@ class _QuicLink(ChannelLink):
         stream = self._stream = Stream(self._owner.loop, hole.push, self, client=self.outbound)
         hole.deliver_to(stream.receive, stream.lost)
         await stream.open(self._owner.limits.quic_handshake_s)
+
+    def stream_opened(self) -> None:
         self.opened()
 
     def stream_data(self, data: bytes) -> None:

@@ -42,6 +42,10 @@ _FRAME_MAX_BYTES: Final = 17
 class Reader(Protocol):
     """Who a stream reports to."""
 
+    def stream_opened(self) -> None:
+        """QUIC's own handshake is done. Bytes may follow in the same datagram."""
+        ...
+
     def stream_data(self, data: bytes) -> None:
         """Bytes, in order."""
         ...
@@ -163,6 +167,7 @@ class Stream:
         self._stream = quic._get_or_create_stream_for_send(_STREAM) if self._client else None
         if not self._ready.done():
             self._ready.set_result(None)
+            self._reader.stream_opened()
 
     def _data(self, quic: _Quic, event: events.StreamDataReceived) -> None:
         self._eof = self._eof or event.end_stream

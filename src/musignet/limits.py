@@ -740,6 +740,27 @@ RELAY_CHALLENGES_MAX: Final = 8
 RELAY_PINGS_MAX: Final = 10_000
 """Pings of one connection that are answered: one every ten seconds for a day. Then it is made anew."""
 
+LETTER_MAX_BYTES: Final = MIB
+"""A sealed bundle that is left at a relay: a proposal with a PSBT of 512 KiB. Larger messages wait for a link."""
+
+LETTERS_HELD_MAX_BYTES: Final = 4 * MIB
+"""Of letters of which parts are missing: four of the largest."""
+
+LETTER_LINKS_MAX: Final = 256
+"""Peers that letters are left for or come from at a time: the largest group over links has 15 members."""
+
+LETTER_DAYS: Final = 8
+"""Days back whose inboxes are read: as long as letters last, and a clock that is wrong."""
+
+LETTER_TTL_S: Final = 7 * 86_400
+"""How long relays keep a letter: as long as the outbox keeps a message."""
+
+LETTER_GATHER_S: Final = 0.5
+"""What a letter waits for more to go into it: what a session says to somebody who is away comes in one go."""
+
+LETTER_AGAIN_S: Final = 21_600.0
+"""After six hours what nobody fetched is left again: relays forget."""
+
 RELAY_SERVE_CLIENTS_MAX: Final = 2000
 """Connections that `musignet relay` takes: 1,000 nodes, each with a second one that is about to replace the first."""
 

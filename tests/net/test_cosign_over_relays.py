@@ -34,20 +34,19 @@ QUICK = Limits(backoff_max_s=1.0, reapprove_s=1.0)
 class Cosigner:
     """One member, reached at `inboxes` alone, and what it was told."""
 
-    def __init__(self, name: str, folder: Path, inboxes: list[str], port: int | None = None) -> None:
+    def __init__(self, name: str, folder: Path, inboxes: list[str], *, limits: Limits | None = None) -> None:
         self.name = name
         self.inboxes = inboxes
         self.outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
         self.progress = asyncio.Event()
         self.service = NetworkService(
             name,
-            host="" if port is None else "127.0.0.1",
-            port=port or 0,
+            host="",
             identity=identity(name),
             data_dir=folder / name,
             chain=Chain.REGTEST,
             on_event=self._told,
-            limits=QUICK,
+            limits=limits or QUICK,
             carriers=[over_relays(*inboxes)],
         )
 

@@ -253,19 +253,20 @@ async def test_resets_for_unknown_links_are_few(relay: LocalRelay) -> None:
 
 
 @aio
-async def test_an_inbox_is_read_under_the_names_of_three_periods(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_inbox_is_read_under_the_names_of_all_days_that_letters_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clocks that differ by a day still meet; and at midnight the names change."""
     behaviour = Behaviour()
     async with HostileRelay(behaviour).running() as hostile, nodes([hostile.url]) as (alice,):
         await soon(lambda: hostile.clients and hostile.clients[0].inboxes)
         today = alice.streams.now_s() // limits.RELAY_PERIOD_S
         client = hostile.clients[0]
-        assert set(client.inboxes) == {inbox_of(ALICE.public, today + n).hex() for n in (-1, 0, 1)}
+        assert set(client.inboxes) == {inbox_of(ALICE.public, today + n).hex() for n in range(-limits.LETTER_DAYS, 2)}
         tomorrow = alice.streams.now_s() + limits.RELAY_PERIOD_S
         monkeypatch.setattr(alice.streams, "now_s", lambda: tomorrow)
         alice.streams._turn_page()
         await soon(lambda: inbox_of(ALICE.public, today + 2).hex() in client.inboxes)
-        assert set(client.inboxes) == {inbox_of(ALICE.public, today + n).hex() for n in (0, 1, 2)}
+        days = range(1 - limits.LETTER_DAYS, 3)
+        assert set(client.inboxes) == {inbox_of(ALICE.public, today + n).hex() for n in days}
 
 
 @pytest.mark.parametrize("days", [-1, 1])

@@ -107,6 +107,7 @@ class Sink(Protocol):
         ...
 
 
+@runtime_checkable
 class MailSink(Sink, Protocol):
     """Who a carrier of mail links reports to."""
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ...crypto.keys import Identity
-from ...errors import LocalError
+from ...crypto.schnorr import PublicKey
+from ...errors import LocalError, Timeout
 from ...limits import RELAYS_MAX, Limits
 from ...node.addresses import Address, parse_address
 from ...text import safe
@@ -18,6 +19,8 @@ from ...wire.channel import SecureChannel
 from .base import Connection, Sink, Transport
 from .carriers import MakeCarriers
 from .link import ChannelLink, ChannelTransport
+from .relayline import RelayLine
+from .relaymail import LetterBox
 from .relaystream import RelayStream, RelayStreams
 from .route import DIRECT, Route
 
@@ -73,6 +76,8 @@ class RelayTransport(ChannelTransport):
         sink:     who is told (see `Sink`).
         host, port: one relay, as `ws://HOST` and its port; port 0 where the text says all. Empty: none.
         relays:   more of our own, as `ws://` or `wss://` texts. Others reach us at each of them.
+        letters:  leave what is said to a peer that does not answer at its relays, and read what was left for us: the
+                  sink hears of links with `Mail.LETTERS`.
         route:    which way out a relay is reached.
 
     Raises: LocalError for what is no relay, and for more than `RELAYS_MAX`.
@@ -89,6 +94,7 @@ class RelayTransport(ChannelTransport):
         *,
         relays: Iterable[str] = (),
         route: Route = DIRECT,
+        letters: bool = False,
         limits: Limits | None = None,
     ) -> None:
         super().__init__(identity, sink, limits=limits)
@@ -98,7 +104,10 @@ class RelayTransport(ChannelTransport):
         if len(own) > RELAYS_MAX:
             raise LocalError("too many relays", expected=f"at most {RELAYS_MAX}", got=len(own))
         self.route = route
-        self.streams = RelayStreams(identity, own, self._incoming, self.limits.dial_timeout_s, route)
+        self.streams = RelayStreams(
+            identity, own, self._incoming, self.limits.dial_timeout_s, route, self._letter, self._line_up
+        )
+        self._box = LetterBox(identity, sink, self.streams) if letters else None
 
     async def dial(self, peer: str, address: Address) -> Connection:
         return await self.connect(peer, address.text, 0)
@@ -107,9 +116,28 @@ class RelayTransport(ChannelTransport):
         beyond_s = 0.0 if self.route.proxy is None else self.limits.proxy_dial_timeout_s
         return beyond_s + self.limits.dial_timeout_s
 
+    async def connect(self, peer: str, host: str, port: int) -> ChannelLink:
+        try:
+            return await super().connect(peer, host, port)
+        except Timeout:
+            line = self.streams.line(self._place(host, port))
+            if self._running and self._box is not None and line is not None:
+                self._box.open(PublicKey.from_hex(peer), line)
+            raise
+
+    def _letter(self, part: bytes, line: RelayLine) -> None:
+        if self._running and self._box is not None:
+            self._box.arrived(part, line)
+
+    def _line_up(self, line: RelayLine) -> None:
+        if self._box is not None:
+            self._box.line_up(line)
+
     async def stop(self) -> None:
         running = self._running
         await super().stop()
+        if running and self._box is not None:
+            self._box.stop()
         if running:
             await self.streams.stop()
 
@@ -161,7 +189,7 @@ def over_relays(*relays: str, route: Route = DIRECT) -> MakeCarriers:
     """
 
     def make(identity: Identity, sink: Sink, *, limits: Limits) -> Mapping[str, Transport]:
-        transport = RelayTransport(identity, sink, relays=relays, route=route, limits=limits)
+        transport = RelayTransport(identity, sink, relays=relays, route=route, letters=True, limits=limits)
         return dict.fromkeys(_SCHEMES, transport)
 
     return make

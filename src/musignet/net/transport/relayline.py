@@ -14,6 +14,7 @@ import random
 import socket
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -155,6 +156,12 @@ class RelayLine:
         if not await asyncio.shield(self._outcome):
             raise ConnectionError(f"cannot reach the relay {safe(self.url)}: {self.trouble}")
 
+    async def written(self) -> None:
+        """Return when what was published has left, or soon."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._waiting.join()
+
     async def stop(self) -> None:
         """Close it."""
         self._task.cancel()
@@ -204,6 +211,7 @@ class RelayLine:
             self.up = False
             while not self._waiting.empty():
                 self._waiting.get_nowait()
+                self._waiting.task_done()
 
     async def _dial(self) -> Any:
         address = parse_address(self.url)
@@ -245,7 +253,11 @@ class RelayLine:
 
     async def _write(self, relay: ClientConnection) -> None:
         while True:
-            await relay.send(await self._waiting.get())
+            frame = await self._waiting.get()
+            try:
+                await relay.send(frame)
+            finally:
+                self._waiting.task_done()
 
     async def _pace(self) -> None:
         """Read no more than so many messages a second."""
@@ -276,7 +288,7 @@ class RelayLine:
                 self._prove()
 
     def _event(self, said: Delivered) -> None:
-        if said.subscription != SUBSCRIPTION:
+        if not said.subscription.startswith(SUBSCRIPTION):
             raise ReceiveError("an event for another subscription", got=said.subscription)
         event = said.event
         if event.id in self._delivered:
@@ -304,15 +316,18 @@ class RelayLine:
             self._prove()
 
     def _prove(self) -> None:
-        """Say that the inbox of today is ours, and read that one alone: relays that ask for this know one key for each
-        connection. Others may read for us all three, and are not told more than they ask for.
+        """Say that our inboxes are ours, one after the other, that of today last.
+
+        Relays that ask for this know one key for each connection: so each is asked for on its own, what is stored for
+        the others is read at once, and that of today from now on. Other relays are not told more than they ask for.
         """
         self._must_prove = True
-        if self._challenge:
-            self._proved = True
-            today = next(iter(self._owner.inboxes().values()))
-            self.publish(auth(auth_event(today, self.url, self._challenge, self._owner.now_s())))
-            self._ask([today.xonly.hex()])
+        if not self._challenge:
+            return
+        self._proved = True
+        for number, (name, key) in reversed(list(enumerate(self._owner.inboxes().items()))):
+            self.publish(auth(auth_event(key, self.url, self._challenge, self._owner.now_s())))
+            self.publish(subscribe([name], number))
 
     def _excuse(self) -> None:
         """Each challenge and each refusal costs us an answer."""

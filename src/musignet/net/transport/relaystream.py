@@ -19,7 +19,7 @@ from ...crypto.relaykey import RelayKey, inbox_of
 from ...crypto.schnorr import PublicKey
 from ...errors import AuthenticationError, ConnectionError, NetworkError, SerializationError, TransportError
 from ...wire.flow import Flow
-from ...wire.giftwrap import LIVE, Event, open_untrusted, wrap
+from ...wire.giftwrap import LIVE, MAIL, Event, open_untrusted, wrap
 from ...wire.relaytalk import publish
 from ...wire.segment import DATA, DIALLER, RESET, Segment
 from ..lograte import LinesPerSecond
@@ -198,6 +198,8 @@ class RelayStreams:
         accept: Callable[[RelayStream, str], StreamUser | None],
         dial_timeout_s: float,
         route: Route = DIRECT,
+        letters: Callable[[bytes, RelayLine], None] | None = None,
+        line_up: Callable[[RelayLine], None] | None = None,
     ) -> None:
         self.identity = identity
         self.lines_per_s = LinesPerSecond(_LOG_LINES_PER_S)
@@ -206,6 +208,8 @@ class RelayStreams:
         self._accept = accept
         self._dial_timeout_s = dial_timeout_s
         self._route = route
+        self._letters = letters
+        self._told_up = line_up
         self._lines: dict[str, RelayLine] = {}
         self._streams: dict[bytes, RelayStream] = {}
         self._past: OrderedDict[bytes, None] = OrderedDict()
@@ -229,6 +233,7 @@ class RelayStreams:
             stream.drop()
         for timer in self._timers.values():
             timer.cancel()
+        await asyncio.gather(*(line.written() for line in self._lines.values()))
         await asyncio.gather(*(line.stop() for line in self._lines.values()), *self._closing)
         self._lines.clear()
         for key in self._inboxes.values():
@@ -247,6 +252,15 @@ class RelayStreams:
         stream.user = make(stream)
 
     @property
+    def own_lines(self) -> list[RelayLine]:
+        """Our own relays."""
+        return [self._lines[url] for url in self._own]
+
+    def line(self, url: str) -> RelayLine | None:
+        """Return a relay that is connected to, or tried."""
+        return self._lines.get(url)
+
+    @property
     def lines(self) -> list[RelayLine]:
         """Every relay that is connected to, or tried."""
         return list(self._lines.values())
@@ -255,15 +269,17 @@ class RelayStreams:
 
     def send(self, segment: Segment, peer: PublicKey, lines: Iterable[RelayLine]) -> None:
         """Wrap a segment and publish it on these relays."""
+        self._publish(LIVE, segment.encode(), peer, lines, limits.RELAY_TTL_S)
+
+    def leave(self, part: bytes, peer: PublicKey, lines: Iterable[RelayLine]) -> None:
+        """Wrap a part of a letter, and have these relays store it."""
+        self._publish(MAIL, part, peer, lines, limits.LETTER_TTL_S)
+
+    def _publish(self, kind: int, payload: bytes, peer: PublicKey, lines: Iterable[RelayLine], ttl_s: int) -> None:
         now = self.now_s()
+        inbox = self._inbox_of(peer, now // limits.RELAY_PERIOD_S)
         event = wrap(
-            LIVE,
-            segment.encode(),
-            self._inbox_of(peer, now // limits.RELAY_PERIOD_S),
-            now_s=now,
-            expires_s=now + limits.RELAY_TTL_S,
-            secret=token_bytes(32),
-            nonce=token_bytes(32),
+            kind, payload, inbox, now_s=now, expires_s=now + ttl_s, secret=token_bytes(32), nonce=token_bytes(32)
         )
         frame = publish(event)
         for line in lines:
@@ -282,6 +298,10 @@ class RelayStreams:
         self._past[stream.link] = None
         if len(self._past) > limits.RELAY_STRAYS_MAX:
             self._past.popitem(last=False)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Leave relays that are not ours once nothing has used them for a while."""
         for line in list(self._lines.values()):
             if not line.streams and line.url not in self._own and line.url not in self._timers:
                 self._timers[line.url] = self.loop.call_later(limits.RELAY_IDLE_S, self._idle, line)
@@ -300,13 +320,20 @@ class RelayStreams:
     def line_up(self, line: RelayLine) -> None:
         for stream in self._streams.values():
             stream.hurry()
+        if self._told_up is not None:
+            self._told_up(line)
 
     def delivered(self, line: RelayLine, event: Event, inbox: RelayKey) -> None:
         self._seen[event.id] = None
         if len(self._seen) > limits.RELAY_SEEN_MAX:
             self._seen.popitem(last=False)
         try:
-            segment = Segment.decode_untrusted(open_untrusted(event, inbox))
+            payload = open_untrusted(event, inbox)
+            if event.kind == MAIL:
+                if self._letters is not None:
+                    self._letters(payload, line)
+                return
+            segment = Segment.decode_untrusted(payload)
         except SerializationError:
             return  # anybody may write to an inbox whose name they saw
         stream = self._streams.get(segment.link)
@@ -358,9 +385,9 @@ class RelayStreams:
             closing.add_done_callback(self._closing.discard)
 
     def _turn_page(self) -> None:
-        """A period has begun: take its inbox in, and those of the periods beside it. Clocks differ."""
+        """A period has begun: take its inbox in, and those beside it, for clocks differ and letters wait."""
         period, into = divmod(self.now_s(), limits.RELAY_PERIOD_S)
-        keys = (RelayKey.inbox(self.identity, one) for one in (period, period + 1, period - 1))
+        keys = (RelayKey.inbox(self.identity, one) for one in _periods(period))
         self._inboxes = {key.xonly.hex(): key for key in keys}
         self._peer_inboxes.clear()
         for line in self._lines.values():
@@ -374,6 +401,11 @@ class RelayStreams:
                 self._peer_inboxes.clear()
             known = self._peer_inboxes[peer.compressed, period] = inbox_of(peer, period)
         return known
+
+
+def _periods(now: int) -> tuple[int, ...]:
+    """Return whose inboxes are read: that of now first."""
+    return (now, now + 1, *range(now - 1, now - 1 - limits.LETTER_DAYS, -1))
 
 
 async def _any_ready(lines: list[RelayLine]) -> None:

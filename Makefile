@@ -46,6 +46,9 @@ kills: $(READY) ## kill two nodes 2,000 times while one writes to the other; KIL
 cuts: $(READY) ## start from 5,000 disks that lost power while messages were stored; CUTS=n for more
 	MUSIGNET_CUTS=$(or $(CUTS),5000) $(BIN)/python -m pytest -q tests/net/test_mailstore.py -k power
 
+timing: $(READY) ## whether a failed handshake tells by its time what was wrong with it: SAMPLES=100000 of each kind
+	MUSIGNET_TIMINGS=$(or $(SAMPLES),100000) $(BIN)/python -m pytest -q -s tests/wire/test_timing.py
+
 lock: ## resolve requirements/lock.txt again; newer versions with ARGS=--upgrade
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet uv
@@ -67,4 +70,4 @@ $(READY): pyproject.toml requirements/lock.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help demo test sim kill chaos lint types check bench diagrams kills cuts lock clean
+.PHONY: help demo test sim kill chaos lint types check bench diagrams kills cuts timing lock clean

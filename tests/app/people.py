@@ -123,8 +123,8 @@ def signed(node: RunningNode, session: str) -> None:
     assert cli(node.data, "export", session, "--tx").stdout.strip()
 
 
-def until(true: Callable[[], Any]) -> None:
-    """Ask a node until it says so: it says so within a second, and is asked for ten."""
-    deadline = time.monotonic() + 10
+def until(true: Callable[[], Any], patience_s: float = 10.0) -> None:
+    """Ask a node until it says so: it says so within a second or a few, and is asked for longer on a busy machine."""
+    deadline = time.monotonic() + patience_s
     while not true():
         assert time.monotonic() < deadline

@@ -11,21 +11,22 @@ from musignet.app.commands.peers import _lines
 from musignet.errors import ConnectionError
 from musignet.net.peer import Peer
 from musignet.node.addresses import Path, Rank
-from musignet.node.peers import Link, PeerInfo, PeerRecord
-from support.keys import BOB
+from musignet.node.book import Book
+from musignet.node.peers import Link, PeerInfo
+from support.keys import ALICE, BOB
 
 PLACES = ("10.0.0.9:8737", "tls://bob.example:443", "wss://relay.example")
 SHOWN: dict[str, Any] = {
     "label": "bob", "key": BOB.pubkey_hex, "state": "connected", "pinned": True, "host": "10.0.0.9", "port": 8737,
     "addresses": list(PLACES), "path": "relayed by wss", "at": "relay.example:443", "better": "", "round_trip_s": 0.1,
-    "seen_s_ago": 1.0, "error": "",
+    "seen_s_ago": 1.0, "error": "", "bytes_in": 0, "bytes_out": 0, "messages_in": 0, "bytes_per_s": 0.0,
+    "messages_per_s": 0.0, "held_s": 0.0, "share": 1.0, "score": 0.0, "why": "", "refused_s": 0.0,
 }  # fmt: skip
 
 
 def peer(path: Path | None, error: ConnectionError | None = None) -> Peer:
     """Return a peer with these places, reached in this way."""
-    record = PeerRecord(PeerInfo(id="bob", addresses=PLACES, pubkey_hex=BOB.pubkey_hex), BOB.public)
-    record.places = record.info.places
+    record = Book(ALICE.pubkey, max_peers=1).put(PeerInfo(id="bob", addresses=PLACES, pubkey_hex=BOB.pubkey_hex))
     record.path_error = error
     if path is not None:
         record.links.append(Link(1, record, True, 0.0, path=path, address="relay.example:443"))

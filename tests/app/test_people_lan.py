@@ -28,6 +28,9 @@ from support.netns import Machine, network
 
 pytestmark = pytest.mark.driver
 
+PATIENCE_S = 40.0
+"""A few seconds, unless both sides dialled each other just before: then the pause of 30 s between two dials is over."""
+
 LOOPBACK = next((one.name for one in interfaces([name for _, name in socket.if_nameindex()]) if one.is_loopback), "")
 
 
@@ -90,12 +93,12 @@ def test_three_machines_find_each_other_and_again_where_one_has_moved(three: Any
     for node in nodes:
         node.ready()
     for node in nodes:
-        until(lambda node=node: len(connected(node)) == 2)
+        until(lambda node=node: len(connected(node)) == 2, PATIENCE_S)
     machines[1].move("10.77.0.99")
     carol = nodes[2]
-    until(lambda: "bob" not in connected(carol))
+    until(lambda: "bob" not in connected(carol), PATIENCE_S)
     for node in nodes:
-        until(lambda node=node: len(connected(node)) == 2)
+        until(lambda node=node: len(connected(node)) == 2, PATIENCE_S)
     lines = cli(carol.data, "discover", "--for", "1", "--json").stdout.splitlines()
     assert {(one["label"], one["host"]) for one in map(json.loads, lines)} == {
         ("alice", "10.77.0.1"),
@@ -108,7 +111,7 @@ def test_the_doctor_names_what_blocks(three: Any) -> None:
     alice, machine = nodes[0], machines[0]
     for node in nodes:
         node.ready()
-    until(lambda: len(connected(alice)) == 2)
+    until(lambda: len(connected(alice)) == 2, PATIENCE_S)
 
     def doctor() -> str:
         words = (sys.executable, "-m", "musignet", "doctor", "--data", str(alice.data))

@@ -62,7 +62,6 @@ def relay(tmp_path: Path) -> Iterator[Running]:
 
 
 def event(kind: int, *, age_s: int = 0, lives_s: int = 60, inbox: RelayKey = INBOX) -> Event:
-
     now = int(time.time()) - age_s
     return wrap(kind, b"x", inbox.xonly, now_s=now, expires_s=now + lives_s, secret=secret("s"), nonce=secret("n"))
 
@@ -139,21 +138,21 @@ def test_what_is_taken_and_what_is_not(relay: Running) -> None:
 
 
 OBJECTIONS = {
-    "a live one": (event(LIVE), ""),
-    "mail": (event(MAIL), ""),
-    "two days old": (event(LIVE, age_s=RELAY_SERVE_SKEW_S - 60), ""),
-    "older": (event(LIVE, age_s=RELAY_SERVE_SKEW_S + 60), "invalid: its time"),
-    "from the future": (event(LIVE, age_s=-RELAY_SERVE_SKEW_S - 60), "invalid: its time"),
-    "another kind": (event(1), "blocked: this relay is for gift wraps"),
-    "mail that lasts too long": (event(MAIL, lives_s=RELAY_SERVE_TTL_MAX_S + 60), "invalid: what is stored"),
-    "mail that has expired": (event(MAIL, lives_s=-1), "invalid: what is stored"),
-    "mail that never expires": (event(MAIL, lives_s=2**60), "invalid: what is stored"),
+    "a live one": (LIVE, {}, ""),
+    "mail": (MAIL, {}, ""),
+    "two days old": (LIVE, {"age_s": RELAY_SERVE_SKEW_S - 60}, ""),
+    "older": (LIVE, {"age_s": RELAY_SERVE_SKEW_S + 60}, "invalid: its time"),
+    "from the future": (LIVE, {"age_s": -RELAY_SERVE_SKEW_S - 60}, "invalid: its time"),
+    "another kind": (1, {}, "blocked: this relay is for gift wraps"),
+    "mail that lasts too long": (MAIL, {"lives_s": RELAY_SERVE_TTL_MAX_S + 60}, "invalid: what is stored"),
+    "mail that has expired": (MAIL, {"lives_s": -1}, "invalid: what is stored"),
+    "mail that never expires": (MAIL, {"lives_s": 2**60}, "invalid: what is stored"),
 }
 
 
-@pytest.mark.parametrize(("made", "why"), OBJECTIONS.values(), ids=OBJECTIONS.keys())
-def test_its_policy(made: Event, why: str) -> None:
-
+@pytest.mark.parametrize(("kind", "times", "why"), OBJECTIONS.values(), ids=OBJECTIONS.keys())
+def test_its_policy(kind: int, times: dict[str, int], why: str) -> None:
+    made = event(kind, **times)
     found = GiftWrapsOnly().objection(nostr_sdk.Event.from_json(msgspec.json.encode(made).decode()))
     assert found.startswith(why)
     assert bool(found) == bool(why)

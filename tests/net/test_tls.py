@@ -6,6 +6,7 @@ Everything else about links over TLS is in the conformance suite.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,7 @@ from musignet.errors import AuthenticationError, Timeout
 from musignet.limits import Limits
 from musignet.net.transport import TcpTransport, TlsTransport
 from musignet.net.transport.certificate import client_context, listener_context
+from musignet.net.transport.route import Route
 from musignet.net.transport.selfsigned import certificate
 from musignet.node.addresses import Path, Rank
 from musignet.wire.noise import HandshakeError
@@ -306,4 +308,25 @@ async def test_a_link_says_that_it_goes_by_tls_and_the_names_dialled_are_not_sen
     stream: Any = heard(bob).connections[0]
     assert names == [None]
     assert stream._stream.get_extra_info("ssl_object").version() == "TLSv1.3"
+    await all_of(alice.stop(), bob.stop())
+
+
+@aio
+async def test_a_dial_by_tls_takes_the_way_out_that_it_is_told(carrier: Any) -> None:
+    """Through a proxy, too: nothing is dialled or looked up here."""
+    asked: list[tuple[str, int, bytes]] = []
+
+    class Proxy:
+        async def open_socket(self, host: str, port: int, *, isolation: bytes = b"") -> socket.socket:
+            asked.append((host, port, isolation))
+            made = socket.create_connection((HOST, bob.port))
+            made.setblocking(False)
+            return made
+
+    bob = await listening()
+    alice = TlsTransport(ALICE, Recorder(), route=Route(Proxy(), everything=True))
+    await alice.start()
+    link = await alice.connect(BOB.pubkey_hex, "bob.invalid", 443)
+    assert asked == [("bob.invalid", 443, BOB.pubkey)]
+    assert link.path == Path(Rank.PROXIED, "tls")
     await all_of(alice.stop(), bob.stop())

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from support.netns import Machine
+from .netns import Machine
 
 __all__ = ["INTERNET", "INTERNET_TOO", "Lab", "reason_against"]
 

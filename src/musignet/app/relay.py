@@ -63,6 +63,13 @@ async def serve(folder: Path, host: str, port: int, tell: Callable[[str], None])
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     nostr_sdk.uniffi_set_event_loop(loop)  # it asks the policy from threads of its own
+    try:
+        await _serve(folder, host, port, tell, stop)
+    finally:
+        nostr_sdk.uniffi_set_event_loop(None)  # type: ignore[arg-type]  # else it is the whole process's
+
+
+async def _serve(folder: Path, host: str, port: int, tell: Callable[[str], None], stop: asyncio.Event) -> None:
     database = await _open(folder)
     relay = _relay(database, host, port)
     try:

@@ -242,6 +242,10 @@ EARLY_MESSAGES_MAX: Final = 4
 """Messages of one member that are kept for sessions whose proposal has not arrived: an approval, a nonce, a partial
 and one to spare. Each is at most 4 MiB, and honest ones a few kilobytes."""
 
+CEREMONY_WAITING_MAX: Final = 256
+"""Messages of ceremonies that wait behind `unacked_max` of them for one peer, who acknowledges none: 32 sessions with
+eight each. More are not sent: a member could fill the memory by proposing, and never acknowledging our refusals."""
+
 PROGRESS_NAMES_MAX: Final = 16
 """Members named where a session says whom it waits for: more is a number to a person, and 1,000 names a cost."""
 

@@ -8,7 +8,7 @@ import pytest
 from pair import HIGH, LOW, Side, World, announcement, chat, info_of, keepers, strangers
 
 from musignet.errors import ConnectionError, IoError, SendError, Timeout
-from musignet.limits import OUTBOX_TTL_MAX_S, Limits
+from musignet.limits import CEREMONY_WAITING_MAX, OUTBOX_TTL_MAX_S, Limits
 from musignet.node.effects import (
     Acknowledge,
     Disconnect,
@@ -582,3 +582,16 @@ def test_a_ceremony_does_not_wait_behind_what_is_kept() -> None:
         low.node._outbox.spread(one, [peer], out)
     order = [*peer.unacked, *(one.message_id for one in peer.parked)]
     assert order.index(second.id) < order.index(third.id)
+
+
+def test_a_member_that_acknowledges_nothing_of_a_ceremony_fills_no_memory() -> None:
+    """It proposes for ever, and each refusal is a message to it."""
+    world, low, high = keepers(Limits(unacked_max=2))
+    link_up(world, low, high)
+    peer, out = low.peer(high.key), []
+    for number in range(CEREMONY_WAITING_MAX + 50):
+        signed = low.node._outbox.to_group(8, bytes(32), number.to_bytes(4, "big"), bytes(32), world.now)
+        low.node._outbox.spread(signed, [peer], out)
+    assert (len(peer.unacked), len(peer.parked)) == (2, CEREMONY_WAITING_MAX)
+    low.keep("kept", high.key)
+    assert len(peer.parked) == CEREMONY_WAITING_MAX + 1, "the application's are counted apart"

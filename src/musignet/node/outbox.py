@@ -12,7 +12,7 @@ from typing import Final
 
 from ..crypto.keys import Identity
 from ..errors import NetworkError, SendError, Timeout
-from ..limits import FAULTS_PER_MESSAGE_MAX, MESSAGE_ID_BYTES, OUTBOX_TTL_MAX_S
+from ..limits import CEREMONY_WAITING_MAX, FAULTS_PER_MESSAGE_MAX, MESSAGE_ID_BYTES, OUTBOX_TTL_MAX_S
 from ..wire.channel import CloseReceived
 from ..wire.codec import Record
 from ..wire.envelope import Message, SignedMessage
@@ -99,6 +99,8 @@ class Outbox:
         for peer in peers:
             message = Outgoing(signed.id, signed.raw, priority, delivery)
             waiting = next((at for at, one in enumerate(peer.parked) if not _of_a_ceremony(one)), len(peer.parked))
+            if waiting >= CEREMONY_WAITING_MAX:
+                continue  # whoever does not acknowledge asks again, or is asked again
             if waiting or not self._has_room(peer, message):
                 peer.parked.insert(waiting, message)
             else:

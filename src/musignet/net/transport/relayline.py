@@ -316,18 +316,16 @@ class RelayLine:
             self._prove()
 
     def _prove(self) -> None:
-        """Say that our inboxes are ours, one after the other, that of today last.
-
-        Relays that ask for this know one key for each connection: so each is asked for on its own, what is stored for
-        the others is read at once, and that of today from now on. Other relays are not told more than they ask for.
+        """Say that the inbox of today is ours, and read that one alone: relays that ask for this know one key for each
+        connection, and refuse the others. Relays that do not ask are not told more than they ask for.
         """
         self._must_prove = True
         if not self._challenge:
             return
         self._proved = True
-        for number, (name, key) in reversed(list(enumerate(self._owner.inboxes().items()))):
-            self.publish(auth(auth_event(key, self.url, self._challenge, self._owner.now_s())))
-            self.publish(subscribe([name], number))
+        name, key = next(iter(self._owner.inboxes().items()))
+        self.publish(auth(auth_event(key, self.url, self._challenge, self._owner.now_s())))
+        self.publish(subscribe([name], 0))
 
     def _excuse(self) -> None:
         """Each challenge and each refusal costs us an answer."""

@@ -19,6 +19,7 @@ from musignet.limits import Limits
 from musignet.net.nat import Servers, TurnServer
 from musignet.net.transport.base import Connection
 from musignet.net.transport.punched import PunchedTransport
+from musignet.node.rates import Gauge, Rates, Standing
 from musignet.wire.channel import CloseReceived
 from support import keys
 from support.netlab import INTERNET
@@ -34,6 +35,8 @@ def say(**facts: Any) -> None:
 
 class _Sink:
     def __init__(self) -> None:
+        self._gauges: dict[bytes, Gauge] = {}
+        self._rates = Rates(Limits())
         self.bytes = 0
         self.count = 0
         self.echo: PunchedTransport | None = None
@@ -49,6 +52,11 @@ class _Sink:
             elif envelope.startswith(b"!"):
                 say(event="answer", count=self.count, length=len(envelope))
         connection.flush()
+
+    def gauge(self, key: bytes) -> Gauge:
+        if key not in self._gauges:
+            self._gauges[key] = self._rates.gauge(Standing.COSIGNER, asyncio.get_running_loop().time())
+        return self._gauges[key]
 
     def acknowledged(self, connection: Connection, ids: bytes) -> None:
         pass

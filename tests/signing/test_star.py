@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -13,13 +14,15 @@ from musignet.limits import ATTEMPTS_MAX, Limits
 from musignet.signing import blame, evidence
 from musignet.signing.attempt import Collected
 from musignet.signing.blame import Kind, accuse, verify_blame
-from musignet.signing.effects import End, SendToGroup
+from musignet.signing.coordinator import Sessions
+from musignet.signing.effects import End, Save, Saved, SendToGroup
 from musignet.signing.proposal import Proposal
 from musignet.signing.records import (
     AggregateNonces,
     Approval,
     AttemptBegin,
     AttemptFailed,
+    PartialSignature,
     PublicNonce,
     Topology,
     decode_untrusted,
@@ -293,6 +296,36 @@ def test_the_collector_sums_the_signed_nonces_itself() -> None:
     refusal(table.do(FIRST, MakePartials(table.session, 1, (nonces[SECOND],))))
     (made,) = table.do(FIRST, MakePartials(table.session, 1, (nonces[SECOND], nonces[THIRD])))
     assert isinstance(made, PartialsMade)
+
+
+def test_a_partial_of_another_life_than_its_nonces_ends_the_attempt_and_accuses_nobody() -> None:
+    """A signer restarts between the rounds: its old nonces are in the sum, and its partial cannot verify."""
+    table = Table()
+    nonces = table.nonces()
+    sessions = Sessions(signing_group(), identity(FIRST).pubkey)
+    do = partial(settle, sessions)
+    do(table.proposal)
+    do(Approved(table.session, table.digest))
+    for name in (SECOND, THIRD):
+        do(table.say(name, MessageType.APPROVAL, Approval(table.digest)))
+    do(NoncesMade(table.session, 1, bytes(8), nonces[FIRST].payload))
+    effects = do(nonces[SECOND]) + do(nonces[THIRD])
+    assert MakePartials in map(type, effects)
+    do(PartialsMade(table.session, 1, b"ours"))
+    session = sessions[table.session]
+    other_life = PartialSignature(1, b"restart.", session._current.transcript, bytes(64))
+    effects = do(table.say(SECOND, MessageType.PARTIAL_SIGNATURE, other_life))
+    assert next(one.kind for one in effects if isinstance(one, SendToGroup)) is MessageType.ATTEMPT_FAILED
+    assert (session.outcome, session._silent) == (None, Counter())
+
+
+def settle(sessions: Sessions, event: object) -> list[object]:
+    queue, out = list(sessions.handle(event, NOW)), []
+    for effect in queue:
+        if isinstance(effect, Save):
+            queue += sessions.handle(Saved(effect.session, effect.number), NOW)
+        out.append(effect)
+    return out
 
 
 # --- blame ------------------------------------------------------------------------------------------------------------

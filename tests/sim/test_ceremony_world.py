@@ -26,22 +26,14 @@ from musignet.wire.messages import MessageType
 
 SEEDS = 500
 BLOCK = 100
-OPEN = frozenset({184})
-"""Not understood yet: in this star an honest session ends as silent, since nodes keep rates. See the test below."""
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
 def test_every_invariant_holds_and_everything_happens(first: int) -> None:
     counts: Counter[str] = Counter()
-    for seed in sorted({*range(first, first + BLOCK)} - OPEN):
+    for seed in range(first, first + BLOCK):
         counts += run(seed).counts
     assert [what for what in MUST_HAPPEN if not counts[what]] == []
-
-
-@pytest.mark.xfail(reason="an open defect: an honest session ends as silent", strict=True)
-@pytest.mark.parametrize("seed", sorted(OPEN))
-def test_what_is_not_understood_yet(seed: int) -> None:
-    run(seed)
 
 
 def test_same_seed_same_tape_other_seed_another() -> None:

@@ -250,7 +250,17 @@ class StarSession(Session):
         if self._take(message, read.attempt, read.epoch):
             if read.transcript != self._current.transcript:  # no proof: we could have sent them another aggregate
                 del self._current.partials[message.sender_key]
+            elif read.epoch != self._epoch_in_sum(message.sender_key):  # a restart in between: no proof either
+                del self._current.partials[message.sender_key]
+                self._gone(message.sender_key, read.attempt)
+                return
             self._finish_if_all_partials()
+
+    def _epoch_in_sum(self, member: bytes) -> bytes:
+        """Return the boot epoch of the nonces of a member that are in our sum."""
+        read = decode_untrusted(MessageType.PUBLIC_NONCE, self._current.nonces[member].payload)
+        assert isinstance(read, PublicNonce)
+        return read.epoch
 
     def _finish_if_all_partials(self) -> None:
         current = self._current

@@ -20,7 +20,7 @@ from musignet.net.transport.relay import RelayTransport
 from musignet.wire.channel import CloseReceived
 from musignet.wire.messages import CloseCode
 from musignet.wire.segment import DATA, DIALLER, RESET, Segment
-from support.hostile_relay import Behaviour, HostileRelay
+from support.hostile_relay import BEHAVIOURS, Behaviour, HostileRelay
 from support.keys import ALICE, BOB, CAROL, secret
 
 SHORT = Limits(act_one_timeout_s=0.2, handshake_timeout_s=0.2, stop_timeout_s=0.2)
@@ -199,16 +199,29 @@ async def test_a_restarted_node_says_that_it_knows_nothing_of_an_old_link(relay:
 @aio
 async def test_a_recorded_beginning_does_not_open_a_link_again(relay: LocalRelay) -> None:
     async with nodes([relay.url], [relay.url]) as (alice, bob):
+        said: list[Segment] = []
+        send = alice.streams.send
+        alice.streams.send = lambda segment, *where: (said.append(segment), send(segment, *where))[1]  # type: ignore[method-assign]
         await alice.connect(BOB.pubkey_hex, relay.url, 0)
         await sink(bob).hears("connected")
-        link = next(iter(alice.streams._streams))
         await alice.disconnect(BOB.pubkey_hex)
         await sink(bob).hears("closed")
-        hello = Segment(DATA | DIALLER, link, ALICE.pubkey, 0, 0, 0, bytes(50))
-        line = bob.streams.lines[0]
-        bob.streams._unknown(hello, line)
+        hello = said[0]
+        assert hello.flags & DIALLER
+        assert len(hello.data) == 50, "act one, as it was"
+        bob.streams._unknown(hello, bob.streams.lines[0])
         assert not bob.streams._streams
         assert not bob.slots.half_open
+
+
+@aio
+async def test_a_relay_that_sends_us_elsewhere_is_not_followed() -> None:
+    async with HostileRelay(Behaviour()).running() as victim:
+        redirects = BEHAVIOURS["sends us elsewhere"]()
+        redirects.VICTIM = victim.url  # type: ignore[attr-defined]
+        async with HostileRelay(redirects).running() as hostile, nodes([hostile.url]) as (alice,):
+            await soon(lambda: alice.streams.lines[0]._failures >= 1)
+            assert victim.count == 0
 
 
 @aio
@@ -267,6 +280,15 @@ async def test_an_inbox_is_read_under_the_names_of_all_days_that_letters_last(mo
         await soon(lambda: inbox_of(ALICE.public, today + 2).hex() in client.inboxes)
         days = range(1 - limits.LETTER_DAYS, 3)
         assert set(client.inboxes) == {inbox_of(ALICE.public, today + n).hex() for n in days}
+
+
+@aio
+async def test_a_relay_that_asks_whose_inbox_it_is_is_told_of_that_of_today_alone() -> None:
+    """It would refuse the others: letters that were left there on another day are not read (docs/relays.md)."""
+    async with HostileRelay(BEHAVIOURS["wants to know whose inbox it is"]()).running() as hostile:
+        async with nodes([hostile.url]) as (alice,):
+            today = alice.streams.now_s() // limits.RELAY_PERIOD_S
+            await soon(lambda: hostile.clients and hostile.clients[0].inboxes == (inbox_of(ALICE.public, today).hex(),))
 
 
 @pytest.mark.parametrize("days", [-1, 1])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import IoError
 from ..limits import ADDRESS_INDEX_MAX
-from .groups import write_whole
+from ..net.privatefile import write_whole
 
 __all__ = ["next_index"]
 
@@ -19,9 +19,9 @@ def next_index(groups: Path, group: bytes) -> int:
     path = groups / f"{group.hex()}.next"
     index = _read(path)
     try:
-        write_whole(path, str(index + 1).encode())
-    except OSError as error:
-        raise IoError(f"{error.strerror}: {path}", hint="no address was given out") from error
+        write_whole(path, "next address", str(index + 1).encode(), overwrite=True)
+    except IoError as error:
+        raise IoError(error.text, hint="no address was given out") from error
     return index
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from secrets import token_hex
 from typing import Final
 
 from ..errors import IoError, LocalError, NetworkError
 from ..net.folder import DataFolder
+from ..net.privatefile import write_whole
 from ..signing.groupfile import GroupFile
 from ..text import safe
 from .places import GROUPS_FOLDER
 from .sessions import NotFound
 
-__all__ = ["Groups", "write_whole"]
+__all__ = ["Groups"]
 
 _ELSEWHERE: Final = ".elsewhere"
 """An empty file beside a group file: our key in that group is in another signer."""
@@ -66,13 +65,10 @@ class Groups:
         if any(one.name == group.name and one.group.id != group.group.id for one in self):
             raise LocalError(f"another group is called {safe(group.name)}", hint="choose another name")
         name = group.group.id.hex()
-        try:
-            if elsewhere:
-                write_whole(self._path / f"{name}{_ELSEWHERE}", b"")
-                self._elsewhere.add(name)
-            write_whole(self._path / f"{name}.json", group.encode())
-        except OSError as error:
-            raise IoError(f"{error.strerror}: {self._path}", hint="nothing was changed") from error
+        if elsewhere:
+            write_whole(self._path / f"{name}{_ELSEWHERE}", "group file", b"", overwrite=True)
+            self._elsewhere.add(name)
+        write_whole(self._path / f"{name}.json", "group file", group.encode(), overwrite=True)
         self._groups[group.group.id] = group
 
 
@@ -86,16 +82,3 @@ def _read(path: Path) -> GroupFile:
     if path.stem != group.group.id.hex():
         raise IoError(f"group file {path}", expected=f"the name {group.group.id.hex()}.json", got=path.name)
     return group
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Put a whole file in place, or leave what is there."""
-    temporary = path.with_name(f".{token_hex(8)}.tmp")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)

@@ -25,7 +25,7 @@ from ..errors import AuthenticationError, LocalError, SerializationError
 from ..signing import strictjson
 from ..signing.approver import Approver
 from .keyfile import DEFAULT_COST, LEAST_COST, SALT_BYTES, KdfCost, Passphrase, phrase
-from .privatefile import opened
+from .privatefile import opened, write_whole
 
 __all__ = ["ApproverFile", "load_approver", "make_approver"]
 
@@ -97,10 +97,7 @@ def make_approver(path: str | os.PathLike[str], passphrase: Passphrase | None, c
     data = ApproverFile(salt, cost, key.pubkey[1:]).encode()
     key.wipe()
     path = Path(path)
-    with opened(path.parent, _WHAT, path) as folder:
-        with folder.temporary(data) as temporary:
-            folder.place(temporary, path.name, overwrite=False)
-        folder.confirm(path.name, data)
+    write_whole(path, _WHAT, data, overwrite=False)
 
 
 def load_approver(path: str | os.PathLike[str]) -> ApproverFile:

@@ -19,7 +19,7 @@ from typing import Final
 
 from ..errors import IoError, NetworkError
 
-__all__ = ["PrivateFolder", "opened"]
+__all__ = ["PrivateFolder", "opened", "write_whole"]
 
 _POSIX: Final = hasattr(os, "geteuid") and os.open in os.supports_dir_fd
 _FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -53,6 +53,18 @@ def opened(path: Path, what: str, shown: object) -> Iterator[PrivateFolder]:
         raise
     except OSError as error:
         raise IoError(f"{error.strerror}: {what} {shown}", hint=_HINTS.get(error.errno or 0, "")) from error
+
+
+def write_whole(path: Path, what: str, data: bytes, *, overwrite: bool) -> None:
+    """Put a file in place, whole and of mode 600, or leave what is there; it is on disk when this returns.
+
+    Args:   what - the kind of file, as for `opened`.
+    Raises: IoError, also where there is such a file and `overwrite` is false.
+    """
+    with opened(path.parent, what, path) as folder:
+        with folder.temporary(data) as temporary:
+            folder.place(temporary, path.name, overwrite)
+        folder.confirm(path.name, data)
 
 
 class PrivateFolder:

@@ -25,7 +25,7 @@ from ...net.custody import Custody
 from ...net.folder import DataFolder
 from ...net.keyfile import Passphrase
 from ...net.keystore import load_wallet_key
-from ...net.privatefile import opened
+from ...net.privatefile import opened, write_whole
 from ...signing.founding_records import prove_possession
 from ...signing.group import SigningGroup
 from ...signing.groupfile import GroupFile
@@ -217,8 +217,4 @@ class Vault:
 
     def _write(self, folder: str, name: str, data: bytes) -> None:
         """Put a file in place, whole. Raises IoError."""
-        path = self._folder.path / folder / name
-        with opened(path.parent, "file", path) as private:
-            with private.temporary(data) as temporary:
-                private.place(temporary, name, overwrite=True)
-            private.confirm(name, data)
+        write_whole(self._folder.path / folder / name, "file", data, overwrite=True)

@@ -20,6 +20,7 @@ from ..bitcoin.rules import Rule, RuleBroken
 from ..errors import LocalError, NetworkError, SerializationError, Timeout
 from ..wire.envelope import Message
 from . import journal, rounds
+from .evidence import require_approved
 from .group import SigningGroup
 from .holding import Attempt, Holding
 from .policy import Ask, No, Policy, Yes, ask_always
@@ -233,6 +234,18 @@ class Approvals(ABC):
         return False
 
     # --- what both rounds have ----------------------------------------------------------------------------------------
+
+    def _next_attempt(self, verb: MakeNonces) -> Holding:
+        """End the attempt before, and return the session. Raises LocalError unless all approved and attempts rise."""
+        holding = self._holding(verb.session)
+        if not holding.attempt < verb.attempt <= limits.ATTEMPTS_MAX:
+            raise LocalError(
+                "attempts only rise", expected=f"{holding.attempt + 1} to {limits.ATTEMPTS_MAX}", got=verb.attempt
+            )
+        require_approved(self._group, self.place.identity, holding, verb.attempt, verb.approvals)
+        self._lose(holding)
+        holding.attempt = verb.attempt
+        return holding
 
     def _nonces_stored(self, holding: Holding, attempt: Attempt) -> None:
         if attempt.state is State.STORING_NONCES:

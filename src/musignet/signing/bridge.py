@@ -26,7 +26,7 @@ from ..errors import InvalidMessage, LocalError
 from ..text import short_key
 from . import journal, rounds
 from .approvals import Approvals, Place
-from .evidence import require_approved, signing_transcript
+from .evidence import signing_transcript
 from .holding import Attempt, Holding
 from .proposal import Proposal
 from .records import PartialSignature, PublicNonce, Topology, decode_untrusted, encode, split
@@ -187,14 +187,7 @@ class Bridge(Approvals):
             self._lend(holding, errand)
 
     def _make_nonces(self, verb: MakeNonces) -> None:
-        holding = self._holding(verb.session)
-        if not holding.attempt < verb.attempt <= limits.ATTEMPTS_MAX:
-            raise LocalError(
-                "attempts only rise", expected=f"{holding.attempt + 1} to {limits.ATTEMPTS_MAX}", got=verb.attempt
-            )
-        require_approved(self._group, self.place.identity, holding, verb.attempt, verb.approvals)
-        self._lose(holding)
-        holding.attempt = verb.attempt
+        holding = self._next_attempt(verb)
         errand = self._errand(holding)
         errand.wanted = verb.attempt
         if errand.ahead:

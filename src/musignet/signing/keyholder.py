@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from .. import limits
 from ..bitcoin.bip32 import Xpub, derive
 from ..crypto.keys import SigningKey
 from ..crypto.musig2 import PublicNonce as Points
@@ -24,7 +23,7 @@ from ..crypto.secret_nonces import SecretNonces
 from ..errors import InvalidMessage, LocalError, NetworkError
 from . import journal, rounds
 from .approvals import Approvals, Place, Verifier
-from .evidence import require_approved, signing_transcript
+from .evidence import signing_transcript
 from .holding import Attempt, Holding, SecretAttempt
 from .records import (
     PartialSignature,
@@ -83,15 +82,9 @@ class Keyholder(Approvals):
     # --- make nonces --------------------------------------------------------------------------------------------------
 
     def _make_nonces(self, verb: MakeNonces) -> None:
-        holding = self._holding(verb.session)
-        if not holding.attempt < verb.attempt <= limits.ATTEMPTS_MAX:
-            raise LocalError(
-                "attempts only rise", expected=f"{holding.attempt + 1} to {limits.ATTEMPTS_MAX}", got=verb.attempt
-            )
-        require_approved(self._group, self.account.identity, holding, verb.attempt, verb.approvals)
-        self._lose(holding)
+        holding = self._next_attempt(verb)
         attempt = SecretAttempt(verb.attempt, self.epoch, self._now, secrets=SecretNonces(len(holding.slots)))
-        holding.live, holding.attempt = attempt, verb.attempt
+        holding.live = attempt
         self._remember(holding)
         try:
             made = tuple(self._nonce(holding, attempt, at) for at in range(len(holding.slots)))

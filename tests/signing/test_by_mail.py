@@ -147,8 +147,9 @@ def test_whoever_is_connected_is_counted_once_the_mail_is_here() -> None:
     for _ in range(Limits().silent_attempts_max):
         one.hear("bob", MessageType.PUBLIC_NONCE, nonce(one.sessions[ID].attempt))
         now += Limits().reapprove_s
-        one.do(Woken(), now)
+        effects = one.do(Woken(), now)
     assert (one.outcome.end, one.outcome.suspects) == (End.SILENT, (ALICE,))
+    assert [sent.again for sent in effects if isinstance(sent, SendToGroup)] == [False], "news, for mail too"
 
 
 def test_lost_nonces_are_made_again_only_when_mail_moves() -> None:

@@ -409,14 +409,15 @@ class Session(SessionBase, ABC):
     def _woken(self, _: Woken) -> None:
         if self.outcome is not None or self._now < self._deadline:
             return
+        late = self.state in IN_ATTEMPT and not self._by_hand_missing()
         self._again = True
         self._repeat_proposal()
-        if self.state in IN_ATTEMPT and not self._by_hand_missing():
-            self._timed_out()
-        else:
+        if not late:
             self._deadline = self._now + self._bounds.reapprove_s
             self._waited()
         self._again = False
+        if late:
+            self._timed_out()
 
     def _by_hand_missing(self) -> bool:
         """Return whether this phase waits for something that people carry: ours, or another member's."""

@@ -14,8 +14,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+from tests.support.gauges import Gauged
 from tests.support.netlab import INTERNET, Lab, reason_against
-from tests.support.unbound import FREELY
 
 from musignet.crypto.keys import Identity
 from musignet.errors import NetworkError
@@ -23,7 +23,7 @@ from musignet.limits import Limits
 from musignet.net.nat import Servers, TurnServer
 from musignet.net.transport import TcpTransport
 from musignet.net.transport.base import Connection
-from musignet.node.rates import Gauge, Rates, Standing
+from musignet.node.rates import Standing
 from musignet.wire.channel import CloseReceived
 
 from .machine import cpus
@@ -41,13 +41,12 @@ _PORT = 8737
 _PAYLOAD = bytes(300)
 
 
-class Node:
+class Node(Gauged):
     """One end, in a process of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.identity = Identity.generate()
-        self._gauges: dict[bytes, Gauge] = {}
-        self._rates = Rates(FREELY)
+        super().__init__(standing=Standing.COSIGNER)
         self.transport: Any = None
         self.connection: Connection | None = None
         self.said: asyncio.Queue[str] = asyncio.Queue()
@@ -57,11 +56,6 @@ class Node:
 
     def connected(self, connection: Connection) -> None:
         self.connection = connection
-
-    def gauge(self, key: bytes) -> Gauge:
-        if key not in self._gauges:
-            self._gauges[key] = self._rates.gauge(Standing.COSIGNER, asyncio.get_running_loop().time())
-        return self._gauges[key]
 
     def received(self, connection: Connection, envelopes: list[bytes]) -> None:
         for envelope in envelopes:

@@ -37,11 +37,10 @@ from musignet.chain import Chain
 from musignet.errors import LocalError
 from support.cosigners import cosign, wallet_of
 from support.esplora import BdkBackend, Electrum, Esplora, answering, hung
+from support.spending import SOMEBODY
 from support.wallet import SHAPES, descriptor_text, xpub
 
 pytestmark = pytest.mark.driver
-
-SOMEBODY = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 
 
 @pytest.fixture(scope="module")

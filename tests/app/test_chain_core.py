@@ -24,18 +24,16 @@ from musignet.app.chain.base import (
 from musignet.app.chain.core import CoreBackend, wallet_name, watch_only
 from musignet.app.chain.wallet import GroupWallet
 from musignet.bitcoin.descriptor import Descriptor
-from musignet.bitcoin.finalise import finalise
-from musignet.bitcoin.group import CHANGE, RECEIVE, Group
+from musignet.bitcoin.group import RECEIVE, Group
 from musignet.chain import Chain
 from musignet.errors import LocalError
 from support.core import FakeCore, RpcFailure, serving
-from support.cosigners import cosign, wallet_of
+from support.cosigners import wallet_of
 from support.kernel import RegtestChain
+from support.spending import pays
 from support.wallet import EXTERNAL, SHAPES, group, xpub
 
 pytestmark = pytest.mark.driver
-
-SOMEBODY = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +67,8 @@ def test_received_spent_confirmed_and_the_change_is_ours(
     core.pay(wallet.group.address(RECEIVE, 3), 100_000)
     assert [(coin.branch, coin.index, coin.confirmations) for coin in wallet.sync().coins] == [(RECEIVE, 3, 1)]
     assert wallet.next_address()[0] == 4
-    psbt = wallet.send(SOMEBODY, 30_000)
-    signed, done, signatures = cosign(wallet.group, psbt.serialize(), wallet.snapshot.known())
-    assert done.fee_rate_sat_vb == pytest.approx(3, abs=0.1)  # 2.001 sat/vB, rounded up
-    raw = finalise(signed, done, signatures).raw
-    with pytest.raises(BroadcastRefused, match="Schnorr"):
-        wallet.broadcast(raw[:-10] + bytes([raw[-10] ^ 1]) + raw[-9:])
-    txid = wallet.broadcast(raw)
-    (left,) = wallet.sync().coins
-    assert (left.outpoint.txid, left.branch, left.index) == (txid, CHANGE, 0)
+    raw, txid, done = pays(wallet)
     assert wallet.snapshot.balance.confirmed_sat == 70_000 - done.fee_sat
-    assert wallet.snapshot.last_index == (3, 0)
     assert wallet.broadcast(raw) == txid  # it is in a block already
 
 

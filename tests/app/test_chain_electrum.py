@@ -6,19 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from musignet.app.chain.base import BackendFault, BroadcastRefused, NoFeeEstimate, WrongChain
+from musignet.app.chain.base import BackendFault, NoFeeEstimate, WrongChain
 from musignet.app.chain.wallet import GroupWallet
-from musignet.bitcoin.finalise import finalise
-from musignet.bitcoin.group import CHANGE, RECEIVE
+from musignet.bitcoin.group import RECEIVE
 from musignet.chain import Chain
-from support.cosigners import cosign, wallet_of
+from support.cosigners import wallet_of
 from support.electrum import FakeElectrum, serving
 from support.esplora import BdkBackend, Electrum, RegtestChain
+from support.spending import SOMEBODY, pays
 from support.wallet import SHAPES
 
 pytestmark = pytest.mark.driver
-
-SOMEBODY = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
 
 
 @pytest.fixture
@@ -38,16 +36,7 @@ def test_received_spent_confirmed_and_the_change_is_ours(server: FakeElectrum, w
     with server.lock:
         server.chain.fund(wallet.group.derive(RECEIVE, 3).script, [100_000])
     assert [(one.branch, one.index, one.confirmations) for one in wallet.sync().coins] == [(RECEIVE, 3, 1)]
-    psbt = wallet.send(SOMEBODY, 30_000)
-    signed, done, signatures = cosign(wallet.group, psbt.serialize(), wallet.snapshot.known())
-    assert done.fee_rate_sat_vb == pytest.approx(3, abs=0.1)  # 2.001 sat/vB, rounded up
-    raw = finalise(signed, done, signatures).raw
-    with pytest.raises(BroadcastRefused, match="Schnorr"):
-        wallet.broadcast(raw[:-10] + bytes([raw[-10] ^ 1]) + raw[-9:])
-    txid = wallet.broadcast(raw)
-    (left,) = wallet.sync().coins
-    assert (left.outpoint.txid, left.branch, left.index) == (txid, CHANGE, 0)
-    assert wallet.snapshot.last_index == (3, 0)
+    raw, txid, _ = pays(wallet)
     assert wallet.broadcast(raw) == txid  # the next cosigner does the same
 
 

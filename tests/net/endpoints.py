@@ -9,7 +9,6 @@ import asyncio
 import functools
 import gc
 import ssl
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from hashlib import sha256
@@ -26,10 +25,11 @@ from musignet.net.transport.base import Connection, Sink
 from musignet.net.transport.certificate import client_context, listener_context
 from musignet.net.transport.link import ChannelTransport
 from musignet.net.transport.memory import _MemoryLink
-from musignet.node.rates import Gauge, Rates, Standing
+from musignet.node.rates import Standing
 from musignet.wire import noise, tlsauth
 from musignet.wire.channel import CloseReceived, Event, SecureChannel
 from support.channels import wire
+from support.gauges import Gauged
 from support.keys import secret
 from support.unbound import FREELY
 
@@ -129,14 +129,12 @@ async def soon(predicate: Callable[[], object], timeout_s: float = WAIT_S) -> No
             await passed(0.01)
 
 
-class Recorder(Signal):
+class Recorder(Signal, Gauged):
     """A `Sink` that writes down what it hears, in order. Everybody is a stranger to it, unless `standing` says more."""
 
     def __init__(self, limits: Limits = FREELY, standing: Standing = Standing.STRANGER) -> None:
-        super().__init__()
-        self.standing: dict[bytes, Standing] = defaultdict(lambda: standing)
-        self.gauges: dict[bytes, Gauge] = {}
-        self.rates = Rates(limits)
+        Signal.__init__(self)
+        Gauged.__init__(self, limits, standing)
         self.heard: list[tuple[str, Any]] = []
         self.connections: list[Connection] = []
         self.envelopes: list[bytes] = []
@@ -156,12 +154,6 @@ class Recorder(Signal):
         if self.on_connected is not None:
             self.on_connected(connection)
         self._note("connected", connection.peer.compressed)
-
-    def gauge(self, key: bytes) -> Gauge:
-        if key not in self.gauges:
-            now = asyncio.get_running_loop().time()
-            self.gauges[key] = self.rates.gauge(self.standing[key], now)
-        return self.gauges[key]
 
     def received(self, connection: Connection, envelopes: list[bytes]) -> None:
         assert envelopes

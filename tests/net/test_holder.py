@@ -110,6 +110,23 @@ async def join(one: Member, other: Member) -> None:
     one.service.cosign_with(TWO.group, one.holder.of(TWO.group))
 
 
+async def completes_after_a_restart(
+    alice: Member, bob: Member, network: MemoryNetwork, session: bytes, folder: Path
+) -> None:
+    """Stop Alice, start her again from her disks, and see the session complete at both."""
+    await alice.stop()
+    again = Member("alice", network, folder)
+    try:
+        await again.start()
+        await join(again, bob)
+        await again.service.connect_to_peer("bob")
+        for one in (again, bob):
+            outcome = await one.outcome()
+            assert (outcome.session, outcome.end) == (session, End.COMPLETED)
+    finally:
+        await again.stop()
+
+
 def coins() -> bytes:
     return psbt(TWO.group.wallet).serialize()
 
@@ -200,17 +217,7 @@ def test_a_keyholder_that_is_killed_costs_an_attempt_and_nothing_is_signed_twice
             session = await alice.service.propose(TWO.group.id, coins())
             await asyncio.wait_for(killed.wait(), TIMEOUT_S)
             assert isinstance(await asyncio.wait_for(alice.holder.gone(), TIMEOUT_S), IoError)
-            await alice.stop()
-            again = Member("alice", network, tmp_path)
-            try:
-                await again.start()
-                await join(again, bob)
-                await again.service.connect_to_peer("bob")
-                for one in (again, bob):
-                    outcome = await one.outcome()
-                    assert (outcome.session, outcome.end) == (session, End.COMPLETED)
-            finally:
-                await again.stop()
+            await completes_after_a_restart(alice, bob, network, session, tmp_path)
 
     asyncio.run(main())
 
@@ -449,17 +456,7 @@ def test_a_full_disk_signs_nothing_and_loses_nothing(tmp_path: Path) -> None:
             resource.prlimit(alice.holder.pid, resource.RLIMIT_FSIZE, (log.stat().st_size, resource.RLIM_INFINITY))
             session = await alice.service.propose(TWO.group.id, coins())
             assert "nothing acknowledged is lost" in str(await asyncio.wait_for(alice.holder.gone(), TIMEOUT_S))
-            await alice.stop()
-            again = Member("alice", network, tmp_path)
-            try:
-                await again.start()
-                await join(again, bob)
-                await again.service.connect_to_peer("bob")
-                for one in (again, bob):
-                    outcome = await one.outcome()
-                    assert (outcome.session, outcome.end) == (session, End.COMPLETED)
-            finally:
-                await again.stop()
+            await completes_after_a_restart(alice, bob, network, session, tmp_path)
 
     asyncio.run(main())
 

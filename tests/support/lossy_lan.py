@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 from typing import Final
+
+from . import netns
 
 __all__ = ["HOSTS", "LossyLan", "reason_against"]
 
@@ -30,16 +30,7 @@ table inet loss {{
 
 def reason_against() -> str:
     """Return why there can be no such network here, or an empty string."""
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        return "network namespaces need root on Linux"
-    missing = [name for name in _NEEDED if shutil.which(name) is None]
-    if missing:
-        return f"needs {' and '.join(missing)} (Debian: iproute2, nftables)"
-    name = f"ml{os.getpid()}try"
-    tries = (["ip", "netns", "add", name], ["ip", "netns", "exec", name, "nft", "add", "table", "inet", "loss"])
-    failed = any(subprocess.run(one, capture_output=True, check=False).returncode for one in tries)
-    subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
-    return "this machine allows no network namespaces, or no nft in them" if failed else ""
+    return netns.reason_against(_NEEDED, "iproute2, nftables", "nft", "add", "table", "inet", "loss")
 
 
 class LossyLan:

@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Final
 
+from . import netns
 from .netns import Machine
 
 __all__ = ["INTERNET", "INTERNET_TOO", "Lab", "reason_against"]
@@ -87,16 +87,7 @@ table inet nat {
 
 def reason_against(*more: str) -> str:
     """Return why no lab can be built here, or with these commands besides, or an empty string."""
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        return "network namespaces need root on Linux"
-    missing = [name for name in (*_NEEDED, *more) if shutil.which(name) is None]
-    if missing:
-        return f"needs {', '.join(missing)} (Debian: iproute2, nftables, coturn, miniupnpd)"
-    name = f"mn{os.getpid()}try"
-    if subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode:
-        return "this machine allows no network namespaces"
-    subprocess.run(["ip", "netns", "del", name], check=True)
-    return ""
+    return netns.reason_against((*_NEEDED, *more), "iproute2, nftables, coturn, miniupnpd")
 
 
 class Lab:

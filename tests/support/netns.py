@@ -6,14 +6,34 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
-__all__ = ["Machine", "network"]
+__all__ = ["Machine", "network", "reason_against"]
 
 _count = itertools.count()
+
+
+def reason_against(needed: Sequence[str], packages: str, *first: str) -> str:
+    """Return why there can be no namespace here with these commands in it, or an empty string.
+
+    `first` is a command that must work inside, where the commands alone do not tell.
+    """
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        return "network namespaces need root on Linux"
+    missing = [name for name in needed if shutil.which(name) is None]
+    if missing:
+        return f"needs {', '.join(missing)} (Debian: {packages})"
+    name = f"mr{os.getpid()}try"
+    tries = [("ip", "netns", "add", name), *((("ip", "netns", "exec", name, *first),) if first else ())]
+    refused = any(subprocess.run(one, capture_output=True, check=False).returncode for one in tries)
+    subprocess.run(("ip", "netns", "del", name), capture_output=True, check=False)
+    if not refused:
+        return ""
+    return "this machine allows no network namespaces" + (f", or no {first[0]} in them" if first else "")
 
 
 class Machine:

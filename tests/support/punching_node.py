@@ -19,9 +19,10 @@ from musignet.limits import Limits
 from musignet.net.nat import Servers, TurnServer
 from musignet.net.transport.base import Connection
 from musignet.net.transport.punched import PunchedTransport
-from musignet.node.rates import Gauge, Rates, Standing
+from musignet.node.rates import Standing
 from musignet.wire.channel import CloseReceived
 from support import keys
+from support.gauges import Gauged
 from support.netlab import INTERNET
 
 STUN = (INTERNET, 3478)
@@ -33,10 +34,9 @@ def say(**facts: Any) -> None:
     print(json.dumps(facts), flush=True)
 
 
-class _Sink:
+class _Sink(Gauged):
     def __init__(self) -> None:
-        self._gauges: dict[bytes, Gauge] = {}
-        self._rates = Rates(Limits())
+        super().__init__(standing=Standing.COSIGNER)
         self.bytes = 0
         self.count = 0
         self.echo: PunchedTransport | None = None
@@ -52,11 +52,6 @@ class _Sink:
             elif envelope.startswith(b"!"):
                 say(event="answer", count=self.count, length=len(envelope))
         connection.flush()
-
-    def gauge(self, key: bytes) -> Gauge:
-        if key not in self._gauges:
-            self._gauges[key] = self._rates.gauge(Standing.COSIGNER, asyncio.get_running_loop().time())
-        return self._gauges[key]
 
     def acknowledged(self, connection: Connection, ids: bytes) -> None:
         pass

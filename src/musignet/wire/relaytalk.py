@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 SUBSCRIPTION: Final = "inbox"
-"""The name of our subscriptions; most relays see one."""
+"""The name of our only one."""
 
 _Text = Annotated[str, Meta(max_length=4096)]
 _Name = Annotated[str, Meta(max_length=64)]
@@ -89,14 +89,13 @@ def parse_untrusted(text: str | bytes) -> FromRelay:
         raise ReceiveError("not a relay's message", got=str(error)) from None
 
 
-def subscribe(inboxes: list[str], number: int = 0) -> str:
+def subscribe(inboxes: list[str]) -> str:
     """Return the request for everything addressed to these inboxes, from now on and as far as it is stored.
 
-    A second one of the same number takes the place of the first.
+    A second one takes the place of the first.
     """
     wanted = {"kinds": [MAIL, LIVE], "#p": inboxes, "limit": limits.RELAY_SUBSCRIPTION_MAX}
-    name = f"{SUBSCRIPTION}{number}" if number else SUBSCRIPTION
-    return _encode(("REQ", name, wanted)).decode()
+    return _encode(("REQ", SUBSCRIPTION, wanted)).decode()
 
 
 def publish(event: Event) -> str:

@@ -288,7 +288,7 @@ class RelayLine:
                 self._prove()
 
     def _event(self, said: Delivered) -> None:
-        if not said.subscription.startswith(SUBSCRIPTION):
+        if said.subscription != SUBSCRIPTION:
             raise ReceiveError("an event for another subscription", got=said.subscription)
         event = said.event
         if event.id in self._delivered:
@@ -325,7 +325,7 @@ class RelayLine:
         self._proved = True
         name, key = next(iter(self._owner.inboxes().items()))
         self.publish(auth(auth_event(key, self.url, self._challenge, self._owner.now_s())))
-        self.publish(subscribe([name], 0))
+        self._ask([name])
 
     def _excuse(self) -> None:
         """Each challenge and each refusal costs us an answer."""

@@ -293,4 +293,4 @@ def test_acknowledgements_are_bounded() -> None:
     for number in range(5000):
         link.acknowledge(number.to_bytes(16, "big"))
     assert len(link.acks) == 4096
-    assert link.acks[-1] == (4999).to_bytes(16, "big")
+    assert list(link.acks)[-1] == (4999).to_bytes(16, "big")

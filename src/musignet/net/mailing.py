@@ -92,7 +92,7 @@ class Mailing:
                 break
             before = here
         envelopes, left = link.envelopes()
-        bundle = Bundle(self._chain, int((driver.now() + expires_in_s) * 1000), link.acks, envelopes)
+        bundle = Bundle(self._chain, int((driver.now() + expires_in_s) * 1000), tuple(link.acks), envelopes)
         sealed = seal(self.identity, link.peer, bundle, token_bytes(32))
         return ToCarry(sealed, len(envelopes) - 1, len(link.acks), left)
 

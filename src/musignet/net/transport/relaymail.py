@@ -18,9 +18,10 @@ from ...node.addresses import Path, path_by
 from ...node.peers import Mail
 from ...wire.envelope import Message
 from ...wire.letter import Reassembly, split
-from ...wire.messages import CloseCode, Priority
+from ...wire.messages import CloseCode
 from ...wire.sealed import Bundle, open_untrusted, seal
 from .base import MailSink, Sink
+from .carried import Pile
 from .link import numbers
 from .relayline import RelayLine
 from .relaystream import RelayStreams
@@ -28,47 +29,24 @@ from .relaystream import RelayStreams
 __all__ = ["LetterBox", "RelayLetters"]
 
 
-class RelayLetters:
-    """A `Connection` to a peer that is away. Each message waits here until the peer's letters acknowledge it."""
+class RelayLetters(Pile):
+    """A `Connection` to a peer that is away."""
 
     mail: Final = Mail.LETTERS
     outbound: Final = True
-    transcript: Final = b""
 
     def __init__(self, box: LetterBox, peer: PublicKey, line: RelayLine) -> None:
-        self.number = next(numbers)
-        self.peer = peer
+        super().__init__(next(numbers), peer)
         self.address = line.url
-        self.open = True
         self.lines = {line, *box.own_lines}
-        self.hello = b""
-        self.pile: dict[bytes, bytes] = {}
         self.left: set[bytes] = set()
         """Ids in the pile that lie at a relay."""
-        self.acks: dict[bytes, None] = {}
         self.timer: asyncio.TimerHandle | None = None
         self._box = box
 
     @property
     def path(self) -> Path:
         return path_by("ws", "")
-
-    def send(self, envelope: bytes, priority: int = Priority.BULK) -> None:
-        """Put an envelope on the pile. The first one says who we are, and heads each letter."""
-        if not self.hello:
-            self.hello = envelope
-        else:
-            self.pile[Message.from_bytes(envelope).id] = envelope
-
-    def acknowledge(self, message_id: bytes) -> None:
-        if len(self.acks) < limits.SEALED_IDS_MAX:  # one that is left out is asked for again
-            self.acks[message_id] = None
-
-    def acknowledged(self, ids: bytes) -> None:
-        """The peer has these."""
-        for at in range(0, len(ids), limits.MESSAGE_ID_BYTES):
-            self.pile.pop(ids[at : at + limits.MESSAGE_ID_BYTES], None)
-            self.left.discard(ids[at : at + limits.MESSAGE_ID_BYTES])
 
     def flush(self) -> None:
         if self.open and (self.acks or any(one not in self.left for one in self.pile)):
@@ -84,12 +62,6 @@ class RelayLetters:
                 self._box.leave(self)
             self.open = False
             self._box.forget(self)
-
-    def pause_reading(self) -> None:
-        """A letter is read whole."""
-
-    def resume_reading(self) -> None:
-        """A letter is read whole."""
 
 
 class LetterBox:
@@ -153,6 +125,7 @@ class LetterBox:
         """Leave what is new. What nobody fetched is left again after some hours: relays forget."""
         if not link.open or not link.hello or not any(line.up for line in link.lines):
             return
+        link.left.intersection_update(link.pile)
         for ids in _letters(link):
             self._write(link, tuple(link.pile[one] for one in ids))
             link.left.update(ids)

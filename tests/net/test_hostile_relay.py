@@ -136,10 +136,13 @@ BROKEN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BROKEN)
+RULES = dict.fromkeys(BROKEN, "") | {"another subscription": "an event for another subscription"}
+
+
+@pytest.mark.parametrize(("name", "rule"), RULES.items(), ids=RULES.keys())
 @aio
 async def test_a_relay_that_breaks_a_rule_is_left_named_and_asked_more_and_more_seldom(
-    name: str, caplog: pytest.LogCaptureFixture
+    name: str, rule: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "musignet")
     async with HostileRelay(BEHAVIOURS[name]()).running() as relay:
@@ -151,6 +154,7 @@ async def test_a_relay_that_breaks_a_rule_is_left_named_and_asked_more_and_more_
         await node.stop()
     assert relay.count <= 3
     assert f"the relay {relay.url} broke the rules" in caplog.text
+    assert rule in caplog.text
 
 
 def test_there_are_many_of_them() -> None:

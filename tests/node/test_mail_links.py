@@ -33,6 +33,7 @@ from musignet.node.inputs import (
 )
 from musignet.node.peers import Mail, PeerInfo, PeerState
 from musignet.signing.coordinator import Sessions
+from musignet.signing.effects import SendToGroup
 from musignet.wire.envelope import Message
 from musignet.wire.messages import Chain, CloseCode, MessageType
 from support.ceremony import NOW, drawer, identity, signing_group
@@ -138,6 +139,16 @@ def test_sessions_know_who_gets_mail(mail: Mail, away: bool) -> None:
     assert (BOB in present.letters, BOB in present.by_mail, BOB in present.identities) == (away, not away, False)
     assert alice.handle(MailMoved(5), NOW + 5) == []
     assert alice.handle(MailMoved(77), NOW + 5) == []
+
+
+def test_what_only_repeats_is_said_on_links_and_not_put_into_the_mail() -> None:
+    alice = node("alice", "bob")
+    alice.handle(JoinGroup(2, Sessions(GROUP, ALICE)), NOW)
+    alice.handle(PeerConnected(5, BOB, False, mail=Mail.ROUNDS), NOW)
+    for again, count in ((False, 1), (True, 0)):
+        out: list[Effect] = []
+        alice.ceremonies._send(GROUP.id, SendToGroup(MessageType.ABORT, bytes(32), b"x", None, again), NOW, out)
+        assert len(out) == count
 
 
 def test_a_durable_message_goes_with_the_mail_and_is_handed_over_once() -> None:

@@ -17,7 +17,7 @@ from musignet.signing.states import State
 from musignet.signing.verbs import AttemptLost, MakeNonces, NoncesMade, Resumed, Woken
 from musignet.wire.envelope import Message
 from musignet.wire.messages import MessageType
-from support.ceremony import NOW, account, drawer, identity, signing_group
+from support.ceremony import NOW, account, drawer, identity, say, signing_group
 from support.one_session import EPOCH, ID, One, kinds, nonce, verbs
 from support.wallet import MEMBERS, psbt, spend
 
@@ -150,6 +150,16 @@ def test_whoever_is_connected_is_counted_once_the_mail_is_here() -> None:
         effects = one.do(Woken(), now)
     assert (one.outcome.end, one.outcome.suspects) == (End.SILENT, (ALICE,))
     assert [sent.again for sent in effects if isinstance(sent, SendToGroup)] == [False], "news, for mail too"
+
+
+def test_whoever_gets_mail_is_not_counted_when_somebody_goes_on_without_them() -> None:
+    one = One().approved()
+    one.do(MAIL)
+    one.do(NoncesMade(ID, 1, EPOCH, b"ours"))
+    now = NOW + Limits().phase_timeout_s
+    one.do(say("alice", MessageType.PUBLIC_NONCE, ID, nonce(2)), now)
+    session = one.sessions[ID]
+    assert (session.attempt, set(session._silent)) == (2, {ALICE})
 
 
 def test_lost_nonces_are_made_again_only_when_mail_moves() -> None:

@@ -214,9 +214,11 @@ class Attacker:
 
     async def stop(self) -> int:
         """Returns how often it attacked. Raises what ended the attack early."""
-        self._task.cancel()
+        while not self._task.done():
+            self._task.cancel()  # again and again: a socket that ends in this very moment swallows it
+            await asyncio.wait([self._task], timeout=_TICK_S)
         with suppress(asyncio.CancelledError):
-            await self._task
+            self._task.result()
         return self._attack.count
 
 

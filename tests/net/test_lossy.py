@@ -25,6 +25,8 @@ TESTS: Final = Path(__file__).parent.parent
 PORT: Final = 8737
 DEADLINE_S: Final = 60.0
 CEREMONIES: Final = int(os.environ.get("MUSIGNET_CHAOS_SEEDS", "3"))
+CEREMONIES_MAX: Final = 10 * CEREMONIES
+"""At 1 % a few ceremonies may lose nothing."""
 PULLED_S: Final = 3.0
 PULLS_MAX: Final = 12
 """Ceremonies are quick: some of them end before the cable is out."""
@@ -99,10 +101,12 @@ def nodes(lan: LossyLan, folder: Path) -> Iterator[Nodes]:
 @pytest.mark.parametrize("percent", [1, 3, 5])
 def test_every_ceremony_completes_where_packets_are_lost(tmp_path: Path, percent: int) -> None:
     with LossyLan(percent) as lan, nodes(lan, tmp_path) as all_:
-        for number in range(CEREMONIES):
+        for number in range(CEREMONIES_MAX):
             all_.propose(number)
             all_.wait("outcome", number + 1, end="completed")
-        assert all_.heard("outcome") == [CEREMONIES] * len(MEMBERS), "no other end"
+            if number + 1 >= CEREMONIES and lan.lost():
+                break
+        assert all_.heard("outcome") == [number + 1] * len(MEMBERS), "no other end"
         assert lan.lost() > 0
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from musignet.bitcoin.finalise import Verified
 from musignet.bitcoin.slots import SigningSlot
-from musignet.signing import coordinator, journal, keyholder, session
+from musignet.signing import approvals, coordinator, journal, keyholder, session
 from musignet.signing.attempt import Arrival, Collected
 from musignet.signing.base import SessionBase
 from musignet.signing.keyholder import Account, Keyholder
@@ -144,7 +144,7 @@ def _takes_an_approval_of_another_digest(patch: Patch) -> None:
         self._begin_if_ready()
 
     patch.setitem(MeshSession._MESSAGES, MessageType.APPROVAL, approval)
-    patch.setattr(keyholder, "require_approved", lambda *_: None)
+    patch.setattr(approvals, "require_approved", lambda *_: None)
 
 
 def _overwrites_the_first_contribution(patch: Patch) -> None:

@@ -20,8 +20,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from tests.support.unbound import FREELY
+
 from musignet.crypto.keys import Identity
-from musignet.limits import Limits
 from musignet.net.folder import DataFolder
 from musignet.net.mailstore import _KINDS
 from musignet.net.service import NetworkService
@@ -32,11 +33,8 @@ from musignet.node.peers import PeerInfo
 from musignet.wire.envelope import Message
 from musignet.wire.messages import MessageType
 
-from .unbound import RATES
-
 __all__ = ["add_to", "main"]
 
-UNBOUND = Limits(**RATES)
 _PAYLOAD = bytes(300)
 _STORED = 10_000
 
@@ -76,7 +74,7 @@ async def _round(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     there = PeerInfo(id="there", host="127.0.0.1", port=port, pubkey_hex=key)
     away = PeerInfo(id="away", pubkey_hex=receiver.pubkey_hex)
     figures = {"floor: journal appends/s": await _floor(folder, count, callers)}
-    async with NetworkService("here", host="", identity=sender, data_dir=folder / "sender", limits=UNBOUND) as service:
+    async with NetworkService("here", host="", identity=sender, data_dir=folder / "sender", limits=FREELY) as service:
         await service.connect_to_peer(there)
         figures["durable sends/s, until all are acknowledged"] = await _rate(
             count, callers, lambda last: service.send_message_to("there", _message(), wait_ack=last)
@@ -87,7 +85,7 @@ async def _round(folder: Path, options: argparse.Namespace) -> dict[str, float]:
             stored, callers, lambda _: service.send_message_to("away", _message())
         )
     began = time.perf_counter()
-    async with NetworkService("here", host="", identity=sender, data_dir=folder / "sender", limits=UNBOUND) as service:
+    async with NetworkService("here", host="", identity=sender, data_dir=folder / "sender", limits=FREELY) as service:
         service.add_peer(away)
         figures[f"ms to start with {stored:,} kept messages"] = 1000 * (time.perf_counter() - began)
     ours.send(None)
@@ -131,7 +129,7 @@ def _receive(pipe: Connection, folder: str, sender: str) -> None:
             identity=identity,
             data_dir=Path(folder) / "receiver",
             handler=lambda message, peer: None,
-            limits=UNBOUND,
+            limits=FREELY,
         ) as service:
             service.add_peer(PeerInfo(id="here", pubkey_hex=sender))
             pipe.send((service.port, service.pubkey_hex))

@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from time import perf_counter
 
+from tests.support.unbound import RATES
+
 from musignet.limits import Limits
 from musignet.net.service import NetworkService
 from musignet.node.effects import News, SessionNews
@@ -16,7 +18,6 @@ from musignet.signing.policy import ask_always
 from musignet.signing.states import State
 from musignet.signing.verbs import Asked
 
-from ..unbound import RATES
 from .wallet import CHAIN, identity, signing_group, signing_key
 from .world import yes
 

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.support.unbound import RATES
+
 from ..figure import Figure
 from ..sides import Pair
-from ..unbound import RATES
 
 __all__ = ["CONTESTANTS", "LIMITS", "MEASURES", "TITLES", "Measure"]
 
@@ -25,7 +26,15 @@ TITLES = {
 CONTESTANTS = ("floor", "ours", "ours_plain", "ours_tls", "tls", "zmq")
 _ALL = ("floor", "ours", "ours_tls", "tls", "zmq")
 
-LIMITS = {"inbound_slots": 4096, "outbound_slots": 4096, "half_open_per_prefix": 16, **RATES}
+LIMITS = {
+    "inbound_slots": 4096,
+    "outbound_slots": 4096,
+    "half_open_per_prefix": 16,
+    "prefix_handshakes_per_s": 10**6,
+    "prefix_burst_handshakes": 10**6,
+    "handshakes_per_s": 10**6,
+    **RATES,
+}
 """What our side overrides of `musignet.Limits`: here all links of a measurement come from one address."""
 
 SMALL_BYTES = 300

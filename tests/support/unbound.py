@@ -1,4 +1,4 @@
-"""Limits for tests that are not about rates: as fast as it goes."""
+"""Rates without bounds, for tests and benchmarks that are about something else: the buckets are still counted."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from typing import Final
 
 from musignet.limits import Limits
 
-__all__ = ["FREELY"]
+__all__ = ["FREELY", "RATES"]
 
 _ENOUGH: Final = 10**12
 
-FREELY: Final = Limits(
-    peer_messages_per_s=_ENOUGH,
-    peer_burst_messages=_ENOUGH,
-    peer_bytes_per_s=_ENOUGH,
-    peer_burst_bytes=_ENOUGH,
-    total_messages_per_s=_ENOUGH,
-    total_burst_messages=_ENOUGH,
-    total_bytes_per_s=_ENOUGH,
-    total_burst_bytes=_ENOUGH,
-)
+RATES: Final = {
+    "peer_messages_per_s": _ENOUGH,
+    "peer_burst_messages": _ENOUGH,
+    "peer_bytes_per_s": _ENOUGH,
+    "peer_burst_bytes": _ENOUGH,
+    "total_messages_per_s": _ENOUGH,
+    "total_burst_messages": _ENOUGH,
+    "total_bytes_per_s": _ENOUGH,
+    "total_burst_bytes": _ENOUGH,
+}
+"""Of `musignet.Limits`: [bandwidth] without bounds."""
+
+FREELY: Final = Limits(**RATES)

@@ -383,6 +383,19 @@ def test_nothing_is_signed_when_the_nonces_died_between_burn_and_disk(table: Tab
     assert [type(one) for one in effects] == [AttemptLost]
 
 
+def test_secret_nonces_do_not_outlive_the_session(table: Table) -> None:
+    """Also where they may wait for hours: nothing can be signed with them any more."""
+    table.holders[ALICE] = keyholder(ALICE, table.group, nonce_ttl_s=limits.NONCE_TTL_MAX_S)
+    table.approve()
+    the(table.ask_nonces(ALICE), NoncesMade)
+    expiry = NOW + 3600
+    assert table.holders[ALICE].next_deadline() == expiry
+    live = table.holders[ALICE]._held[table.session].live
+    assert isinstance(the(table.do(ALICE, Woken(), expiry), AttemptLost), AttemptLost)
+    assert table.holders[ALICE].next_deadline() is None
+    assert not live.secrets._ready
+
+
 def test_a_resume_ends_every_attempt_and_begins_an_epoch(table: Table) -> None:
     table.approve().nonces()
     before = table.holders[ALICE].epoch

@@ -123,7 +123,7 @@ class Approvals(ABC):
 
     def next_deadline(self) -> float | None:
         """Return when `Woken` is due: the oldest nonces die then."""
-        return min((one.live.born + self.place.nonce_ttl_s for one in self._held.values() if one.live), default=None)
+        return min((self._dies_at(one, one.live) for one in self._held.values() if one.live), default=None)
 
     def day_sat(self) -> int:
         """Return what was approved within the last 24 hours and is or may be signed, fees included (`policyfile`)."""
@@ -296,20 +296,23 @@ class Approvals(ABC):
         return attempt
 
     def _forget_old(self) -> None:
-        """Nonces beyond their time to live die before anything else happens (THREATS.md K5)."""
+        """Nonces beyond their time to live, or their session's, die before anything else happens (THREATS.md K5)."""
         if self._now < self._forget_at:
             return
         for holding in list(self._held.values()):
-            if holding.live and self._now >= holding.live.born + self.place.nonce_ttl_s:
+            if holding.live and self._now >= self._dies_at(holding, holding.live):
                 self._tell_lost(holding)
             if self._now >= holding.proposal.expires_at and not holding.released and not holding.live:
                 del self._held[holding.session]
         self._forget_at = min((at for one in self._held.values() for at in self._ages(one)), default=inf)
 
+    def _dies_at(self, holding: Holding, live: Attempt) -> float:
+        return min(live.born + self.place.nonce_ttl_s, holding.proposal.expires_at)
+
     def _ages(self, holding: Holding) -> Iterator[float]:
         """Yield when something about a session may have to be forgotten."""
         if holding.live:
-            yield holding.live.born + self.place.nonce_ttl_s
+            yield self._dies_at(holding, holding.live)
         if self._now < holding.proposal.expires_at:
             yield holding.proposal.expires_at
 

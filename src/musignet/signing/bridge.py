@@ -90,7 +90,7 @@ class Bridge(Approvals):
         if holding.state is not State.APPROVED or holding.attempt in holding.partials:
             return Wants.NOTHING
         if errand.sessions:
-            return Wants.PARTIALS
+            return Wants.NOTHING if errand.partials else Wants.PARTIALS
         return Wants.NONCES if not holding.live and not errand.ahead else Wants.NOTHING
 
     def export(self, session: bytes) -> bytes:
@@ -169,11 +169,16 @@ class Bridge(Approvals):
                     hint="is it the signer of this key, and does it know BIP-373?",
                 )  # fmt: skip
             found.append(here[key])
-        if len(set(found)) < len(found) or not self._used.isdisjoint(found):
+        if len(set(found)) < len(found) or self._spoken_for(holding, found):
             raise InvalidMessage("nonces that were used before", hint="have the signer make new ones, for this PSBT")
         raw = b"".join(found)
         rounds.parse_nonces(holding.slots, self.place.identity, raw)
         return raw
+
+    def _spoken_for(self, holding: Holding, found: list[bytes]) -> bool:
+        """Return whether one of these nonces was lent, or waits to be lent in another session."""
+        waiting = (errand.ahead for session, errand in self._errands.items() if session != holding.session)
+        return any(not taken.isdisjoint(found) for taken in (self._used, *map(_each_nonce, waiting)))
 
     def _nonces_came(self, holding: Holding, raw: bytes) -> None:
         if holding.session not in self._held:
@@ -200,7 +205,7 @@ class Bridge(Approvals):
         errand.wanted, errand.lent = 0, raw
         holding.live = attempt
         self._remember(holding)
-        self._used.update(split(raw, limits.PUBLIC_NONCE_BYTES, len(holding.slots)))
+        self._used |= _each_nonce(raw)
         attempt.payload = encode(PublicNonce(attempt.number, attempt.epoch, raw))
         self._store(
             journal.NoncesLent(holding.session, attempt.number, attempt.epoch, raw),
@@ -303,8 +308,12 @@ class Bridge(Approvals):
     def _replay(self, entry: journal.Entry) -> None:
         super()._replay(entry)
         if isinstance(entry, journal.NoncesLent):
-            size = limits.PUBLIC_NONCE_BYTES
-            self._used.update(entry.nonces[at : at + size] for at in range(0, len(entry.nonces), size))
+            self._used |= _each_nonce(entry.nonces)
+
+
+def _each_nonce(raw: bytes) -> set[bytes]:
+    size = limits.PUBLIC_NONCE_BYTES
+    return {raw[at : at + size] for at in range(0, len(raw), size)}
 
 
 def _key(context: rounds.SlotContext, identity: bytes) -> bytes:

@@ -383,6 +383,20 @@ def test_nothing_is_signed_when_the_nonces_died_between_burn_and_disk(table: Tab
     assert [type(one) for one in effects] == [AttemptLost]
 
 
+def test_what_a_nonce_was_made_of_is_not_kept(table: Table) -> None:
+    drawn, draw = [], drawer("watched")
+
+    def watched(size: int) -> bytes:
+        drawn.append(draw(size))
+        return drawn[-1]
+
+    holder = table.holders[ALICE] = Keyholder(account(ALICE, table.group), watched)
+    table.approve()
+    the(table.ask_nonces(ALICE), NoncesMade)
+    assert [len(one) for one in drawn] == [limits.BOOT_EPOCH_BYTES, 32, 32]
+    assert not {one for one in vars(holder).values() if isinstance(one, bytes)} & set(drawn[1:])
+
+
 def test_secret_nonces_do_not_outlive_the_session(table: Table) -> None:
     """Also where they may wait for hours: nothing can be signed with them any more."""
     table.holders[ALICE] = keyholder(ALICE, table.group, nonce_ttl_s=limits.NONCE_TTL_MAX_S)

@@ -238,6 +238,10 @@ SESSIONS_PER_PROPOSER_MAX: Final = 4
 SESSIONS_PER_GROUP_MAX: Final = 8
 """Open sessions of one group (P3)."""
 
+SESSIONS_FAILED_PER_PROPOSER_MAX: Final = 32
+"""Sessions of one proposer that came to nothing and have not expired: each stays in memory, with up to 2 MiB of PSBT, to
+answer those who come back, and in the journal for good. A member could propose and leave without an end."""
+
 EARLY_MESSAGES_MAX: Final = 4
 """Messages of one member that are kept for sessions whose proposal has not arrived: an approval, a nonce, a partial
 and one to spare. Each is at most 4 MiB, and honest ones a few kilobytes."""

@@ -13,10 +13,10 @@ from musignet.signing.keyholder import Keyholder
 from musignet.signing.policy import Ask
 from musignet.signing.records import Topology
 from musignet.signing.session import Session
-from musignet.signing.verbs import Asked
+from musignet.signing.verbs import Asked, Woken
 from musignet.wire.envelope import Message
-from musignet.wire.messages import MessageType
-from support.ceremony import NOW, account, drawer, identity, keyholder, proposal, signing_group
+from musignet.wire.messages import Abort, MessageType, payload_encode
+from support.ceremony import NOW, account, drawer, identity, keyholder, proposal, say, signing_group
 from support.wallet import MEMBERS, psbt, spend
 
 GROUP = signing_group()
@@ -171,6 +171,24 @@ def test_no_more_sessions_than_a_proposer_and_a_group_may_have() -> None:
     assert [_opened(sessions, "bob", n) for n in range(6)].count(True) == limits.SESSIONS_PER_PROPOSER_MAX
     assert not _opened(sessions, "carol", 9)
     assert sum(isinstance(one, Session) for one in sessions) == limits.SESSIONS_PER_GROUP_MAX
+
+
+def test_nobody_fills_memory_and_disk_by_proposing_and_leaving() -> None:
+    sessions, most = Sessions(GROUP, identity("carol").pubkey), limits.SESSIONS_FAILED_PER_PROPOSER_MAX
+    left = payload_encode(MessageType.ABORT, Abort(2, "changed my mind"))
+    opened = 0
+    for number in range(most + 3):
+        made = proposal("bob", GROUP, inputs=1, random=bytes((number,)) * 32)
+        saves = [one for one in sessions.handle(made, NOW) if isinstance(one, Save)]
+        opened += len(saves)
+        saves += sessions.handle(say("bob", MessageType.ABORT, made.session, left), NOW)
+        for save in saves:
+            if isinstance(save, Save):
+                sessions.handle(Saved(save.session, save.number), NOW)
+    assert (opened, len(list(sessions))) == (most, most)
+    assert not _opened(sessions, "bob", 99)
+    sessions.handle(Woken(), NOW + 3600)
+    assert list(sessions) == [], "what has expired does not count"
 
 
 def test_a_refused_proposal_is_refused_aloud_to_the_group_and_silently_to_strangers() -> None:

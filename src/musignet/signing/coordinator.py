@@ -184,7 +184,7 @@ class Sessions:
             ("sessions of this proposer that came to nothing", failed, SESSIONS_FAILED_PER_PROPOSER_MAX),
         ):
             if count >= most:
-                raise InvalidMessage(f"too many {what}", expected=f"at most {most}", hint="they count until they expire")
+                raise InvalidMessage(f"too many {what}", expected=f"at most {most}", hint="all count until they expire")
 
     def _forget(self, now: float) -> None:
         """Drop what has ended and expired: until then it answers those who come back."""

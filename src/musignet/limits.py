@@ -238,6 +238,9 @@ SESSIONS_PER_PROPOSER_MAX: Final = 4
 SESSIONS_PER_GROUP_MAX: Final = 8
 """Open sessions of one group (P3)."""
 
+SESSIONS_NAMED_MAX: Final = 256
+"""Earlier sessions that one approval may replace: one for each input, and a few to spare."""
+
 SESSIONS_FAILED_PER_PROPOSER_MAX: Final = 32
 """Sessions of one proposer that came to nothing and have not expired: each stays in memory, with a PSBT of up to 2 MiB,
 to answer those who come back, and in the journal for good. A member could propose and leave without an end."""

@@ -45,6 +45,7 @@ from musignet.signing.verbs import (
     Store,
     Stored,
     Wipe,
+    Wiped,
     Woken,
 )
 from musignet.wire.messages import MessageType
@@ -81,8 +82,8 @@ class Table:
     def do(self, event: object, now: float = NOW) -> list[object]:
         return perform(self.bridge, event, now, self.disk)
 
-    def bring(self, data: bytes, now: float = NOW) -> list[object]:
-        replies, queue = [], self.bridge.import_untrusted(self.session, data, now)
+    def bring(self, data: bytes, now: float = NOW, replaces: frozenset[bytes] = frozenset()) -> list[object]:
+        replies, queue = [], self.bridge.import_untrusted(self.session, data, now, replaces)
         while queue:
             effect = queue.pop(0)
             if isinstance(effect, Store):
@@ -374,6 +375,22 @@ def test_a_coin_that_another_approval_spends_is_not_approved_twice(table: Table)
     third = Table(random=b"\x09" * 32)
     third.bridge = table.bridge
     assert isinstance(third.do(Approve(third.proposal))[0], Refused)
+
+
+def test_coins_that_a_partial_has_left_for_are_given_up_by_name_alone(table: Table) -> None:
+    signer = table.signer()
+    table.in_round_2(signer)
+    table.bring(signer.round_two(table.psbt))
+    second = Table(random=b"\x08" * 32)
+    second.bridge = table.bridge
+    (asked,) = second.do(Approve(second.proposal))
+    assert asked.replaces == {table.session}
+    brought = second.signer("other").round_one(second.psbt)
+    with pytest.raises(LocalError, match=f"another session's.*{table.session.hex()[:8]}.*--replace"):
+        second.bring(brought)
+    assert second.wants is Wants.NONCES
+    replies = second.bring(brought, replaces=asked.replaces)
+    assert [(type(one), one.session) for one in replies] == [(Wiped, table.session), (Approved, second.session)]
 
 
 def test_nonces_that_wait_for_one_session_are_not_taken_for_another(table: Table) -> None:

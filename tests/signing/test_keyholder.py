@@ -441,6 +441,31 @@ def test_a_wipe_says_when_it_is_too_late_and_the_coins_stay_locked(table: Table)
     assert "same coin" in str(refusal(table.do(ALICE, Approve(later), NOW + 8000)))
 
 
+@pytest.mark.parametrize("wiped", [False, True])
+def test_coins_that_a_partial_has_left_for_are_a_persons_to_give_up(table: Table, wiped: bool) -> None:
+    table.approve().nonces().partials()
+    if wiped:
+        table.do(ALICE, Wipe(SESSION))
+    consents: list[tuple[bytes, bytes, bytes]] = []
+
+    def verifier(session: bytes, digest: bytes, proof: bytes) -> bool:
+        consents.append((session, digest, proof))
+        return True
+
+    holder = keyholder(ALICE, table.group, tuple(table.disks[ALICE]), verifier=verifier)
+    later, disk = proposal(random=b"\x08" * 32, expires_at=NOW + 9000), []
+    for proof in (b"", b"that names nothing"):
+        asked = the(perform(holder, Approve(later, proof), NOW + 8000, disk), Asked)
+        assert asked.replaces == {SESSION}, "the policy says yes, and does not speak for a person"
+    assert (disk, consents) == ([], [])
+    replies = perform(holder, Approve(later, b"proof", asked.replaces), NOW + 8000, disk)
+    assert the(replies, Approved).session == later.session
+    assert consents == [(later.session, consent_digest(asked.digest, {SESSION}), b"proof")]
+    assert [type(journal.read(one)) for one in disk] == [journal.ApprovalWiped, journal.ApprovalGiven]
+    third = proposal(random=b"\x09" * 32, expires_at=NOW + 9000)
+    assert "same coin" in str(refusal(perform(holder, Approve(third), NOW + 8000))), "the new one can be cancelled"
+
+
 def test_a_changed_descriptor_revokes_what_was_approved(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     table.approve()
     given = journal.read(table.disks[ALICE][0])

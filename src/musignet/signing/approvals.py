@@ -169,17 +169,17 @@ class Approvals(ABC):
             return self._approve_again(holding)
         proposal.require_time(self._now)
         holding = self._judge(proposal)
-        self._require_free(holding, verb.replaces)
-        if self._needs_person(holding, verb):
-            self._out.append(Asked(proposal.session, holding.digest, holding.review))
+        rivals = self._rivals(holding, verb.replaces)
+        if self._needs_person(holding, verb, rivals):
+            self._out.append(Asked(proposal.session, holding.digest, holding.review, rivals))
             return None
-        for session in verb.replaces & self._held.keys():
-            self._wipe(Wipe(session))
-        self._give(holding)
+        self._give(holding, verb.replaces)
         return None
 
-    def _give(self, holding: Holding) -> None:
-        """Approve it, as soon as that is on disk."""
+    def _give(self, holding: Holding, replaces: frozenset[bytes]) -> None:
+        """Approve it in place of others, as soon as that is on disk."""
+        for session in replaces & self._held.keys():
+            self._wipe(Wipe(session))
         self._held[holding.session] = holding
         holding.approved_at = self._now
         self._remember(holding)
@@ -205,28 +205,38 @@ class Approvals(ABC):
         slots = rounds.contexts(self._group, reviewed.slots)
         return Holding(proposal, reviewed, slots, proposal.digest(self._group, reviewed))
 
-    def _require_free(self, holding: Holding, replaces: frozenset[bytes]) -> None:
-        """Refuse a coin that another approval spends (THREATS.md P5). Locks end with it, unless a partial has left."""
-        open_ = [one for one in self._held.values() if one.locks(self._now) and one.session not in replaces]
-        for one in open_:
-            if not one.outpoints.isdisjoint(holding.outpoints):
+    def _rivals(self, holding: Holding, replaces: frozenset[bytes]) -> frozenset[bytes]:
+        """Return the sessions that its coins are locked for, and that a person may give up (THREATS.md P4, P5).
+
+        Raises: LocalError for one that can be revoked instead, unless it is named; for all, where no person is asked.
+        """
+        locking = [one for one in self._held.values() if one.locks(self._now)]
+        rivals = [one for one in locking if not one.outpoints.isdisjoint(holding.outpoints)]
+        for one in rivals:
+            if one.session not in replaces and not (one.released and self._has_person):
                 raise LocalError(
                     "another approval spends the same coin",
                     got=f"session {one.session.hex()[:8]}",
-                    hint="revoke that one, or replace it with a person's word",
+                    hint="cancel that session first, or have a person replace it",
                 )
-        if sum(not one.released for one in open_) >= limits.SESSIONS_PER_GROUP_MAX:
+        if sum(not one.released and one.session not in replaces for one in locking) >= limits.SESSIONS_PER_GROUP_MAX:
             raise LocalError("too many open approvals", expected=f"at most {limits.SESSIONS_PER_GROUP_MAX}")
+        return frozenset(one.session for one in rivals)
 
-    def _needs_person(self, holding: Holding, verb: Approve) -> bool:
+    @property
+    def _has_person(self) -> bool:
+        """Whether there is somebody to ask."""
+        return self.place.verifier is not _nobody
+
+    def _needs_person(self, holding: Holding, verb: Approve, rivals: frozenset[bytes]) -> bool:
         """Return whether a person must still be asked. Raises LocalError when the policy says no, or a proof is bad."""
         answer = self.place.policy(holding.review)
         if isinstance(answer, No):
             raise LocalError(f"the policy says no: {answer.reason}")
-        if isinstance(answer, Yes) and not holding.review.confirm and not verb.replaces:
+        if isinstance(answer, Yes) and not holding.review.confirm and not verb.replaces and not rivals:
             return False
         assert isinstance(answer, Yes | Ask)
-        if not verb.proof:
+        if not verb.proof or not rivals <= verb.replaces:
             return True
         digest = consent_digest(holding.digest, verb.replaces)
         if len(verb.proof) > limits.PROOF_MAX_BYTES or not self.place.verifier(holding.session, digest, verb.proof):

@@ -102,12 +102,16 @@ class Bridge(Approvals):
         """
         return self._psbt(self._find(session)).serialize()
 
-    def import_untrusted(self, session: bytes, data: bytes, now: float) -> list[KeyholderEffect]:
+    def import_untrusted(
+        self, session: bytes, data: bytes, now: float, replaces: frozenset[bytes] = frozenset()
+    ) -> list[KeyholderEffect]:
         """Take what `export` wrote, back from the signer. Returns effects as `handle` does.
 
-        Raises: LocalError when nothing is wanted now; RuleBroken for what is no PSBT, or has contributions of others
-                than the group; MergeConflict when anything but our own contribution was changed; InvalidMessage when it
-                is missing, no good, or was used before. Nothing is changed then.
+        Args:   replaces - the sessions whose coins a person gives up with the first nonces (`Asked.replaces`).
+        Raises: LocalError when nothing is wanted now, or its coins are another session's; RuleBroken for what is no
+                PSBT, or has contributions of others than the group; MergeConflict when anything but our own
+                contribution was changed; InvalidMessage when it is missing, no good, or was used before. Nothing is
+                changed then.
         """
         self._now, self._out = now, []
         self._forget_old()
@@ -118,7 +122,7 @@ class Bridge(Approvals):
             raise LocalError("nothing is wanted from the signer now", hint="musignet show says who is waited for")
         merged = self._merged(holding, Psbt.parse_untrusted(data), again=again)
         if wants is not Wants.PARTIALS:
-            self._nonces_came(holding, self._own_nonces(holding, merged))
+            self._nonces_came(holding, self._own_nonces(holding, merged), replaces)
         else:
             self._partials_came(holding, self._own_partials(holding, merged))
         return self._out
@@ -180,12 +184,16 @@ class Bridge(Approvals):
         waiting = (errand.ahead for session, errand in self._errands.items() if session != holding.session)
         return any(not taken.isdisjoint(found) for taken in (self._used, *map(_each_nonce, waiting)))
 
-    def _nonces_came(self, holding: Holding, raw: bytes) -> None:
+    def _nonces_came(self, holding: Holding, raw: bytes, replaces: frozenset[bytes]) -> None:
         if holding.session not in self._held:
             holding.proposal.require_time(self._now)
-            self._require_free(holding, frozenset())
+            if rivals := self._rivals(holding, replaces) - replaces:
+                raise LocalError(
+                    "its coins are another session's, and our partial signature for that one has left",
+                    got=f"session {min(rivals).hex()[:8]}", hint="to give that one up: musignet import --replace",
+                )  # fmt: skip
             del self._shown[holding.session]
-            self._give(holding)
+            self._give(holding, replaces)
         errand = self._errand(holding)
         errand.ahead = raw
         if errand.wanted:
@@ -278,9 +286,13 @@ class Bridge(Approvals):
             raise LocalError("another signer takes part in a mesh alone", hint="propose it again, as a mesh")
         return holding
 
-    def _needs_person(self, holding: Holding, verb: Approve) -> bool:
+    @property
+    def _has_person(self) -> bool:
+        return True
+
+    def _needs_person(self, holding: Holding, verb: Approve, rivals: frozenset[bytes]) -> bool:
         """The person says yes at the signer, by what comes back from there."""
-        needed = super()._needs_person(holding, verb)
+        needed = super()._needs_person(holding, verb, rivals)
         if needed:
             self._shown = dict(list(self._shown.items())[1 - limits.SESSIONS_PER_GROUP_MAX :])
             self._shown[holding.session] = holding

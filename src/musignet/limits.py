@@ -387,6 +387,9 @@ ICE_EARLY_DATAGRAMS_MAX: Final = 32
 ICE_ATTEMPTS_MAX: Final = 8
 """Offers that are answered at once, one of each peer."""
 
+BROADCAST_PAUSE_S: Final = (5.0, 600.0)
+"""Between two tries to pass a finished transaction on, doubling from the first to the last: a block takes as long."""
+
 PORT_MAPPING_LEASE_S: Final = 3600
 """A forwarded port: a node that dies without giving it back leaves it open for an hour at most."""
 

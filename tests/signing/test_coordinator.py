@@ -7,6 +7,7 @@ import pytest
 from musignet import limits
 from musignet.errors import LocalError
 from musignet.limits import EARLY_MESSAGES_MAX
+from musignet.signing import journal
 from musignet.signing.coordinator import Sessions, SigningCoordinator, ToSend
 from musignet.signing.effects import End, Outcome, Publish, Save, Saved, SendToGroup
 from musignet.signing.keyholder import Keyholder
@@ -134,6 +135,24 @@ def test_a_completion_is_said_again_after_a_restart() -> None:
     kinds = [Message.from_bytes(raw).type for raw in net.nodes["bob"].resume(NOW)]
     assert kinds == [MessageType.TRANSACTION_COMPLETE]
     assert net.ends()[1].transaction.txid == net.ends()[0].transaction.txid
+
+
+def test_an_approval_is_revoked_though_the_crash_came_between_the_two_disks() -> None:
+    """The node's journal says that it ended, the keyholder's does not: its coins would stay locked until it expires."""
+    net = Net()
+    net.nodes["alice"].present([identity("alice").pubkey], NOW)
+    net.propose()
+    (session,) = [one.id for one in net.nodes["alice"].sessions]
+    kept = list(net.disks["alice", True])
+    net.nodes["alice"].cancel(session, NOW)
+    net.disks["alice", True] = kept
+    again = net.boot("alice", 1)
+    again.resume(NOW + 1)
+    assert isinstance(journal.read(net.disks["alice", True][-1]), journal.ApprovalWiped)
+    late = net.boot("alice", 2)
+    before = len(net.disks["alice", True])
+    late.resume(NOW + 60)
+    assert len(net.disks["alice", True]) == before, "what has expired is wiped by the clock"
 
 
 def test_a_message_for_another_call() -> None:

@@ -32,7 +32,7 @@ from .proposal import Proposal, require_member
 from .records import Topology, TransactionProposal, decode_untrusted, encode, session_id
 from .session import Cancel, Consent, Present, Session, Start
 from .star import StarSession
-from .verbs import KeyholderInput, Reply, Store, Stored, Woken
+from .verbs import KeyholderInput, Reply, Store, Stored, Wipe, Woken
 
 __all__ = ["Sessions", "SigningCoordinator", "ToSend"]
 
@@ -91,6 +91,8 @@ class Sessions:
                 end, blame = read_end(rest)
                 verdict = verify_blame(blame, self.group) if blame else None
                 out.append(Publish(Outcome(session, end, verdict=verdict, blame=blame)))
+                if not _expired(message, now):  # a crash may have come before the keyholder had it on its own disk
+                    out.append(Wipe(session))
             elif _expired(message, now):
                 out.append(Publish(Outcome(session, End.COMPLETED if kind == 2 else End.EXPIRED)))
             else:

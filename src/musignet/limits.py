@@ -739,7 +739,11 @@ RELAY_CHALLENGE_MAX_CHARS: Final = 256
 """A challenge of NIP-42; relays use 16 to 64."""
 
 RELAY_CHALLENGES_MAX: Final = 8
-"""Challenges and refusals for want of an answer in one connection: three inboxes, and once more at midnight."""
+"""Challenges and refusals for want of an answer in one connection: one for each subscription, and some relays say both
+again."""
+
+RELAY_VISIT_S: Final = 30.0
+"""The reading of another day's inbox at a relay that shows one for each connection: 200 events at 50 a second are 4."""
 
 RELAY_PINGS_MAX: Final = 10_000
 """Pings of one connection that are answered: one every ten seconds for a day. Then it is made anew."""

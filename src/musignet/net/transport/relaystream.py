@@ -283,7 +283,7 @@ class RelayStreams:
         )
         frame = publish(event)
         for line in lines:
-            line.publish(frame)
+            line.publish(frame, event.id if kind == MAIL else "")
 
     def reset(self, link: bytes, peer: PublicKey, dialler: bool, lines: Iterable[RelayLine]) -> None:
         """Say that a link is not known here any more. Not more often than a few times a second."""

@@ -722,6 +722,15 @@ RELAY_SUBSCRIPTION_MAX: Final = 200
 RELAYS_MAX: Final = 4
 """Relays of one node: each event goes to every one of them."""
 
+GROUP_RELAYS_MAX: Final = 3
+"""Relays of one group: where its members look for each other beside their own."""
+
+RELAYS_READ_MAX: Final = 8
+"""Relays at which one node reads its inbox: its own, and those of its first groups. Half of `RELAY_LINES_MAX`."""
+
+RELAYS_FILE_MAX_BYTES: Final = 4 * KIB
+"""The file with a group's relays: three addresses."""
+
 RELAY_LINES_MAX: Final = 16
 """Relays that one node is connected to at a time: its own, and those where others have their inboxes."""
 

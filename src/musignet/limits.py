@@ -722,6 +722,15 @@ RELAY_SUBSCRIPTION_MAX: Final = 200
 RELAYS_MAX: Final = 4
 """Relays of one node: each event goes to every one of them."""
 
+GROUP_RELAYS_MAX: Final = 3
+"""Relays of one group: where its members look for each other beside their own."""
+
+RELAYS_READ_MAX: Final = 8
+"""Relays at which one node reads its inbox: its own, and those of its first groups. Half of `RELAY_LINES_MAX`."""
+
+RELAYS_FILE_MAX_BYTES: Final = 4 * KIB
+"""The file with a group's relays: three addresses."""
+
 RELAY_LINES_MAX: Final = 16
 """Relays that one node is connected to at a time: its own, and those where others have their inboxes."""
 
@@ -742,7 +751,11 @@ RELAY_CHALLENGE_MAX_CHARS: Final = 256
 """A challenge of NIP-42; relays use 16 to 64."""
 
 RELAY_CHALLENGES_MAX: Final = 8
-"""Challenges and refusals for want of an answer in one connection: three inboxes, and once more at midnight."""
+"""Challenges and refusals for want of an answer in one connection: one for each subscription, and some relays say both
+again."""
+
+RELAY_VISIT_S: Final = 30.0
+"""The reading of another day's inbox at a relay that shows one for each connection: 200 events at 50 a second are 4."""
 
 RELAY_PINGS_MAX: Final = 10_000
 """Pings of one connection that are answered: one every ten seconds for a day. Then it is made anew."""

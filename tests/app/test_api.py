@@ -121,6 +121,7 @@ NEEDS = {
     ("POST", "/v1/groups/{group}/address"): "propose",
     ("GET", "/v1/groups"): "read",
     ("GET", "/v1/groups/{group}"): "read",
+    ("POST", "/v1/groups/{group}/relays"): "admin",
     ("POST", "/v1/groups/{group}/sync"): "propose",
     ("GET", "/v1/groups/{group}/wallet"): "read",
     ("POST", "/v1/groups/{group}/psbt"): "propose",

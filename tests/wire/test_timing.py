@@ -76,7 +76,7 @@ def t_value(first: list[int], second: list[int]) -> float:
     return (fmean(one) - fmean(other)) / sqrt(spread)
 
 
-def work(act: bytes) -> list[str]:
+def work(act: bytes) -> tuple[str, ...]:
     """Return every call that answering an act makes, in order, those into C included."""
     calls: list[str] = []
 
@@ -89,13 +89,13 @@ def work(act: bytes) -> list[str]:
         answer(act)
     finally:
         sys.setprofile(None)
-    return calls
+    return tuple(calls)
 
 
 def test_the_same_calls_are_made_whatever_is_wrong() -> None:
     traces = [work(act) for act in for_another_key() + for_us_but_changed()]
     assert len(traces[0]) > 10
-    assert traces == traces[:1] * len(traces)
+    assert len(set(traces)) == 1
 
 
 @pytest.mark.skipif("MUSIGNET_TIMINGS" not in os.environ, reason="times on a busy machine prove nothing: `make timing`")

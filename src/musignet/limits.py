@@ -387,6 +387,9 @@ ICE_EARLY_DATAGRAMS_MAX: Final = 32
 ICE_ATTEMPTS_MAX: Final = 8
 """Offers that are answered at once, one of each peer."""
 
+BROADCAST_PAUSE_S: Final = (5.0, 600.0)
+"""Between two tries to pass a finished transaction on, doubling from the first to the last: a block takes as long."""
+
 PORT_MAPPING_LEASE_S: Final = 3600
 """A forwarded port: a node that dies without giving it back leaves it open for an hour at most."""
 
@@ -839,7 +842,8 @@ class Limits:
     ice_close_s: float = 2.0
     """Giving an allocation back to a TURN server; then it has to find out by itself."""
     ice_offers_pause_s: float = 5.0
-    """Between two offers that are answered of one peer: each costs datagrams to wherever it points."""
+    """Between two offers that are answered of one peer: each costs datagrams to wherever it points. We offer no more
+    often: after these and `ice_gather_s`, whatever the peer does."""
 
     # A signing session.
     phase_timeout_s: float = 8.0
@@ -859,7 +863,8 @@ class Limits:
     better_path_min_s: float = 30.0
     """The first try of a better path while a worse one carries the link: it is up, so nothing is urgent."""
     first_hole_s: float = 1.0
-    """The first try where hole punching is among them: it had to wait for a link, and both sides are there now."""
+    """The first try where hole punching is among them, and any when the peer comes back or a session with it begins:
+    it had to wait for a link, and both sides are there now."""
     better_path_max_s: float = 600.0
     """The longest wait between such tries, before +-30 % jitter. A change of the network tries at once."""
     probe_timeout_s: float = 4.0

@@ -33,6 +33,7 @@ UNUSUAL = Config(
     log_lines_per_s=7,
     metrics_port=9000,
     chain_backend="core+http://127.0.0.1:8332",
+    chain_broadcast=True,
     proxy_socks5="127.0.0.1:9050",
     proxy_login="/etc/login",
     proxy_http="[::1]:9080",

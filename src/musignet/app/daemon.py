@@ -19,10 +19,12 @@ from ..net.onion import OnionService
 from ..net.service import NetworkService
 from ..node.effects import Fault, News, PeerDown, PeerUp, SessionNews
 from ..node.peers import PeerInfo
+from ..signing.effects import End
 from ..signing.groupfile import GroupFile
 from ..text import safe, short_key, who
 from ..wire.beacon import Audience
 from .carriers import carriers
+from .chain.broadcasting import Broadcasting
 from .chain.service import ChainService
 from .config import Config
 from .events import Events
@@ -81,6 +83,9 @@ class Daemon:
         self.groups = Groups(folder)
         self.sessions = SessionBook()
         self.chain = ChainService(config.chain_backend, config.network, chain_way(config))
+        self._broadcasting = Broadcasting(self.chain, self._broadcast)
+        if config.chain_broadcast and not config.chain_backend:
+            raise LocalError("[chain] broadcast passes on to nobody", hint="name a backend in [chain] of config.toml")
         route = route_of(config)
         self.network = NetworkService(
             config.label or short_key(identity.pubkey),
@@ -142,6 +147,7 @@ class Daemon:
         """Finish what is on the wire, say goodbye, close the journals. Doing it twice is harmless."""
         await self.pairings.stop()
         await self.foundings.stop()
+        await self._broadcasting.stop()
         self.events.close()
         for task in self._dialling:
             task.cancel()
@@ -294,6 +300,8 @@ class Daemon:
         if isinstance(news, SessionNews):
             entry = self.sessions.told(self.network.sessions(news.key), news.news)
             self.events.publish("session", **self.progress(entry))
+            if self.config.chain_broadcast and entry.end is End.COMPLETED:
+                self._broadcasting.finished(entry)
         elif isinstance(news, PeerUp | PeerDown):
             key = news.key.hex()
             self.events.publish("peer", key=key, label=self.label_of(news.key), state=self.state_of(key))
@@ -302,6 +310,9 @@ class Daemon:
             self.events.publish("fault", key=news.key.hex(), label=label, error=str(news.error))
         for listener in self.listeners:
             listener(news)
+
+    def _broadcast(self, session: bytes, txid: str, error: str) -> None:
+        self.events.publish("broadcast", session=session.hex(), txid=txid, error=error)
 
     def progress(self, entry: Entry) -> dict[str, object]:
         """Return where a session stands, as an event says it."""

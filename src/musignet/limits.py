@@ -885,7 +885,9 @@ class Limits:
 
     # Slots. Strangers can only ever fill these, never memory.
     inbound_slots: int = 64
+    """Links that others opened: four groups of 15. Beyond it a cosigner still gets one, and a stranger goes."""
     outbound_slots: int = 16
+    """Links that we opened, dials under way included: a group of 15. A cosigner gets one all the same."""
     half_open_slots: int = 16
     """Inbound links that have not finished their handshake: 16 x 5 s is 3 slow-lorises a second, at most."""
     half_open_per_prefix: int = 4
@@ -942,6 +944,7 @@ class Limits:
 
     # Memory.
     reassembly_max_bytes: int = REASSEMBLY_MAX_BYTES
+    """Fragments held for incomplete messages in the whole node: eight of full size at once."""
     receive_window: int = 1024
     """Message ids remembered per sender and boot epoch, by arrival. More messages than this never overtake
     another one: a sender keeps at most `unacked_max` in the air."""

@@ -226,3 +226,17 @@ def test_groups_are_found_by_name_or_the_digits_of_their_id(tmp_path: Path) -> N
     assert again.get(OTHER.group.id).name == "other"
     (tmp_path / "a" / "groups").chmod(0o500)
     folder.close()
+
+
+def test_a_group_file_under_another_name_is_not_read(tmp_path: Path) -> None:
+    """THREATS.md Z2: a name decides nothing but what the content says."""
+    from musignet.app.groups import Groups
+
+    folder = DataFolder.lock(tmp_path / "a")
+    Groups(folder).add(SAVINGS)
+    (made,) = (tmp_path / "a" / "groups").iterdir()
+    assert made.name == f"{SAVINGS.group.id.hex()}.json"
+    made.rename(made.with_stem(OTHER.group.id.hex()))
+    with pytest.raises(IoError, match="expected the name"):
+        Groups(folder)
+    folder.close()

@@ -744,6 +744,13 @@ RELAY_CHALLENGE_MAX_CHARS: Final = 256
 RELAY_CHALLENGES_MAX: Final = 8
 """Challenges and refusals for want of an answer in one connection: three inboxes, and once more at midnight."""
 
+RELAY_PROBE_S: Final = 3.0
+"""What `musignet doctor` waits for what it said to a relay to come back: a proof of whose inbox it is, and a round trip
+over Tor."""
+
+RELAY_PROBE_AGAIN_S: Final = 0.5
+"""Between two things that it says there: what came before the proof is lost."""
+
 RELAY_PINGS_MAX: Final = 10_000
 """Pings of one connection that are answered: one every ten seconds for a day. Then it is made anew."""
 

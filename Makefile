@@ -24,6 +24,9 @@ chaos: $(READY) ## ceremonies on links that are harmed and lose packets: SEEDS=2
 	MUSIGNET_CHAOS_SEEDS=$(or $(SEEDS),50) MUSIGNET_CHAOS_FIRST=$(or $(FIRST),1) \
 	    $(BIN)/python -m pytest -q --numprocesses auto tests/net/test_chaos.py tests/net/test_lossy.py $(ARGS)
 
+fuzz: $(READY) ## what takes bytes of others, guided by coverage: SECONDS=600 for all of it; one in ARGS='--door "a PSBT"'
+	$(BIN)/python tools/fuzz.py --seconds $(or $(SECONDS),600) $(ARGS)
+
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,7 +55,7 @@ timing: $(READY) ## whether a failed handshake tells by its time what was wrong 
 lock: ## resolve requirements/lock.txt again; newer versions with ARGS=--upgrade
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet uv
-	build/lock/bin/uv pip compile pyproject.toml --all-extras --group test --group lint --group bench --group build \
+	build/lock/bin/uv pip compile pyproject.toml --all-extras --group test --group fuzz --group lint --group bench --group build \
 	    --constraint requirements/constraints.txt --universal --python-version 3.11 --generate-hashes \
 	    --no-annotate --custom-compile-command "make lock" --quiet --output-file requirements/lock.txt $(ARGS)
 
@@ -70,4 +73,4 @@ $(READY): pyproject.toml requirements/lock.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help demo test sim kill chaos lint types check bench diagrams kills cuts timing lock clean
+.PHONY: help demo test sim kill chaos fuzz lint types check bench diagrams kills cuts timing lock clean

@@ -10,7 +10,7 @@ from typing import Final
 
 from ..errors import LocalError, NetworkError
 from ..net.mapping import Way
-from ..net.nat import Servers
+from ..net.nat import Servers, TurnServer
 from ..net.portmap import ways
 from ..node.addresses import address_text
 from .config import Config
@@ -20,7 +20,6 @@ from .natting import punching, servers
 __all__ = ["examine_nat"]
 
 _UNAUTHORISED: Final = "401"
-_TURN_BY_UDP: Final = "TURN over UDP"
 
 
 async def examine_nat(config: Config) -> list[Finding]:
@@ -31,8 +30,7 @@ async def examine_nat(config: Config) -> list[Finding]:
 
 async def _ports(config: Config) -> list[Finding]:
     asked = await asyncio.gather(*(_forwards(way) for way in ways(config.nat_map_port)))
-    works = any(one.verdict is Verdict.OK for one in asked)
-    return [one for one in asked if one.verdict is Verdict.OK or not works]
+    return [one for one in asked if one.verdict is Verdict.OK or not _works(asked)]
 
 
 async def _holes(config: Config) -> list[Finding]:
@@ -44,8 +42,10 @@ async def _holes(config: Config) -> list[Finding]:
     except LocalError as error:
         return [of_error("hole punching", error)]
     named = servers(config)
-    stun, turn = await asyncio.gather(_stun(config, named), _turn(config, named))
-    return [*stun, *turn, *_udp(stun, turn)]
+    stun, udp, tcp = await asyncio.gather(
+        _stun(config, named), _turn(config, named, "udp"), _turn(config, named, "tcp")
+    )
+    return [*stun, *_noted([*udp, *tcp]), *_no_udp([*stun, *udp], tcp)]
 
 
 async def _stun(config: Config, named: Servers) -> list[Finding]:
@@ -69,22 +69,18 @@ async def _stun(config: Config, named: Servers) -> list[Finding]:
     return out
 
 
-async def _turn(config: Config, named: Servers) -> list[Finding]:
-    if not named.turn:
-        return []
-    from ..net.transport.probe import ask_turn
+async def _turn(config: Config, named: Servers, by: str) -> list[Finding]:
+    async def ask(server: TurnServer) -> Finding:
+        from ..net.transport.probe import ask_turn
 
-    async def ask(number: int, by: str) -> Finding:
-        server = named.turn[number]
-        layer, where = f"TURN over {by.upper()}", address_text(server.host, server.port)
+        where = f"{address_text(server.host, server.port)} over {by.upper()}"
         try:
             lent = await ask_turn(server, by, config.limits)
         except NetworkError as error:
-            return of_error(layer, error, _turn_hint(error, by), where=where)
-        return Finding(layer, Verdict.OK, f"{where} lends {address_text(*lent)}")
+            return of_error("TURN", error, _turn_hint(error, by), where=where)
+        return Finding("TURN", Verdict.OK, f"{where} lends {address_text(*lent)}")
 
-    found = await asyncio.gather(*(ask(number, by) for number in range(len(named.turn)) for by in ("udp", "tcp")))
-    return _noted(found)
+    return await asyncio.gather(*(ask(server) for server in named.turn))
 
 
 def _turn_hint(error: NetworkError, by: str) -> str:
@@ -95,19 +91,21 @@ def _turn_hint(error: NetworkError, by: str) -> str:
 
 def _noted(found: Sequence[Finding]) -> list[Finding]:
     """One way to a TURN server is enough: what fails beside it is worth a look, and blocks nothing."""
-    if not any(one.verdict is Verdict.OK for one in found):
+    if not _works(found):
         return list(found)
     return [one if one.verdict is Verdict.OK else replace(one, verdict=Verdict.NOTE) for one in found]
 
 
-def _udp(stun: Sequence[Finding], turn: Sequence[Finding]) -> list[Finding]:
+def _no_udp(udp: Sequence[Finding], tcp: Sequence[Finding]) -> list[Finding]:
     """Whether everything that goes over UDP is silent, and something that does not is there."""
-    asked = [one for one in (*stun, *turn) if one.layer in ("STUN", _TURN_BY_UDP) and one.verdict is not Verdict.OK]
-    answered = [one.layer for one in (*stun, *turn) if one.verdict is Verdict.OK]
-    if not asked or answered != ["TURN over TCP"] * len(answered) or not answered:
+    if not _works(tcp) or _works(udp):
         return []
     hint = "no hole can be punched from here: peers are reached by way of TURN over TCP; let UDP out for more"
     return [Finding("UDP", Verdict.NOTE, "nothing that goes over UDP is answered, and TCP is", hint)]
+
+
+def _works(found: Sequence[Finding]) -> bool:
+    return any(one.verdict is Verdict.OK for one in found)
 
 
 async def _forwards(way: Way) -> Finding:

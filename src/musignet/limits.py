@@ -757,6 +757,13 @@ again."""
 RELAY_VISIT_S: Final = 30.0
 """The reading of another day's inbox at a relay that shows one for each connection: 200 events at 50 a second are 4."""
 
+RELAY_PROBE_S: Final = 3.0
+"""What `musignet doctor` waits for what it said to a relay to come back: a proof of whose inbox it is, and a round trip
+over Tor."""
+
+RELAY_PROBE_AGAIN_S: Final = 0.5
+"""Between two things that it says there: what came before the proof is lost."""
+
 RELAY_PINGS_MAX: Final = 10_000
 """Pings of one connection that are answered: one every ten seconds for a day. Then it is made anew."""
 

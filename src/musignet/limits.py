@@ -238,6 +238,13 @@ SESSIONS_PER_PROPOSER_MAX: Final = 4
 SESSIONS_PER_GROUP_MAX: Final = 8
 """Open sessions of one group (P3)."""
 
+SESSIONS_NAMED_MAX: Final = 256
+"""Earlier sessions that one approval may replace: one for each input, and a few to spare."""
+
+SESSIONS_FAILED_PER_PROPOSER_MAX: Final = 32
+"""Sessions of one proposer that came to nothing and have not expired: each stays in memory, with a PSBT of up to 2 MiB,
+to answer those who come back, and in the journal for good. A member could propose and leave without an end."""
+
 EARLY_MESSAGES_MAX: Final = 4
 """Messages of one member that are kept for sessions whose proposal has not arrived: an approval, a nonce, a partial
 and one to spare. Each is at most 4 MiB, and honest ones a few kilobytes."""
@@ -463,6 +470,10 @@ FOUNDINGS_OPEN_MAX: Final = 8
 
 FOUNDINGS_PER_PROPOSER_MAX: Final = 2
 """Of those by one peer."""
+
+FOUNDINGS_FAILED_PER_PROPOSER_MAX: Final = 16
+"""Groups proposed by one peer that came to nothing and have not expired: a person was asked about each, and it is
+remembered so that nobody is asked again."""
 
 FOUNDING_PAYLOAD_MAX_BYTES: Final = 16 * KIB
 """A proposal of 15 members, and around it a key with its proof: 6 KiB."""

@@ -447,6 +447,33 @@ def test_nothing_is_signed_when_the_nonces_died_between_burn_and_disk(table: Tab
     assert [type(one) for one in effects] == [AttemptLost]
 
 
+def test_what_a_nonce_was_made_of_is_not_kept(table: Table) -> None:
+    drawn, draw = [], drawer("watched")
+
+    def watched(size: int) -> bytes:
+        drawn.append(draw(size))
+        return drawn[-1]
+
+    holder = table.holders[ALICE] = Keyholder(account(ALICE, table.group), watched)
+    table.approve()
+    the(table.ask_nonces(ALICE), NoncesMade)
+    assert [len(one) for one in drawn] == [limits.BOOT_EPOCH_BYTES, 32, 32]
+    assert not {one for one in vars(holder).values() if isinstance(one, bytes)} & set(drawn[1:])
+
+
+def test_secret_nonces_do_not_outlive_the_session(table: Table) -> None:
+    """Also where they may wait for hours: nothing can be signed with them any more."""
+    table.holders[ALICE] = keyholder(ALICE, table.group, nonce_ttl_s=limits.NONCE_TTL_MAX_S)
+    table.approve()
+    the(table.ask_nonces(ALICE), NoncesMade)
+    expiry = NOW + 3600
+    assert table.holders[ALICE].next_deadline() == expiry
+    live = table.holders[ALICE]._held[table.session].live
+    assert isinstance(the(table.do(ALICE, Woken(), expiry), AttemptLost), AttemptLost)
+    assert table.holders[ALICE].next_deadline() is None
+    assert not live.secrets._ready
+
+
 def test_a_resume_ends_every_attempt_and_begins_an_epoch(table: Table) -> None:
     table.approve().nonces()
     before = table.holders[ALICE].epoch
@@ -476,6 +503,31 @@ def test_a_wipe_says_when_it_is_too_late_and_the_coins_stay_locked(table: Table)
     assert the(table.do(ALICE, Status(SESSION)), StatusIs).partials == b""
     later = proposal(random=b"\x08" * 32, expires_at=NOW + 9000)
     assert "same coin" in str(refusal(table.do(ALICE, Approve(later), NOW + 8000)))
+
+
+@pytest.mark.parametrize("wiped", [False, True])
+def test_coins_that_a_partial_has_left_for_are_a_persons_to_give_up(table: Table, wiped: bool) -> None:
+    table.approve().nonces().partials()
+    if wiped:
+        table.do(ALICE, Wipe(SESSION))
+    consents: list[tuple[bytes, bytes, bytes]] = []
+
+    def verifier(session: bytes, digest: bytes, proof: bytes) -> bool:
+        consents.append((session, digest, proof))
+        return True
+
+    holder = keyholder(ALICE, table.group, tuple(table.disks[ALICE]), verifier=verifier)
+    later, disk = proposal(random=b"\x08" * 32, expires_at=NOW + 9000), []
+    for proof in (b"", b"that names nothing"):
+        asked = the(perform(holder, Approve(later, proof), NOW + 8000, disk), Asked)
+        assert asked.replaces == {SESSION}, "the policy says yes, and does not speak for a person"
+    assert (disk, consents) == ([], [])
+    replies = perform(holder, Approve(later, b"proof", asked.replaces), NOW + 8000, disk)
+    assert the(replies, Approved).session == later.session
+    assert consents == [(later.session, consent_digest(asked.digest, {SESSION}), b"proof")]
+    assert [type(journal.read(one)) for one in disk] == [journal.ApprovalWiped, journal.ApprovalGiven]
+    third = proposal(random=b"\x09" * 32, expires_at=NOW + 9000)
+    assert "same coin" in str(refusal(perform(holder, Approve(third), NOW + 8000))), "the new one can be cancelled"
 
 
 def test_a_changed_descriptor_revokes_what_was_approved(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,19 @@ def test_the_last_attempt_is_the_last() -> None:
     assert one.outcome.end is End.SILENT
 
 
+def test_whoever_uses_up_the_last_attempt_is_named_and_nobody_else() -> None:
+    one = One().approved()
+    one.hear("bob", MessageType.PUBLIC_NONCE, nonce(ATTEMPTS_MAX))
+    one.hear("bob", MessageType.ATTEMPT_GONE, AttemptGone(ATTEMPTS_MAX, EPOCH))
+    assert (one.outcome.end, one.outcome.suspects) == (End.SILENT, (identity("bob").pubkey,))
+
+
+def test_nobody_uses_up_the_attempts_with_a_word() -> None:
+    one = One().approved()
+    one.hear("bob", MessageType.ATTEMPT_GONE, AttemptGone(ATTEMPTS_MAX, EPOCH))
+    assert (one.sessions[ID].attempt, one.outcome) == (2, None)
+
+
 def test_a_partial_that_comes_before_its_nonce_is_kept() -> None:
     one = One().approved()
     partial = PartialSignature(1, EPOCH, bytes(32), bytes(64))

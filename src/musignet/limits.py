@@ -320,6 +320,10 @@ API_EVENT_LINE_MAX_BYTES: Final = 64 * KIB
 API_EVENT_CLIENTS_MAX: Final = 32
 """Event streams at once: a screen, a wallet and a script or two have one each."""
 
+API_CONNECTIONS_MAX: Final = 64
+"""Connections to one socket of the API at once: the event streams, and as many commands. Others of this machine reach
+the TCP port, too; without a bound they could take every descriptor that the node has."""
+
 API_EVENTS_WAITING_MAX: Final = 256
 """Events that wait for one client; then it is told that it missed some, and reads everything again."""
 
@@ -330,7 +334,8 @@ API_HEAD_MAX_BYTES: Final = 16 * KIB
 """The head of one request: a line and a dozen headers."""
 
 API_IDLE_S: Final = 5.0
-"""How long a connection without a request is kept. A command uses one for each request anyway."""
+"""How long a connection without a request is kept, or one whose head is not whole. A command uses one for each request
+anyway."""
 
 SESSIONS_LISTED_MAX: Final = 100
 """Sessions in one answer, the newest; older ones are found by id."""

@@ -27,6 +27,7 @@ __all__ = [
     "connect",
     "data_folder",
     "data_option",
+    "descriptor",
     "json_option",
     "label",
     "place",
@@ -134,6 +135,15 @@ def address(value: str) -> tuple[str, int]:
         return parse_listen(value)
     except LocalError:
         raise click.BadParameter(f"expected {_ADDRESS}, such as 192.0.2.7:8001; got {value!a}") from None
+
+
+def descriptor(value: str) -> int:
+    """A file descriptor that whoever started this command has opened."""
+    try:
+        os.fstat(number := int(value))
+    except (OSError, OverflowError, ValueError):
+        raise click.BadParameter(f"file descriptor {value:.20} is not open") from None
+    return number
 
 
 def place(value: str) -> str:

@@ -14,7 +14,7 @@ import click
 from ...signing.groupfile import GroupFile
 from ...text import safe, short_key
 from ..client import ApiError, Client, path
-from .common import Command, Exit, Failure, connect, data_option, json_option, label, say, show
+from .common import Command, Exit, Failure, connect, data_option, descriptor, json_option, label, say, show
 from .pairing import duration
 from .yes import describe_group, prove
 
@@ -25,7 +25,7 @@ _Found = dict[str, Any]
 
 def _yes_option(command: Any) -> Any:
     command = click.option(
-        "--passphrase-fd", type=int, metavar="N", help="Read the wallet's passphrase from file descriptor N."
+        "--passphrase-fd", type=descriptor, metavar="N", help="Read the wallet's passphrase from file descriptor N."
     )(command)
     return click.option(
         "--yes-fingerprint",

@@ -23,6 +23,8 @@ from .common import Command, Exit, Failure, connect, data_option, json_option, l
 __all__ = ["duration", "invite", "join"]
 
 _COMPARE_S = 600.0
+_DIGITS = 9
+"""Of a duration: thirty years of seconds."""
 _Found = dict[str, Any]
 
 
@@ -44,7 +46,7 @@ def duration(value: str) -> float:
     """Seconds, or with a unit: 90, 10m, 24h."""
     factor = {"s": 1, "m": 60, "h": 3600}.get(value[-1:].lower())
     number = value[:-1] if factor else value
-    if not (number.isascii() and number.isdecimal()) or not int(number):
+    if not (number.isascii() and number.isdecimal() and len(number) <= _DIGITS) or not int(number):
         raise click.BadParameter("expected a time such as 90, 10m or 24h")
     return float(int(number) * (factor or 1))
 
@@ -109,7 +111,8 @@ def _invited(made: _Found, qr: bool, expires_in: float) -> None:
     if qr and sys.stdout.isatty() and show_qr(made["invite"]):
         say()
     _warn(Invite.parse_untrusted(made["invite"]).addresses)
-    say(f"waiting for them, {expires_in / 60:.0f} minutes at most; Ctrl-C withdraws it")
+    most = f"{expires_in / 60:.0f} minutes" if expires_in > 90 else f"{expires_in:.0f} seconds"
+    say(f"waiting for them, {most} at most; Ctrl-C withdraws it")
 
 
 def _warn(addresses: tuple[str, ...]) -> None:

@@ -16,7 +16,7 @@ from .. import background, config, passphrase
 from ..logs import set_up
 from ..places import LOG_FILE
 from ..run import open_identity
-from .common import Command, Exit, Failure, connect, data_option, json_option, run_async, say, show
+from .common import Command, Exit, Failure, connect, data_option, descriptor, json_option, run_async, say, show
 
 __all__ = ["run", "stop"]
 
@@ -25,8 +25,8 @@ _STOP_S = 20.0
 
 @click.command(cls=Command, example="musignet run --data ~/.musignet")
 @data_option
-@click.option("--passphrase-fd", type=int, metavar="N", help="Read the identity's passphrase from file descriptor N.")
-@click.option("--wallet-passphrase-fd", type=int, metavar="N", help="The keyholder reads the wallet's from there.")
+@click.option("--passphrase-fd", type=descriptor, metavar="N", help="Read the identity's passphrase from file descriptor N.")
+@click.option("--wallet-passphrase-fd", type=descriptor, metavar="N", help="The keyholder reads the wallet's from there.")
 @click.option("--keyring", is_flag=True, help="Take the identity's passphrase from the keyring of the system.")
 @click.option("--only-tor", is_flag=True, help="Nothing leaves but to the proxy that [proxy] socks5 names.")
 @click.option("--background", "away", is_flag=True, help="Give the terminal back once it runs; it logs to node.log.")

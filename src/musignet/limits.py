@@ -226,8 +226,11 @@ PIPE_TEXT_MAX_CHARS: Final = 1024
 """The sentence of an error between node and keyholder: text, facts and hint of 240 characters each."""
 
 HOLDER_STOP_S: Final = 5.0
-"""What a keyholder may take to end once its pipe is closed: a commit to a slow disk. Then it is killed, which loses
-nothing that it acknowledged."""
+"""What a keyholder may take to end once its pipe is closed: a commit to a slow disk. Then SIGTERM says so, and
+after as long again it is killed, which loses nothing that it acknowledged."""
+
+HOLDER_ASKING_STOP_S: Final = 0.5
+"""The same for one that may be asking a person: it reads nothing meanwhile. SIGTERM makes it give the terminal back."""
 
 SESSION_MAX_S: Final = 86_400.0
 """The furthest a proposal may expire ahead: a day for people to approve (P3)."""

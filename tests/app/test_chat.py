@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +57,17 @@ def test_accept_without_anybody(alice: Terminal) -> None:
     alice.expect("listening")
     alice.type("/accept")
     alice.expect("! nobody waits")
+
+
+@pytest.mark.parametrize("errors", ["surrogateescape", "strict"])
+def test_what_is_no_text_ends_in_no_traceback(errors: str) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": f"utf-8:{errors}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "musignet", "chat", "alice"], input=b"\xff\n/quit\n", capture_output=True, timeout=60,
+        env=environment,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"goodbye" in done.stdout
 
 
 @pytest.mark.parametrize(

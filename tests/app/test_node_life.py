@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from app.nodes import GROUP_FILE, RunningNode, cli, cli_json, make_data
+from app.people import until
 from app.terminal import Terminal
 from musignet.app import passphrase
 from musignet.app.places import APPROVER_FILE, CONFIG_FILE, IDENTITY_FILE, WALLET_FILE
@@ -97,7 +98,7 @@ def test_a_node_with_a_passphrase_starts_with_it_alone(locked: Path) -> None:
     assert none.returncode == 1
     assert "--passphrase-fd" in none.stderr
     closed = cli(locked, "run", "--passphrase-fd", "77")
-    assert closed.returncode == 1
+    assert closed.returncode == 2
     assert "file descriptor 77" in closed.stderr
 
 
@@ -109,6 +110,20 @@ def test_it_can_be_stopped_while_it_waits_for_a_passphrase(locked: Path) -> None
         screen._process.send_signal(15)
         screen.expect("stopped")
         assert screen.exit_code() == 0
+
+
+@pytest.mark.parametrize("prompt", ["identity", "wallet"])
+def test_a_prompt_that_is_ended_gives_the_terminal_its_echo_back(locked: Path, prompt: str) -> None:
+    """The wallet's is the keyholder's own: a process that reads from nobody but the terminal."""
+    with Terminal("run", "--data", str(locked), controlling=True) as screen:
+        screen.expect("Passphrase of the identity")
+        if prompt == "wallet":
+            screen.type("first")
+            screen.expect("Passphrase of the wallet")
+        until(lambda: not screen.echoes)
+        screen._process.send_signal(15)
+        screen.exit_code()
+        assert screen.echoes
 
 
 def test_a_second_init_replaces_nothing(locked: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 import threading
+from contextlib import suppress
 
 import click
 
@@ -125,7 +126,7 @@ class Chat:
         return True
 
     async def _say(self, line: str) -> None:
-        payload = line.encode("utf-8")
+        payload = line.encode("utf-8", "replace")
         if len(payload) > CHAT_MAX_BYTES:
             self._show(f"! not sent: {len(payload)} bytes, at most {CHAT_MAX_BYTES} fit into one line")
             return
@@ -176,6 +177,7 @@ def _name(info: PeerInfo) -> str:
 
 def _read_lines(loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str | None]) -> None:
     """Read standard input on a thread of its own: the one way that works for terminals, pipes and files alike."""
-    for line in sys.stdin:
-        loop.call_soon_threadsafe(lines.put_nowait, line)
+    with suppress(UnicodeDecodeError):  # no text: nobody is typing
+        for line in sys.stdin:
+            loop.call_soon_threadsafe(lines.put_nowait, line)
     loop.call_soon_threadsafe(lines.put_nowait, None)

@@ -13,7 +13,7 @@ from ...signing.records import consent_digest
 from ..client import path
 from ..judged import judge
 from ..unlock import unlock
-from .common import Command, Failure, connect, data_option, descriptor, json_option, say, show
+from .common import Command, Failure, connect, data_option, fd, json_option, say, show
 from .sessions import describe, told
 
 __all__ = ["approve"]
@@ -25,7 +25,7 @@ __all__ = ["approve"]
 @click.argument("session", metavar="ID")
 @click.option("--yes", is_flag=True, help="Ask nothing: for scripts that have looked at `show --json`.")
 @click.option("--fee-sat", type=int, metavar="SAT", help="With --yes: the fee, where the review wants it typed.")
-@click.option("--passphrase-fd", type=descriptor, metavar="N", help="Read the wallet's passphrase from file descriptor N.")
+@click.option("--passphrase-fd", type=fd, metavar="N", help="Read the wallet's passphrase from file descriptor N.")
 def approve(data: Path, as_json: bool, session: str, yes: bool, fee_sat: int | None, passphrase_fd: int | None) -> None:
     """Approve a session, after its review.
 

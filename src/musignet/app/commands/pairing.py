@@ -17,6 +17,7 @@ from ...node.addresses import parse_address
 from ...text import safe, short_key
 from ...wire.invite import Invite
 from ..client import ApiError, Client, path
+from ..ending import interrupted
 from ..qr import show_qr
 from .common import Command, Exit, Failure, connect, data_option, json_option, label, place, say, show
 
@@ -221,7 +222,9 @@ class _Talk:
             return " ".join(given.lower().split()) == words
         try:
             return click.confirm("Do both screens show these six words?", default=None, err=self._as_json)
-        except click.Abort:
+        except click.Abort as prompt:
+            if interrupted(prompt):  # given up, which says nothing about the words
+                raise
             return False
 
     def _other_name(self, one: _Found) -> str:

@@ -436,6 +436,10 @@ INVITE_TTL_MAX_S: Final = 86_400.0
 INVITES_OPEN_MAX: Final = 8
 """Invites open at once at one node."""
 
+INVITE_GUESTS_MAX: Final = 8
+"""Keys that may come with one invite: it is for one person, who may come again or with another device. Each costs a
+check phrase, 0.1 s, and a place in the book. An invite with which more come has leaked: the next one is turned away."""
+
 PROVISIONAL_PEERS_MAX: Final = 8
 """Unconfirmed keys that are let in at once while an invite is open. Strangers can fill these, and nothing else."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,19 @@ def test_a_bad_init_makes_nothing(tmp_path: Path, args: tuple[str, ...], secret:
     assert "\x1b" not in done.stderr
     assert not (tmp_path / "a" / CONFIG_FILE).exists()
     assert not (tmp_path / "a" / IDENTITY_FILE).exists()
+
+
+def test_settings_are_whole_or_not_there(tmp_path: Path) -> None:
+    """A folder with half of them would start, on another network than it was made for."""
+    full = 4096  # the keys fit, the settings do not
+    done = init(
+        tmp_path / "a", *FAST, "--network", "regtest", "--no-wallet",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (full, full)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert (tmp_path / "a" / IDENTITY_FILE).exists()
+    assert not (tmp_path / "a" / CONFIG_FILE).exists()
 
 
 def test_one_passphrase_for_both_keys_is_refused(tmp_path: Path) -> None:

@@ -231,6 +231,15 @@ def test_it_says_what_runs_and_stops_cleanly(data: Path) -> None:
     assert cli(data, "status").returncode == 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_its_process_leaves_no_core_and_its_files_are_its_own(data: Path) -> None:
+    with start(data) as node:
+        node.ready()
+        proc = Path("/proc", str(node.process.pid))
+        assert re.search(r"^Umask:\s0077$", (proc / "status").read_text(), re.MULTILINE)
+        assert re.search(r"^Max core file size +0 +0 ", (proc / "limits").read_text(), re.MULTILINE)
+
+
 def test_two_nodes_do_not_share_a_folder(data: Path) -> None:
     with start(data) as node:
         node.ready()

@@ -14,6 +14,7 @@ import click
 
 from ...net.folder import DataFolder
 from .. import background, config, passphrase
+from ..keyholder.hardening import closed
 from ..logs import set_up
 from ..places import LOG_FILE
 from ..run import open_identity
@@ -49,6 +50,7 @@ def run(
     if away:
         _in_background(data, passphrase_fd, wallet_passphrase_fd, keyring, only_tor)
         return
+    closed()
     settings = config.load(data)
     if only_tor:
         settings = replace(settings, only_tor=True)

@@ -317,8 +317,8 @@ API_CLIENT_TIMEOUT_S: Final = 30.0
 API_JOIN_TIMEOUT_S: Final = 300.0
 """The same for `musignet join`: four addresses, each an onion service that takes its time or is away."""
 
-API_EVENT_LINE_MAX_BYTES: Final = 64 * KIB
-"""One event as JSON: ids, labels and a sentence, for 1,000 members waited for."""
+API_EVENT_LINE_MAX_BYTES: Final = 512 * KIB
+"""One event as JSON: ids and a sentence, and 1,000 members waited for: labels of 64 characters, 4 bytes each."""
 
 API_EVENT_CLIENTS_MAX: Final = 32
 """Event streams at once: a screen, a wallet and a script or two have one each."""

@@ -24,6 +24,7 @@ from musignet.app.commands.inbox import COMMANDS as INBOX_COMMANDS
 from musignet.app.commands.outbox import COMMANDS as OUTBOX_COMMANDS
 from musignet.app.sessions import NotFound
 from musignet.errors import IoError, Timeout
+from musignet.limits import LABEL_MAX_CHARS
 from musignet.net.folder import DataFolder
 from musignet.signing.groupfile import GroupFile
 from support.ceremony import identity, signing_group
@@ -234,6 +235,24 @@ def answering(folder: Path, answer: bytes) -> Path:
 def test_an_answer_that_is_none_is_an_error(tmp_path: Path, answer: bytes, kind: type, sentence: str) -> None:
     with pytest.raises(kind, match=sentence):
         Client(answering(tmp_path, answer)).get("/v1/status")
+
+
+def stream(line: bytes) -> bytes:
+    """What a node answers to whoever listens, with one event and no end."""
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(line), line)
+
+
+@pytest.mark.driver
+def test_an_event_may_name_a_thousand_members(tmp_path: Path) -> None:
+    event = {"event": "session", "waiting_for": ["\U0001d11e" * LABEL_MAX_CHARS] * 1000}
+    line = b"data: %s\n\n" % json.dumps(event, ensure_ascii=False).encode()
+    assert next(Client(answering(tmp_path, stream(line))).events()) == event
+
+
+@pytest.mark.driver
+def test_half_an_event_is_the_end(tmp_path: Path) -> None:
+    with pytest.raises(NotRunning, match="the node hung up"):
+        list(Client(answering(tmp_path, stream(b'data: {"event": "pee'))).events())
 
 
 @pytest.mark.driver

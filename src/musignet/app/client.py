@@ -144,10 +144,17 @@ def _events(
     try:
         while line := _read_line(connection, response, deadline):
             if line.startswith(b"data: "):
-                event: dict[str, Any] = json.loads(line[6:])
-                yield event
+                yield _event(line[6:])
     finally:
         connection.close()
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+        raise _hung_up(error) from error
+    return event
 
 
 def _read_line(connection: _UnixConnection, response: http.client.HTTPResponse, deadline: float | None) -> bytes:

@@ -30,6 +30,9 @@ CONTROL_PAYLOAD_MAX_BYTES: Final = 4 * KIB
 CHAT_MAX_BYTES: Final = 64 * KIB
 """One chat text. People type less; a paste of a descriptor or a base64 PSBT of a few inputs fits."""
 
+CHAT_STRANGERS_MAX: Final = 8
+"""Keys that a chat shows to be let in. Anybody can make more, and none of them costs a line on the screen."""
+
 BEACON_MAX_BYTES: Final = 512
 """One discovery datagram: below every path's minimum MTU, so it is never fragmented (THREATS.md U2)."""
 

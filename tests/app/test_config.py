@@ -136,6 +136,8 @@ REFUSED = [
     ("[bandwidth]\ninbox_max = 1\n", r"unknown key in \[bandwidth\]"),
     ("[limits]\npeer_bytes_per_s = 1\n", r"unknown key in \[limits\]"),
     ("[node\n", "is not TOML"),
+    (f"[listen]\nport = {'9' * 5000}\n", "is not TOML"),
+    (f"[listen]\nport = {'[' * 20_000}\n", "is not TOML"),
     ("[node]\nlabel = 'a'\nlabel = 'b'\n", "is not TOML"),
 ]
 

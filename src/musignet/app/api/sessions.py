@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta, Struct
@@ -180,7 +179,7 @@ async def _propose(daemon: Daemon, call: Call) -> SessionShown:
 def _from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one
         raise SerializationError("the PSBT is not in base64") from None
 
 

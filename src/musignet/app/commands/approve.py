@@ -14,7 +14,7 @@ from ...signing.records import consent_digest
 from ..client import path
 from ..judged import judge
 from ..unlock import unlock
-from .common import Command, Failure, connect, data_option, json_option, say, show
+from .common import Command, Failure, connect, data_option, fd, json_option, say, show
 from .sessions import describe, matched, told
 
 __all__ = ["approve"]
@@ -29,7 +29,7 @@ __all__ = ["approve"]
 @click.option(
     "--replace", "named", metavar="ID", multiple=True, help="With --yes: a session that `show` says is given up for it."
 )
-@click.option("--passphrase-fd", type=int, metavar="N", help="Read the wallet's passphrase from file descriptor N.")
+@click.option("--passphrase-fd", type=fd, metavar="N", help="Read the wallet's passphrase from file descriptor N.")
 def approve(
     data: Path, as_json: bool, session: str, yes: bool, fee_sat: int | None, named: tuple[str, ...],
     passphrase_fd: int | None,

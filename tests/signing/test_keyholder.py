@@ -572,19 +572,19 @@ def test_a_key_that_is_not_ours() -> None:
 def test_a_day_counts_approvals_until_they_are_revoked_or_a_day_old() -> None:
     disk: list[bytes] = []
     holder = keyholder("alice")
-    assert holder.day_sat() == 0
+    assert holder.day() == (0, 0)
     verb = proposal("bob")
     perform(holder, Approve(verb), NOW, disk)
-    assert holder.day_sat() == 602_000
+    assert holder.day() == (602_000, 2_000)
     again = keyholder("alice", records=disk)
     perform(again, Woken(), NOW + 3_599)
-    assert again.day_sat() == 602_000, "a restart forgets nothing"
+    assert again.day() == (602_000, 2_000), "a restart forgets nothing"
     perform(again, Woken(), NOW + 3_601)
-    assert again.day_sat() == 0, "it expired before anything was signed"
+    assert again.day() == (0, 0), "it expired before anything was signed"
     perform(holder, Wipe(verb.session), NOW + 1, disk)
-    assert holder.day_sat() == 0
+    assert holder.day() == (0, 0)
     perform(keyholder("alice", records=disk), Woken(), NOW + 2)
-    assert keyholder("alice", records=disk).day_sat() == 0
+    assert keyholder("alice", records=disk).day() == (0, 0)
 
 
 def test_a_day_counts_what_was_signed_though_it_was_revoked() -> None:
@@ -595,9 +595,9 @@ def test_a_day_counts_what_was_signed_though_it_was_revoked() -> None:
     held.partials[1] = b"payload"
     perform(holder, Wipe(verb.session), NOW + 1)
     perform(holder, Woken(), NOW + 86_399)
-    assert holder.day_sat() == 602_000
+    assert holder.day() == (602_000, 2_000)
     perform(holder, Woken(), NOW + 86_400)
-    assert holder.day_sat() == 0
+    assert holder.day() == (0, 0)
 
 
 @pytest.mark.parametrize("index", [3, 19, 20, 23, 24])

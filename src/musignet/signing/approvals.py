@@ -23,7 +23,7 @@ from . import journal, rounds
 from .evidence import require_approved
 from .group import SigningGroup
 from .holding import Attempt, Holding
-from .policy import Ask, No, Policy, Yes, ask_always
+from .policy import Ask, Day, No, Policy, Yes, ask_always
 from .proposal import Proposal
 from .records import consent_digest
 from .states import Event, State
@@ -125,11 +125,12 @@ class Approvals(ABC):
         """Return when `Woken` is due: the oldest nonces die then."""
         return min((self._dies_at(one, one.live) for one in self._held.values() if one.live), default=None)
 
-    def day_sat(self) -> int:
-        """Return what was approved within the last 24 hours and is or may be signed, fees included (`policyfile`)."""
+    def day(self) -> Day:
+        """Return what was approved within the last 24 hours, for a policy that bounds it (`policyfile`)."""
         since = self._now - limits.POLICY_DAY_S
-        counted = (one.review for one in self._held.values() if one.counts(since))
-        return sum(review.sent_sat + review.fee_sat for review in counted)
+        counted = [one.review for one in self._held.values() if one.counts(since)]
+        fee_sat = sum(review.fee_sat for review in counted)
+        return Day(sum(review.sent_sat for review in counted) + fee_sat, fee_sat)
 
     def _verb(self, verb: Verb) -> None:
         try:

@@ -52,8 +52,9 @@ check: lint types test ## everything CI runs
 bench: $(READY) ## measure; the table and the case in ARGS="link"
 	$(BIN)/python -m bench $(or $(ARGS),link)
 
-diagrams: $(READY) ## draw docs/states.md again, from the tables of the code
+diagrams: $(READY) ## make docs/states.md and docs/config.md again, from the tables of the code
 	$(BIN)/python tools/diagrams.py > docs/states.tmp && mv docs/states.tmp docs/states.md
+	$(BIN)/python tools/configpage.py > docs/config.tmp && mv docs/config.tmp docs/config.md
 
 kills: $(READY) ## kill two nodes 2,000 times while one writes to the other; KILLS=n for more
 	MUSIGNET_KILLS=$(or $(KILLS),2000) $(BIN)/python -m pytest -q tests/net/test_mailstore.py -k kills
@@ -61,7 +62,7 @@ kills: $(READY) ## kill two nodes 2,000 times while one writes to the other; KIL
 cuts: $(READY) ## start from 5,000 disks that lost power while messages were stored; CUTS=n for more
 	MUSIGNET_CUTS=$(or $(CUTS),5000) $(BIN)/python -m pytest -q tests/net/test_mailstore.py -k power
 
-timing: $(READY) ## whether a failed handshake tells by its time what was wrong with it: SAMPLES=100000 of each kind
+timing: $(READY) ## whether a failed handshake tells by its time what was wrong with it: SAMPLES=100000 pairs
 	MUSIGNET_TIMINGS=$(or $(SAMPLES),100000) $(BIN)/python -m pytest -q -s tests/wire/test_timing.py
 
 lock: ## resolve requirements/lock.txt again; newer versions with ARGS=--upgrade

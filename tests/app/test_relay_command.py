@@ -163,6 +163,8 @@ def test_an_address_that_is_taken_is_a_sentence(relay: Running, tmp_path: Path) 
     done = CliRunner().invoke(main, ["relay", "--listen", where, "--data", str(tmp_path / "other")])
     assert done.exit_code == 1
     assert "cannot listen on" in done.output
+    name = CliRunner().invoke(main, ["relay", "--listen", "relay.example:80", "--data", str(tmp_path / "other")])
+    assert (name.exit_code, "cannot listen on relay.example:80" in name.output) == (1, True)
 
 
 def test_without_the_library_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,16 @@ async def test_a_relay_that_is_only_visited_is_left_when_no_link_uses_it(
 
 
 @aio
+async def test_a_relay_that_was_dialled_in_vain_is_left_too(relay: LocalRelay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be anybody's: an address in an invite, or of a peer. It is not called on for ever."""
+    monkeypatch.setattr(limits, "RELAY_IDLE_S", 0.05)
+    async with nodes([], []) as (alice, _):
+        with pytest.raises(ConnectionError):
+            await alice.connect(BOB.pubkey_hex, "ws://127.0.0.1:1", 0)
+        await soon(lambda: not alice.streams.lines)
+
+
+@aio
 async def test_links_live_while_one_relay_is_left_and_messages_come_once(relays: list[LocalRelay]) -> None:
     urls = [one.url for one in relays]
     async with nodes(urls, urls) as (alice, bob):

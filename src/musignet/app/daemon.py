@@ -288,14 +288,17 @@ class Daemon:
             raise entry.error
         return entry
 
-    async def consent(self, entry: Entry, proof: bytes) -> None:
-        """Give the keyholder a person's proof. Raises LocalError when the session has ended."""
+    async def consent(self, entry: Entry, proof: bytes, replaces: frozenset[bytes]) -> None:
+        """Give the keyholder a person's proof, over the sessions that this one replaces, too.
+
+        Raises: LocalError when the session has ended.
+        """
         if entry.end is not None:
             raise LocalError("this session has ended", got=entry.state)
         if self.groups.elsewhere(entry.group.id):
             raise LocalError("the yes of this group is given at its signer", hint=ERRAND.format(entry.id.hex()[:8]))
-        await self.network.consent(entry.id, proof)
         entry.asked = False  # it is with the keyholder now; a proof that does not hold ends the session
+        await self.network.consent(entry.id, proof, replaces=replaces)
 
     def signer_wants(self, entry: Entry) -> str:
         """Return what a session waits for from a signer elsewhere, in a word or two; empty where there is none."""
@@ -306,9 +309,9 @@ class Daemon:
         """Return the PSBT of a session for the signer elsewhere. Raises LocalError where there is none."""
         return self.network.export_psbt(entry.id)
 
-    def psbt_from_signer(self, entry: Entry, data: bytes) -> str:
+    def psbt_from_signer(self, entry: Entry, data: bytes, replaces: frozenset[bytes]) -> str:
         """Take it back. Returns what it brought. Raises as `NetworkService.import_psbt`; nothing is changed then."""
-        return self.network.import_psbt(entry.id, data).value
+        return self.network.import_psbt(entry.id, data, replaces=replaces).value
 
     async def leave(self, entry: Entry, reason: str) -> bool:
         """Leave a session. Returns whether it came too late: a partial signature of ours had left already.
@@ -316,7 +319,7 @@ class Daemon:
         Raises: LocalError when it has ended.
         """
         if entry.end is not None or entry.live is None:
-            raise LocalError("this session has ended", got=entry.state, hint="its coins are free, or spent")
+            raise LocalError("this session has ended", got=entry.state, hint="musignet show says how")
         released = entry.live.released
         await self.network.cancel_session(entry.id, reason)
         return released

@@ -257,7 +257,11 @@ class RelayStreams:
                 many relays already.
         """
         lines = [self._line(one) for one in dict.fromkeys((url, *self._own))]
-        await _any_ready(lines)
+        try:
+            await _any_ready(lines)
+        except BaseException:
+            self.tidy()  # who was dialled in vain is not called on for ever
+            raise
         stream = RelayStream(self, token_bytes(limits.RELAY_LINK_ID_BYTES), peer, True, lines)
         self._streams[stream.link] = stream
         stream.user = make(stream)

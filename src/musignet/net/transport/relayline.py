@@ -126,7 +126,7 @@ class RelayLine:
 
         A relay that knows one key for each connection learns the new one in a new connection.
         """
-        if self._reader.narrowed and self._socket is not None:
+        if self._reader.outdated and self._socket is not None:
             self._socket.transport.abort()
         else:
             self._reader.ask()
@@ -161,8 +161,8 @@ class RelayLine:
 
     @property
     def asks(self) -> bool:
-        """Whether it shows an inbox only to whoever proves that it is theirs: then we read that of today alone."""
-        return self._must_prove
+        """Whether it shows an inbox only to whoever proves that it is theirs."""
+        return bool(self._reader.narrowed)
 
     # --- the connection -----------------------------------------------------------------------------------------------
 

@@ -77,7 +77,6 @@ class Reader:
         self._excuses = 0
         self._challenge = ""
         self._proved = self._must_prove = False
-        self._proved_name = ""
         self._repeats = 0
         self._delivered: OrderedDict[str, None] = OrderedDict()
 
@@ -87,11 +86,6 @@ class Reader:
         self._delivered.clear()
         for one in self._wanted:
             self._ask(one)
-
-    @property
-    def outdated(self) -> bool:
-        """Whether the one key that this relay knows is not that of now any more."""
-        return bool(self.narrowed and self._proved_name) and self._proved_name != next(iter(self._keys()))
 
     def take(self, text: str | bytes) -> FromRelay:
         """Take one message, and return it. Raises ReceiveError when the relay broke a rule."""
@@ -158,7 +152,7 @@ class Reader:
         if not self._challenge:
             return
         self._proved = True
-        self._proved_name, key = next(iter(self._keys().items()))
+        key = next(iter(self._keys().values()))
         self._say(auth(auth_event(key, self.url, self._challenge, self._owner.now_s())))
         for one in self._wanted:
             if one in self.narrowed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -74,6 +76,13 @@ def test_each_option_is_in_the_template_with_a_note_and_its_default_is_the_one_t
     assert all(one.note for one in OPTIONS)
 
 
+def test_the_page_of_settings_is_what_the_tables_say() -> None:
+    root = Path(__file__).resolve().parents[2]
+    tool = [sys.executable, "tools/configpage.py"]
+    made = subprocess.run(tool, cwd=root, capture_output=True, check=True, timeout=60)
+    assert (root / "docs/config.md").read_bytes() == made.stdout, "run `make diagrams`"
+
+
 def test_what_is_set_comes_back() -> None:
     assert UNUSUAL.label in parse(template(UNUSUAL)).label
     assert parse(template(UNUSUAL)) == UNUSUAL
@@ -127,6 +136,8 @@ REFUSED = [
     ("[bandwidth]\ninbox_max = 1\n", r"unknown key in \[bandwidth\]"),
     ("[limits]\npeer_bytes_per_s = 1\n", r"unknown key in \[limits\]"),
     ("[node\n", "is not TOML"),
+    (f"[listen]\nport = {'9' * 5000}\n", "is not TOML"),
+    (f"[listen]\nport = {'[' * 20_000}\n", "is not TOML"),
     ("[node]\nlabel = 'a'\nlabel = 'b'\n", "is not TOML"),
 ]
 

@@ -285,7 +285,7 @@ def parse(text: str, where: str = CONFIG_FILE) -> Config:
     """Return the settings of a file. Raises LocalError that names the table and the key."""
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number or a depth beyond Python, too
         raise LocalError(f"{where} is not TOML: {error}", hint="correct that line") from error
     _only(_TABLES, tables, where, "table")
     found: dict[str, Any] = {}

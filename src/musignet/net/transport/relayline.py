@@ -159,11 +159,6 @@ class RelayLine:
         await asyncio.gather(self._task, return_exceptions=True)
         self._decide(False)
 
-    @property
-    def asks(self) -> bool:
-        """Whether it shows an inbox only to whoever proves that it is theirs: then we read that of today alone."""
-        return self._must_prove
-
     # --- the connection -----------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:

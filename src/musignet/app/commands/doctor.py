@@ -14,7 +14,7 @@ from ..doctor import Finding, Verdict, examine, of_the_node
 from ..natdoctor import examine_nat
 from ..places import CONFIG_FILE
 from ..tordoctor import examine_tor, not_tried
-from .common import Command, Exit, connect, data_option, json_option, say, show
+from .common import Command, Exit, connect, data_option, json_option, meanwhile, say, show
 
 __all__ = ["doctor"]
 
@@ -32,6 +32,7 @@ def doctor(data: Path, as_json: bool) -> None:
     """
     import asyncio
 
+    meanwhile(as_json, "testing; it takes some seconds")
     settings = config.load(data) if (data / CONFIG_FILE).exists() else config.Config()
     client = connect(data)
     status = _status(client)

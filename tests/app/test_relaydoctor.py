@@ -117,7 +117,7 @@ def test_a_relay_of_ones_own_works_and_one_beside_it_may_not(tmp_path: Path) -> 
         url = keeper.expect(r"a relay at (ws://127\.0\.0\.1:\d+)").group(1)
         one, _ = asyncio.run(found(url))
         assert one.verdict is WORKS
-        assert "keeps letters, which it shows on the day they came" in one.text
+        assert "keeps letters, which it shows to whoever proves" in one.text
         data = make_data(tmp_path / "alice", "alice", relays=(url, "ws://127.0.0.1:9"))
         done = cli(data, "doctor")
         assert f"ok       relay: {url} passes on what is said" in done.stdout

@@ -161,8 +161,8 @@ class RelayLine:
 
     @property
     def asks(self) -> bool:
-        """Whether it shows an inbox only to whoever proves that it is theirs: then we read that of today alone."""
-        return self._must_prove
+        """Whether it shows an inbox only to whoever proves that it is theirs."""
+        return bool(self._reader.narrowed)
 
     # --- the connection -----------------------------------------------------------------------------------------------
 

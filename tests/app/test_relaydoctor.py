@@ -22,6 +22,8 @@ from musignet.app.config import Config
 from musignet.app.doctor import Finding, Verdict
 from musignet.app.relaydoctor import examine_relays
 from musignet.limits import Limits
+from musignet.wire.giftwrap import MAIL
+from musignet.wire.relaytalk import LETTERS
 from support.hostile_relay import BEHAVIOURS, Behaviour, Client, HostileRelay
 
 pytestmark = pytest.mark.driver
@@ -70,11 +72,11 @@ class _RefusesLetters(_Refuses):
 class _Keeps(Behaviour):
     """It passes on, and stores what is to be stored."""
 
-    async def subscribed(self, client: Client) -> None:
+    async def subscribed(self, client: Client, subscription: str) -> None:
         for one in self.events:
-            if one["kind"] == 1059 and one["tags"][0][1] in client.inboxes:
-                await client.say("EVENT", client.subscription, one)
-        await super().subscribed(client)
+            if subscription == LETTERS and one["kind"] == MAIL and one["tags"][0][1] in client.inboxes:
+                await client.say("EVENT", subscription, one)
+        await super().subscribed(client, subscription)
 
 
 CASES = {

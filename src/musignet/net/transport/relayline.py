@@ -129,7 +129,11 @@ class RelayLine:
         if self._reader.narrowed and self._socket is not None:
             self._socket.transport.abort()
         else:
-            self._reader.ask()
+            self.ask()
+
+    def ask(self) -> None:
+        """Ask for the same inboxes once more: what is stored there comes again."""
+        self._reader.ask()
 
     async def ready(self) -> None:
         """Return when it is up. Raises ConnectionError when the next attempt fails, or it broke the rules lately."""

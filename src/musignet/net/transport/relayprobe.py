@@ -125,7 +125,7 @@ class _Probe:
         for asks_again in (False, True):
             self._back.pop(left, None)
             if asks_again:
-                self.line.subscribe()
+                self.line.ask()
             try:
                 async with asyncio.timeout(self._within_s):
                     while left not in self._back:

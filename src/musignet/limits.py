@@ -244,6 +244,13 @@ SESSIONS_PER_PROPOSER_MAX: Final = 4
 SESSIONS_PER_GROUP_MAX: Final = 8
 """Open sessions of one group (P3)."""
 
+SESSIONS_NAMED_MAX: Final = 256
+"""Earlier sessions that one approval may replace: one for each input, and a few to spare."""
+
+SESSIONS_FAILED_PER_PROPOSER_MAX: Final = 32
+"""Sessions of one proposer that came to nothing and have not expired: each stays in memory, with a PSBT of up to 2 MiB,
+to answer those who come back, and in the journal for good. A member could propose and leave without an end."""
+
 EARLY_MESSAGES_MAX: Final = 4
 """Messages of one member that are kept for sessions whose proposal has not arrived: an approval, a nonce, a partial
 and one to spare. Each is at most 4 MiB, and honest ones a few kilobytes."""
@@ -478,6 +485,10 @@ FOUNDINGS_OPEN_MAX: Final = 8
 
 FOUNDINGS_PER_PROPOSER_MAX: Final = 2
 """Of those by one peer."""
+
+FOUNDINGS_FAILED_PER_PROPOSER_MAX: Final = 16
+"""Groups proposed by one peer that came to nothing and have not expired: a person was asked about each, and it is
+remembered so that nobody is asked again."""
 
 FOUNDING_PAYLOAD_MAX_BYTES: Final = 16 * KIB
 """A proposal of 15 members, and around it a key with its proof: 6 KiB."""
@@ -737,6 +748,15 @@ RELAY_SUBSCRIPTION_MAX: Final = 200
 RELAYS_MAX: Final = 4
 """Relays of one node: each event goes to every one of them."""
 
+GROUP_RELAYS_MAX: Final = 3
+"""Relays of one group: where its members look for each other beside their own."""
+
+RELAYS_READ_MAX: Final = 8
+"""Relays at which one node reads its inbox: its own, and those of its first groups. Half of `RELAY_LINES_MAX`."""
+
+RELAYS_FILE_MAX_BYTES: Final = 4 * KIB
+"""The file with a group's relays: three addresses."""
+
 RELAY_LINES_MAX: Final = 16
 """Relays that one node is connected to at a time: its own, and those where others have their inboxes."""
 
@@ -757,7 +777,18 @@ RELAY_CHALLENGE_MAX_CHARS: Final = 256
 """A challenge of NIP-42; relays use 16 to 64."""
 
 RELAY_CHALLENGES_MAX: Final = 8
-"""Challenges and refusals for want of an answer in one connection: three inboxes, and once more at midnight."""
+"""Challenges and refusals for want of an answer in one connection: one for each subscription, and some relays say both
+again."""
+
+RELAY_VISIT_S: Final = 30.0
+"""The reading of another day's inbox at a relay that shows one for each connection: 200 events at 50 a second are 4."""
+
+RELAY_PROBE_S: Final = 3.0
+"""What `musignet doctor` waits for what it said to a relay to come back: a proof of whose inbox it is, and a round trip
+over Tor."""
+
+RELAY_PROBE_AGAIN_S: Final = 0.5
+"""Between two things that it says there: what came before the proof is lost."""
 
 RELAY_PINGS_MAX: Final = 10_000
 """Pings of one connection that are answered: one every ten seconds for a day. Then it is made anew."""
@@ -890,7 +921,9 @@ class Limits:
 
     # Slots. Strangers can only ever fill these, never memory.
     inbound_slots: int = 64
+    """Links that others opened: four groups of 15. Beyond it a cosigner still gets one, and a stranger goes."""
     outbound_slots: int = 16
+    """Links that we opened, dials under way included: a group of 15. A cosigner gets one all the same."""
     half_open_slots: int = 16
     """Inbound links that have not finished their handshake: 16 x 5 s is 3 slow-lorises a second, at most."""
     half_open_per_prefix: int = 4
@@ -947,6 +980,7 @@ class Limits:
 
     # Memory.
     reassembly_max_bytes: int = REASSEMBLY_MAX_BYTES
+    """Fragments held for incomplete messages in the whole node: eight of full size at once."""
     receive_window: int = 1024
     """Message ids remembered per sender and boot epoch, by arrival. More messages than this never overtake
     another one: a sender keeps at most `unacked_max` in the air."""

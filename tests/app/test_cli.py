@@ -278,6 +278,19 @@ def test_names_in_routes_are_quoted() -> None:
 # --- groups -------------------------------------------------------------------------------------------------------
 
 
+def test_a_mark_without_its_group_means_nothing_once_the_key_is_here(tmp_path: Path) -> None:
+    """The mark is written first; a crash in between must not send the next import's PSBTs to another signer."""
+    from musignet.app.groups import Groups
+
+    folder = DataFolder.lock(tmp_path / "a")
+    groups = Groups(folder)
+    (tmp_path / "a" / "groups" / f"{SAVINGS.group.id.hex()}.elsewhere").touch(0o600)
+    groups.add(SAVINGS)
+    assert not groups.elsewhere(SAVINGS.group.id)
+    assert not Groups(folder).elsewhere(SAVINGS.group.id)
+    folder.close()
+
+
 def test_groups_are_found_by_name_or_the_digits_of_their_id(tmp_path: Path) -> None:
     from musignet.app.groups import Groups
 
@@ -296,4 +309,18 @@ def test_groups_are_found_by_name_or_the_digits_of_their_id(tmp_path: Path) -> N
     assert again.find("savings").group.id == again.find(SAVINGS.group.id.hex()[:8]).group.id == SAVINGS.group.id
     assert again.get(OTHER.group.id).name == "other"
     (tmp_path / "a" / "groups").chmod(0o500)
+    folder.close()
+
+
+def test_a_group_file_under_another_name_is_not_read(tmp_path: Path) -> None:
+    """THREATS.md Z2: a name decides nothing but what the content says."""
+    from musignet.app.groups import Groups
+
+    folder = DataFolder.lock(tmp_path / "a")
+    Groups(folder).add(SAVINGS)
+    (made,) = (tmp_path / "a" / "groups").iterdir()
+    assert made.name == f"{SAVINGS.group.id.hex()}.json"
+    made.rename(made.with_stem(OTHER.group.id.hex()))
+    with pytest.raises(IoError, match="expected the name"):
+        Groups(folder)
     folder.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -72,6 +74,13 @@ def test_each_option_is_in_the_template_with_a_note_and_its_default_is_the_one_t
     }
     assert {one.field for one in OPTIONS} | {"limits"} == {one.name for one in fields(Config)}
     assert all(one.note for one in OPTIONS)
+
+
+def test_the_page_of_settings_is_what_the_tables_say() -> None:
+    root = Path(__file__).resolve().parents[2]
+    tool = [sys.executable, "tools/configpage.py"]
+    made = subprocess.run(tool, cwd=root, capture_output=True, check=True, timeout=60)
+    assert (root / "docs/config.md").read_bytes() == made.stdout, "run `make diagrams`"
 
 
 def test_what_is_set_comes_back() -> None:

@@ -94,12 +94,12 @@ class Client:
 
     async def read(self, inbox: RelayKey, url: str, key: RelayKey | None = None) -> Event | str:
         """Subscribe to an inbox and prove that `key` is ours. Returns what is stored there, or why not."""
-        await self.say(relaytalk.subscribe([inbox.xonly.hex()]))
+        await self.say(relaytalk.subscribe(relaytalk.LETTERS, [inbox.xonly.hex()]))
         challenge = (await self.hears(relaytalk.Challenged)).challenge
 
         await self.say(relaytalk.auth(auth_event(key or inbox, url, challenge, int(time.time()))))
         await self.hears(relaytalk.Accepted)
-        await self.say(relaytalk.subscribe([inbox.xonly.hex()]))
+        await self.say(relaytalk.subscribe(relaytalk.LETTERS, [inbox.xonly.hex()]))
         said = await self.hears(relaytalk.Delivered | relaytalk.Ended)  # type: ignore[arg-type]
         return said.event if isinstance(said, relaytalk.Delivered) else str(said.why)
 

@@ -338,7 +338,7 @@ DOORS: dict[str, Door] = {
     ),
     "what a relay says": Door(
         _relayed,
-        tuple(msgspec.json.encode(said) for said in (("EVENT", relaytalk.SUBSCRIPTION, _EVENT), ("AUTH", "challenge"))),
+        tuple(msgspec.json.encode(said) for said in (("EVENT", relaytalk.LIVES, _EVENT), ("AUTH", "challenge"))),
         ("wire.relaytalk:parse_untrusted", "wire.giftwrap:check_untrusted", "wire.giftwrap:open_untrusted"),
     ),
     "a gift wrap": Door(_wrapped, (_TEXT,), ()),

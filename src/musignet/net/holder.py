@@ -247,7 +247,7 @@ class _Seat:
             review = Proposal.open_untrusted(message, self._group).review(self._group, self._known, self._now())
         except NetworkError as error:
             return Refused(answer.session, Approve, error)
-        return Asked(answer.session, answer.digest, review)
+        return Asked(answer.session, answer.digest, review, answer.replaces)
 
 
 def _nowhere(_: Reply) -> None:

@@ -18,7 +18,7 @@ from ..natdoctor import examine_nat
 from ..places import CONFIG_FILE
 from ..relaydoctor import examine_relays
 from ..tordoctor import TOR_ANSWER_S, examine_tor, not_tried
-from .common import Command, Exit, connect, data_option, json_option, meanwhile, say, show
+from .common import Command, Exit, connect, data_option, json_option, say, show
 
 __all__ = ["doctor"]
 
@@ -39,7 +39,6 @@ def doctor(data: Path, as_json: bool) -> None:
     """
     import asyncio
 
-    meanwhile(as_json, "testing; it takes some seconds")
     settings = config.load(data) if (data / CONFIG_FILE).exists() else config.Config()
     client = connect(data)
     status = _status(client)

@@ -419,7 +419,8 @@ class Driver:
         label = record.info.id if record is not None else ""
         node = self.node
         own, chain, groups = node.identity.pubkey, node.config.chain, node.ceremonies.ids
-        gate = Gate(connection.peer, own, chain, label=label, groups=groups)
+        public = record.public if record is not None else connection.peer  # parsed once
+        gate = Gate(public, own, chain, label=label, groups=groups)
         self._connections[connection.number] = (connection, gate)
         self.feed(
             PeerConnected(
@@ -437,28 +438,22 @@ class Driver:
         """What counts and bounds a peer, or says that it is none."""
         return self.node.conduct.gauge(self.node.book.get(key))
 
-    def received(self, connection: Connection, envelopes: list[bytes]) -> None:
+    def received(self, connection: Connection, envelopes: list[bytes], ids: bytes) -> None:
         """Verify what one read brought, then give it to the node as one batch."""
-        known = self._connections.get(connection.number)
+        number, inputs = connection.number, self._inputs
+        known = self._connections.get(number)
         if known is None:
             return
-        number, gate = connection.number, known[1]
-        inputs: list[Input] = [
-            MessageReceived(number, message)
-            if isinstance(message, VerifiedMessage)
-            else MessageRefused(number, message)
-            for message in self._opener.open(gate, envelopes)
-        ]
-        self._inputs.extend(inputs)
+        if ids:
+            inputs.append(Acknowledged(number, ids))
+        for message in self._opener.open(known[1], envelopes):
+            if isinstance(message, VerifiedMessage):
+                inputs.append(MessageReceived(number, message))
+            else:
+                inputs.append(MessageRefused(number, message))
         self._run()
         if self._brakes.disk_behind:
             self._brakes.apply(connection)
-
-    def acknowledged(self, connection: Connection, ids: bytes) -> None:
-        """The peer has these messages."""
-        if connection.number in self._connections:
-            self._inputs.append(Acknowledged(connection.number, ids))
-            self._soon()  # most often a message came in the same read, and takes it along
 
     def mail_moved(self, connection: Connection) -> None:
         """Whatever waited for the next mail goes on."""

@@ -7,7 +7,6 @@ time is over, which is said, or when its peer is forgotten.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from ..crypto.keys import Identity
@@ -249,7 +248,7 @@ class Outbox:
 
     def _unpark(self, peer: PeerRecord, out: list[Effect]) -> None:
         while peer.parked and peer.links and peer.parked[0].ready and self._has_room(peer, peer.parked[0]):
-            self._accept(peer, peer.parked.popleft(), out)
+            self._accept(peer, peer.parked.pop(0), out)
 
     # --- on disk ------------------------------------------------------------------------------------------------------
 
@@ -341,7 +340,7 @@ def _take_back(peer: PeerRecord | None, messages: list[Outgoing], error: Network
         for message in messages:
             if peer.unacked.pop(message.message_id, None) is not None:
                 peer.unacked_bytes -= len(message.data)
-        peer.parked = deque(message for message in peer.parked if message.message_id not in ids)
+        peer.parked = [message for message in peer.parked if message.message_id not in ids]
 
 
 def _accepted(message: Outgoing, out: list[Effect]) -> None:

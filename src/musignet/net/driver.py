@@ -245,11 +245,12 @@ class Driver:
 
     def _settle(self) -> None:
         """After the effects: write, arm the timer, tell the application. In that order, so that it may call back in."""
-        self._flush()
+        if self._to_flush:
+            self._flush()
         deadline = self.node.next_deadline()
         if deadline is not None and (self._armed is None or deadline < self._armed):
             self._arm(deadline)
-        if not self._telling:
+        if self._news and not self._telling:
             self._telling = True
             try:
                 self._tell_news()
@@ -260,11 +261,10 @@ class Driver:
 
     def _flush(self) -> None:
         """Write what was sent so far."""
-        if self._to_flush:
-            connections, self._to_flush = self._to_flush, {}
-            for number, connection in connections.items():
-                connection.flush()
-                self._acks_to_flush.pop(number, None)
+        connections, self._to_flush = self._to_flush, {}
+        for number, connection in connections.items():
+            connection.flush()
+            self._acks_to_flush.pop(number, None)
 
     def _tell_news(self) -> None:
         """Tell the application, one thing after the other: what it sets off in here is told after this one."""

@@ -67,9 +67,11 @@ class Outbox:
         try:
             peers = _recipients(book, event.keys, event.keep_s > 0)
             to = peers[0].key if event.keys is not None and len(peers) == 1 else b""
-            _refuse_unpaired(peers, event.message)
-            for peer in peers if event.keep_s else ():
-                self._refuse_to_keep(event.keep_s, peer)
+            for peer in peers:
+                if peer.provisional:
+                    _refuse_unpaired(peer, event.message)
+                if event.keep_s:
+                    self._refuse_to_keep(event.keep_s, peer)
             signed = self._signed(event.message, to, peers, now)
         except NetworkError as error:
             out.append(Reply(event.request, error))
@@ -317,10 +319,9 @@ def _recipients(book: Book, keys: tuple[bytes, ...] | None, kept: bool) -> list[
     return peers
 
 
-def _refuse_unpaired(peers: list[PeerRecord], message: Message) -> None:
-    unpaired = next((peer for peer in peers if peer.provisional), None)
-    if unpaired is not None and message.type not in UNPAIRED_MAY:
-        raise SendError(f"{unpaired.name} is not paired yet", hint="compare the six words and confirm them first")
+def _refuse_unpaired(peer: PeerRecord, message: Message) -> None:
+    if message.type not in UNPAIRED_MAY:
+        raise SendError(f"{peer.name} is not paired yet", hint="compare the six words and confirm them first")
 
 
 def _on_its_way(peer: PeerRecord, message_id: bytes) -> bool:

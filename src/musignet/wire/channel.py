@@ -205,6 +205,8 @@ class SecureChannel:
         if self._failed is not None:
             raise self._failed
         events: list[Event] = []
+        if self._at == len(self._in):
+            return events
         try:
             if self._keys is None:
                 self._next_act(events)

@@ -14,6 +14,18 @@ demo: $(READY) ## run the main job: nodes in processes of their own; options in 
 test: $(READY) ## all tests, with branch coverage; some of them, without it: ARGS="tests/wire -x"
 	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses auto --dist loadfile --no-loadscope-reorder --cov --cov-fail-under=95)
 
+relays: build/relays/python/ready build/relays/npm/ready ## install the relays of other makes that the tests meet; without them those are skipped
+
+build/relays/python/ready: requirements/relays/python.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+
+build/relays/npm/ready: requirements/relays/package.json requirements/relays/package-lock.json
+	mkdir -p $(@D) && cp $^ $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
 sim: $(READY) ## run seeds of the simulator: SEEDS=2000, options in ARGS="--world links"
 	$(BIN)/python -m musignet.sim --seeds $(or $(SEEDS),300) $(ARGS)
 
@@ -23,6 +35,9 @@ kill: $(READY) ## kill whole nodes in the middle of ceremonies: KILLS=500, anoth
 chaos: $(READY) ## ceremonies on links that are harmed and lose packets: SEEDS=200, from another seed on with FIRST=1000
 	MUSIGNET_CHAOS_SEEDS=$(or $(SEEDS),50) MUSIGNET_CHAOS_FIRST=$(or $(FIRST),1) \
 	    $(BIN)/python -m pytest -q --numprocesses auto tests/net/test_chaos.py tests/net/test_lossy.py $(ARGS)
+
+fuzz: $(READY) ## what takes bytes of others, guided by coverage: SECONDS=600 for all of it; one in ARGS='--door "a PSBT"'
+	$(BIN)/python tools/fuzz.py --seconds $(or $(SECONDS),600) $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -37,8 +52,9 @@ check: lint types test ## everything CI runs
 bench: $(READY) ## measure; the table and the case in ARGS="link"
 	$(BIN)/python -m bench $(or $(ARGS),link)
 
-diagrams: $(READY) ## draw docs/states.md again, from the tables of the code
+diagrams: $(READY) ## make docs/states.md and docs/config.md again, from the tables of the code
 	$(BIN)/python tools/diagrams.py > docs/states.tmp && mv docs/states.tmp docs/states.md
+	$(BIN)/python tools/configpage.py > docs/config.tmp && mv docs/config.tmp docs/config.md
 
 kills: $(READY) ## kill two nodes 2,000 times while one writes to the other; KILLS=n for more
 	MUSIGNET_KILLS=$(or $(KILLS),2000) $(BIN)/python -m pytest -q tests/net/test_mailstore.py -k kills
@@ -46,15 +62,17 @@ kills: $(READY) ## kill two nodes 2,000 times while one writes to the other; KIL
 cuts: $(READY) ## start from 5,000 disks that lost power while messages were stored; CUTS=n for more
 	MUSIGNET_CUTS=$(or $(CUTS),5000) $(BIN)/python -m pytest -q tests/net/test_mailstore.py -k power
 
-timing: $(READY) ## whether a failed handshake tells by its time what was wrong with it: SAMPLES=100000 of each kind
+timing: $(READY) ## whether a failed handshake tells by its time what was wrong with it: SAMPLES=100000 pairs
 	MUSIGNET_TIMINGS=$(or $(SAMPLES),100000) $(BIN)/python -m pytest -q -s tests/wire/test_timing.py
 
 lock: ## resolve requirements/lock.txt again; newer versions with ARGS=--upgrade
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet uv
-	build/lock/bin/uv pip compile pyproject.toml --all-extras --group test --group lint --group bench --group build \
+	build/lock/bin/uv pip compile pyproject.toml --all-extras --group test --group fuzz --group lint --group bench --group build \
 	    --constraint requirements/constraints.txt --universal --python-version 3.11 --generate-hashes \
 	    --no-annotate --custom-compile-command "make lock" --quiet --output-file requirements/lock.txt $(ARGS)
+	build/lock/bin/uv pip compile requirements/relays/python.in --universal --python-version 3.11 --generate-hashes \
+	    --no-annotate --custom-compile-command "make lock" --quiet --output-file requirements/relays/python.txt $(ARGS)
 
 clean: ## remove what make has made
 	rm -rf .venv build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -70,4 +88,4 @@ $(READY): pyproject.toml requirements/lock.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help demo test sim kill chaos lint types check bench diagrams kills cuts timing lock clean
+.PHONY: help demo test relays sim kill chaos fuzz lint types check bench diagrams kills cuts timing lock clean

@@ -30,7 +30,7 @@ from musignet.node.effects import News, SessionNews
 from musignet.node.peers import PeerInfo
 from musignet.signing.coordinator import Sessions
 from musignet.signing.effects import End, Outcome
-from musignet.wire.relaytalk import subscribe
+from musignet.wire.relaytalk import LETTERS, subscribe
 
 from .machine import cpus
 from .reach_nat import Node
@@ -147,7 +147,7 @@ async def _grown(relay: Relay) -> float:
     for number in range(READERS):
         socket = await connect(relay.url, compression=None, ping_interval=None)
         sockets.append(socket)
-        await socket.send(subscribe([f"{number * 3 + n:064x}" for n in range(3)]))
+        await socket.send(subscribe(LETTERS, [f"{number * 3 + n:064x}" for n in range(3)]))
         while json.loads(await socket.recv())[0] not in ("EOSE", "CLOSED"):
             continue
     grown = relay.rss_mib() - before

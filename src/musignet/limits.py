@@ -30,6 +30,9 @@ CONTROL_PAYLOAD_MAX_BYTES: Final = 4 * KIB
 CHAT_MAX_BYTES: Final = 64 * KIB
 """One chat text. People type less; a paste of a descriptor or a base64 PSBT of a few inputs fits."""
 
+CHAT_STRANGERS_MAX: Final = 8
+"""Keys that a chat shows to be let in. Anybody can make more, and none of them costs a line on the screen."""
+
 BEACON_MAX_BYTES: Final = 512
 """One discovery datagram: below every path's minimum MTU, so it is never fragmented (THREATS.md U2)."""
 
@@ -226,8 +229,11 @@ PIPE_TEXT_MAX_CHARS: Final = 1024
 """The sentence of an error between node and keyholder: text, facts and hint of 240 characters each."""
 
 HOLDER_STOP_S: Final = 5.0
-"""What a keyholder may take to end once its pipe is closed: a commit to a slow disk. Then it is killed, which loses
-nothing that it acknowledged."""
+"""What a keyholder may take to end once its pipe is closed: a commit to a slow disk. Then SIGTERM says so, and
+after as long again it is killed, which loses nothing that it acknowledged."""
+
+HOLDER_ASKING_STOP_S: Final = 0.5
+"""The same for one that may be asking a person: it reads nothing meanwhile. SIGTERM makes it give the terminal back."""
 
 SESSION_MAX_S: Final = 86_400.0
 """The furthest a proposal may expire ahead: a day for people to approve (P3)."""
@@ -237,6 +243,13 @@ SESSIONS_PER_PROPOSER_MAX: Final = 4
 
 SESSIONS_PER_GROUP_MAX: Final = 8
 """Open sessions of one group (P3)."""
+
+SESSIONS_NAMED_MAX: Final = 256
+"""Earlier sessions that one approval may replace: one for each input, and a few to spare."""
+
+SESSIONS_FAILED_PER_PROPOSER_MAX: Final = 32
+"""Sessions of one proposer that came to nothing and have not expired: each stays in memory, with a PSBT of up to 2 MiB,
+to answer those who come back, and in the journal for good. A member could propose and leave without an end."""
 
 EARLY_MESSAGES_MAX: Final = 4
 """Messages of one member that are kept for sessions whose proposal has not arrived: an approval, a nonce, a partial
@@ -314,11 +327,15 @@ API_CLIENT_TIMEOUT_S: Final = 30.0
 API_JOIN_TIMEOUT_S: Final = 300.0
 """The same for `musignet join`: four addresses, each an onion service that takes its time or is away."""
 
-API_EVENT_LINE_MAX_BYTES: Final = 64 * KIB
-"""One event as JSON: ids, labels and a sentence, for 1,000 members waited for."""
+API_EVENT_LINE_MAX_BYTES: Final = 512 * KIB
+"""One event as JSON: ids and a sentence, and 1,000 members waited for: labels of 64 characters, 4 bytes each."""
 
 API_EVENT_CLIENTS_MAX: Final = 32
 """Event streams at once: a screen, a wallet and a script or two have one each."""
+
+API_CONNECTIONS_MAX: Final = 64
+"""Connections to one socket of the API at once: the event streams, and as many commands. Others of this machine reach
+the TCP port, too; without a bound they could take every descriptor that the node has."""
 
 API_EVENTS_WAITING_MAX: Final = 256
 """Events that wait for one client; then it is told that it missed some, and reads everything again."""
@@ -330,7 +347,8 @@ API_HEAD_MAX_BYTES: Final = 16 * KIB
 """The head of one request: a line and a dozen headers."""
 
 API_IDLE_S: Final = 5.0
-"""How long a connection without a request is kept. A command uses one for each request anyway."""
+"""How long a connection without a request is kept, or one whose head is not whole. A command uses one for each request
+anyway."""
 
 SESSIONS_LISTED_MAX: Final = 100
 """Sessions in one answer, the newest; older ones are found by id."""
@@ -387,6 +405,9 @@ ICE_EARLY_DATAGRAMS_MAX: Final = 32
 ICE_ATTEMPTS_MAX: Final = 8
 """Offers that are answered at once, one of each peer."""
 
+BROADCAST_PAUSE_S: Final = (5.0, 600.0)
+"""Between two tries to pass a finished transaction on, doubling from the first to the last: a block takes as long."""
+
 PORT_MAPPING_LEASE_S: Final = 3600
 """A forwarded port: a node that dies without giving it back leaves it open for an hour at most."""
 
@@ -425,6 +446,10 @@ INVITE_TTL_MAX_S: Final = 86_400.0
 INVITES_OPEN_MAX: Final = 8
 """Invites open at once at one node."""
 
+INVITE_GUESTS_MAX: Final = 8
+"""Keys that may come with one invite: it is for one person, who may come again or with another device. Each costs a
+check phrase, 0.1 s, and a place in the book. An invite with which more come has leaked: the next one is turned away."""
+
 PROVISIONAL_PEERS_MAX: Final = 8
 """Unconfirmed keys that are let in at once while an invite is open. Strangers can fill these, and nothing else."""
 
@@ -460,6 +485,10 @@ FOUNDINGS_OPEN_MAX: Final = 8
 
 FOUNDINGS_PER_PROPOSER_MAX: Final = 2
 """Of those by one peer."""
+
+FOUNDINGS_FAILED_PER_PROPOSER_MAX: Final = 16
+"""Groups proposed by one peer that came to nothing and have not expired: a person was asked about each, and it is
+remembered so that nobody is asked again."""
 
 FOUNDING_PAYLOAD_MAX_BYTES: Final = 16 * KIB
 """A proposal of 15 members, and around it a key with its proof: 6 KiB."""
@@ -719,6 +748,15 @@ RELAY_SUBSCRIPTION_MAX: Final = 200
 RELAYS_MAX: Final = 4
 """Relays of one node: each event goes to every one of them."""
 
+GROUP_RELAYS_MAX: Final = 3
+"""Relays of one group: where its members look for each other beside their own."""
+
+RELAYS_READ_MAX: Final = 8
+"""Relays at which one node reads its inbox: its own, and those of its first groups. Half of `RELAY_LINES_MAX`."""
+
+RELAYS_FILE_MAX_BYTES: Final = 4 * KIB
+"""The file with a group's relays: three addresses."""
+
 RELAY_LINES_MAX: Final = 16
 """Relays that one node is connected to at a time: its own, and those where others have their inboxes."""
 
@@ -739,7 +777,18 @@ RELAY_CHALLENGE_MAX_CHARS: Final = 256
 """A challenge of NIP-42; relays use 16 to 64."""
 
 RELAY_CHALLENGES_MAX: Final = 8
-"""Challenges and refusals for want of an answer in one connection: three inboxes, and once more at midnight."""
+"""Challenges and refusals for want of an answer in one connection: one for each subscription, and some relays say both
+again."""
+
+RELAY_VISIT_S: Final = 30.0
+"""The reading of another day's inbox at a relay that shows one for each connection: 200 events at 50 a second are 4."""
+
+RELAY_PROBE_S: Final = 3.0
+"""What `musignet doctor` waits for what it said to a relay to come back: a proof of whose inbox it is, and a round trip
+over Tor."""
+
+RELAY_PROBE_AGAIN_S: Final = 0.5
+"""Between two things that it says there: what came before the proof is lost."""
 
 RELAY_PINGS_MAX: Final = 10_000
 """Pings of one connection that are answered: one every ten seconds for a day. Then it is made anew."""
@@ -839,7 +888,8 @@ class Limits:
     ice_close_s: float = 2.0
     """Giving an allocation back to a TURN server; then it has to find out by itself."""
     ice_offers_pause_s: float = 5.0
-    """Between two offers that are answered of one peer: each costs datagrams to wherever it points."""
+    """Between two offers that are answered of one peer: each costs datagrams to wherever it points. We offer no more
+    often: after these and `ice_gather_s`, whatever the peer does."""
 
     # A signing session.
     phase_timeout_s: float = 8.0
@@ -859,7 +909,8 @@ class Limits:
     better_path_min_s: float = 30.0
     """The first try of a better path while a worse one carries the link: it is up, so nothing is urgent."""
     first_hole_s: float = 1.0
-    """The first try where hole punching is among them: it had to wait for a link, and both sides are there now."""
+    """The first try where hole punching is among them, and any when the peer comes back or a session with it begins:
+    it had to wait for a link, and both sides are there now."""
     better_path_max_s: float = 600.0
     """The longest wait between such tries, before +-30 % jitter. A change of the network tries at once."""
     probe_timeout_s: float = 4.0
@@ -867,7 +918,9 @@ class Limits:
 
     # Slots. Strangers can only ever fill these, never memory.
     inbound_slots: int = 64
+    """Links that others opened: four groups of 15. Beyond it a cosigner still gets one, and a stranger goes."""
     outbound_slots: int = 16
+    """Links that we opened, dials under way included: a group of 15. A cosigner gets one all the same."""
     half_open_slots: int = 16
     """Inbound links that have not finished their handshake: 16 x 5 s is 3 slow-lorises a second, at most."""
     half_open_per_prefix: int = 4
@@ -924,6 +977,7 @@ class Limits:
 
     # Memory.
     reassembly_max_bytes: int = REASSEMBLY_MAX_BYTES
+    """Fragments held for incomplete messages in the whole node: eight of full size at once."""
     receive_window: int = 1024
     """Message ids remembered per sender and boot epoch, by arrival. More messages than this never overtake
     another one: a sender keeps at most `unacked_max` in the air."""

@@ -73,6 +73,11 @@ class Terminal:
         return match
 
     @property
+    def echoes(self) -> bool:
+        """Whether what is typed can be seen."""
+        return bool(termios.tcgetattr(self._fd)[3] & termios.ECHO)
+
+    @property
     def over(self) -> bool:
         """Whether the command has ended and all that it printed was taken in."""
         return self._process.poll() is not None and not self._read(time.monotonic())

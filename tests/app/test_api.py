@@ -6,13 +6,14 @@ import asyncio
 import http.client
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,13 @@ from musignet.app.events import MISSED, Events
 from musignet.app.keys import KeysHere
 from musignet.app.places import API_SOCKET as SOCKET
 from musignet.errors import IoError, Timeout, TransportError
-from musignet.limits import API_BODY_MAX_BYTES, API_EVENT_CLIENTS_MAX, API_EVENTS_WAITING_MAX
+from musignet.limits import (
+    API_BODY_MAX_BYTES,
+    API_CONNECTIONS_MAX,
+    API_EVENT_CLIENTS_MAX,
+    API_EVENTS_WAITING_MAX,
+    API_IDLE_S,
+)
 from musignet.net.folder import DataFolder
 from musignet.node.peers import PeerInfo
 from support.ceremony import account, identity
@@ -121,6 +128,7 @@ NEEDS = {
     ("POST", "/v1/groups/{group}/address"): "propose",
     ("GET", "/v1/groups"): "read",
     ("GET", "/v1/groups/{group}"): "read",
+    ("POST", "/v1/groups/{group}/relays"): "admin",
     ("POST", "/v1/groups/{group}/sync"): "propose",
     ("GET", "/v1/groups/{group}/wallet"): "read",
     ("POST", "/v1/groups/{group}/psbt"): "propose",
@@ -201,6 +209,33 @@ def test_over_tcp_nobody_is_answered_without_a_token_a_host_of_ours_and_no_brows
             assert b" 400 " in raw.recv(100) or b" 401 " in raw.recv(100)
 
     over_tcp(tmp_path / "a", work)
+
+
+def test_strangers_of_this_machine_hold_few_connections_and_not_for_long(tmp_path: Path) -> None:
+    """Another user reaches the TCP port: without a bound it would take the node's descriptors, links and all."""
+
+    def work(port: int, tokens: dict[Role, str]) -> None:
+        with ExitStack() as stack:
+            held = [stack.enter_context(_half_a_request(port)) for _ in range(API_CONNECTIONS_MAX + 1)]
+            held[-1].settimeout(API_IDLE_S / 2)
+            assert _hung_up(held[-1])  # at once
+            assert _hung_up(held[0])
+        assert ask(port, "GET", "/v1/status", Authorization=f"Bearer {tokens[Role.WATCH]}")[0] == 200
+
+    over_tcp(tmp_path / "a", work)
+
+
+def _half_a_request(port: int) -> socket.socket:
+    made = socket.create_connection(("127.0.0.1", port), timeout=4 * API_IDLE_S)
+    made.sendall(b"GET /v1")
+    return made
+
+
+def _hung_up(one: socket.socket) -> bool:
+    try:
+        return one.recv(1) == b""
+    except ConnectionResetError:
+        return True
 
 
 def test_answers_carry_no_permission_for_web_pages(tmp_path: Path) -> None:
@@ -330,6 +365,9 @@ def test_bad_requests_have_a_code_a_kind_and_a_sentence(tmp_path: Path) -> None:
     bad: list[tuple[str, object, int, str]] = [
         ("/v1/sessions", {"group": "savings"}, 400, "SerializationError"),
         ("/v1/sessions", {"group": "savings", "psbt": "!"}, 400, "SerializationError"),
+        ("/v1/sessions", {"group": "savings", "psbt": "\u00e9"}, 400, "SerializationError"),
+        ("/v1/inbox", {"sealed": "\u00e9"}, 400, "SerializationError"),
+        ("/v1/groups/import", {"file": "\u00e9"}, 422, "InvalidMessage"),
         ("/v1/sessions", {"group": "savings", "psbt": "", "expires_in_s": 1e9}, 400, "SerializationError"),
         ("/v1/sessions", {"group": "savings", "psbt": "", "surprise": 1}, 400, "SerializationError"),
         ("/v1/sessions", {"group": "none", "psbt": ""}, 404, "NotFound"),
@@ -486,5 +524,5 @@ def _order(document: dict[str, Any]) -> Callable[[Endpoint], int]:
 
 def test_the_page_names_every_route_and_no_other() -> None:
     page = (ROOT / "docs" / "api.md").read_text("utf-8")
-    named = {tuple(line.split("`")[1].split(" ")) for line in page.splitlines() if line.startswith("| `")}
+    named = {tuple(line.split("`")[1].split(" ")) for line in page.splitlines() if re.match(r"\| `[A-Z]+ /", line)}
     assert named == set(NEEDS)

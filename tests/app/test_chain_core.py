@@ -197,9 +197,18 @@ def test_fee_rates_that_nobody_should_pay(core: FakeCore, where: str, tmp_path: 
 COIN = {"txid": "00" * 32, "vout": 0, "amount": 1, "scriptPubKey": EXTERNAL.hex(), "confirmations": 1}
 
 
+def watched(next_index: int) -> dict[str, object]:
+    """What Core says it watches, when so many addresses are in use."""
+    return {"descriptors": [{"desc": one, "next_index": next_index} for one in watch_only(wallet_of(2, SHAPES[0]))]}
+
+
 @pytest.mark.parametrize(
     ("method", "answer", "text"),
     [
+        ("listdescriptors", watched(10**9), "every address that is asked for is said to be used"),
+        ("listdescriptors", watched(10**99), "does not answer listdescriptors|every address"),
+        ("listunspent", [COIN | {"vout": 2**40}], "not ours|that is none"),
+        ("listunspent", [COIN | {"vout": -1}], "not ours|that is none"),
         ("getblockchaininfo", [], "does not answer getblockchaininfo"),
         ("getblockchaininfo", {"chain": "regtest"}, "does not answer getblockchaininfo"),
         ("listunspent", {}, "does not answer listunspent"),

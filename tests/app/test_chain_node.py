@@ -50,9 +50,11 @@ def group(data: Path, command: str, *args: str) -> subprocess.CompletedProcess[s
     return subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
 
 
-def started(stack: ExitStack, path: Path, name: str, peers: list[RunningNode], backend: str) -> RunningNode:
+def started(
+    stack: ExitStack, path: Path, name: str, peers: list[RunningNode], backend: str, **settings: Any
+) -> RunningNode:
     infos = [one.info for one in peers]
-    make_data(path / name, name, groups=[GROUP_FILE], peers=infos, chain_backend=backend)
+    make_data(path / name, name, groups=[GROUP_FILE], peers=infos, chain_backend=backend, **settings)
     node = stack.enter_context(RunningNode(path / name, name))
     node.ready()
     return node
@@ -118,6 +120,36 @@ def test_from_a_funded_address_to_a_confirmed_payment(url: str, tmp_path: Path) 
             "has no transaction" in cli(alice, "broadcast", "ff").stderr
             or "no session" in cli(alice, "broadcast", "ff").stderr
         )
+
+
+def test_a_node_passes_on_what_is_finished_by_itself_also_what_it_could_not_before_a_restart(
+    url: str, tmp_path: Path
+) -> None:
+    nowhere = "http://127.0.0.1:9"
+    with ExitStack() as stack:
+        nodes: list[RunningNode] = []
+        for name in MEMBERS:
+            backend = nowhere if name == "bob" else url
+            own = started(stack, tmp_path, name, nodes, f"esplora+{backend}", chain_broadcast=name == "bob")
+            nodes.append(own)
+        alice, bob = tmp_path / "alice", tmp_path / "bob"
+        address = group_json(alice, "sync", "savings")["next_address"]
+        ask(url, "/regtest/fund", {"address": address, "amount_sat": 60_000})
+        session = group_json(alice, "send", "savings", SOMEBODY, "20000sat")["id"]
+        assert cli(bob, "watch", session, "--timeout", "30").returncode == 0
+        nodes[MEMBERS.index("bob")].expect("is not passed on yet")
+        assert not confirmed(alice, session)
+
+        assert nodes[MEMBERS.index("bob")].stop() == 0
+        (bob / "config.toml").write_text((bob / "config.toml").read_text().replace(nowhere, url))
+        again = stack.enter_context(RunningNode(bob, "bob"))
+        again.expect("is passed on: [0-9a-f]{64}")
+        assert confirmed(alice, session)
+
+
+def confirmed(data: Path, session: str) -> bool:
+    txid = cli_json(data, "export", session)["txid"]
+    return any(one["outpoint"].startswith(txid) for one in group_json(data, "sync", "savings")["coins"])
 
 
 def test_a_node_without_a_backend(tmp_path: Path) -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.terminal import Terminal
+from musignet.app.chat import Chat
+from musignet.limits import CHAT_STRANGERS_MAX
+from musignet.node.peers import PeerInfo
+from musignet.text import short_key
+from support.ceremony import identity
 
 pytestmark = pytest.mark.driver
 
@@ -54,6 +62,30 @@ def test_accept_without_anybody(alice: Terminal) -> None:
     alice.expect("listening")
     alice.type("/accept")
     alice.expect("! nobody waits")
+
+
+def test_many_strangers_are_few_lines_and_one_that_is_known_gets_in(capsys: pytest.CaptureFixture[str]) -> None:
+    chat = Chat("alice", identity("alice"), ("127.0.0.1", 0), None)
+    strangers = [PeerInfo(id="x", pubkey_hex=identity(str(number)).pubkey_hex) for number in range(200)]
+    assert not any(chat._on_stranger(one) for one in strangers)
+    seen = capsys.readouterr().out
+    assert seen.count("wants to talk") == len(chat._strangers) == CHAT_STRANGERS_MAX
+    assert seen.count("more want to talk") == 1
+    chat._accept(strangers[-1].pubkey_hex)
+    assert f"let in: {short_key(strangers[-1].pubkey_hex)}" in capsys.readouterr().out
+    chat._accept("f" * 66)
+    assert "nobody waits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("errors", ["surrogateescape", "strict"])
+def test_what_is_no_text_ends_in_no_traceback(errors: str) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": f"utf-8:{errors}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "musignet", "chat", "alice"], input=b"\xff\n/quit\n", capture_output=True, timeout=60,
+        env=environment,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"goodbye" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from musignet.app.commands.inbox import COMMANDS as INBOX_COMMANDS
 from musignet.app.commands.outbox import COMMANDS as OUTBOX_COMMANDS
 from musignet.app.sessions import NotFound
 from musignet.errors import IoError, Timeout
+from musignet.limits import LABEL_MAX_CHARS
 from musignet.net.folder import DataFolder
 from musignet.signing.groupfile import GroupFile
 from support.ceremony import identity, signing_group
@@ -147,6 +150,53 @@ def test_ctrl_c_is_130() -> None:
     assert caught.value.code == Exit.INTERRUPTED
 
 
+@pytest.mark.parametrize(("cause", "code"), [(KeyboardInterrupt, Exit.INTERRUPTED), (EOFError, Exit.REFUSED)])
+def test_a_prompt_ends_by_ctrl_c_or_for_want_of_a_person(cause: type[BaseException], code: Exit) -> None:
+    def prompt() -> None:
+        try:
+            raise cause
+        except cause:
+            raise click.Abort from None  # as click does
+
+    with pytest.raises((SystemExit, Failure)) as caught:
+        Command("x", example="x", callback=prompt).main([], standalone_mode=False)
+    assert getattr(caught.value, "code", None) == code or getattr(caught.value, "exit_code", None) == code
+
+
+def test_sigterm_unwinds_a_command() -> None:
+    undone = []
+
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            undone.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        Command("x", example="x", callback=work).main([], standalone_mode=False)
+    assert (caught.value.code, undone) == (143, [True])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "sentence"),
+    [
+        ("init", ["--passphrase-fd", "-1"], "file descriptor -1 is not open"),
+        ("init", ["--secret-fd", "9" * 30], "file descriptor 9{20} is not open"),
+        ("run", ["--background", "--wallet-passphrase-fd", "777"], "file descriptor 777 is not open"),
+        ("approve", ["ff", "--passphrase-fd", "x"], "file descriptor x is not open"),
+        ("invite", ["--expires-in", "9" * 400], "such as 90, 10m or 24h"),
+        ("invite", ["--expires-in", "9" * 5000], "such as 90, 10m or 24h"),
+        ("invite", ["--expires-in", "-1"], "such as 90, 10m or 24h"),
+    ],
+)
+def test_nonsense_is_wrong_usage(name: str, args: list[str], sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(click.BadParameter, match=sentence):
+        command(name).main(["--data", str(tmp_path), *args], standalone_mode=False)
+
+
 def test_what_is_shown_of_an_error_is_safe() -> None:
     assert re.fullmatch(r"[\x20-\x7e]*", Failure("a\x1b[2J\u202eb\n", hint="\u2028c").format_message())
 
@@ -175,6 +225,9 @@ def answering(folder: Path, answer: bytes) -> Path:
     [
         (b"", NotRunning, "the node hung up"),
         (b"nonsense\r\n\r\n", NotRunning, "the node hung up"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", NotRunning, "the node hung up"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{", NotRunning, "the node hung up"),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 9\r\n\r\n{", NotRunning, "the node hung up"),
         (b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops", ApiError, "answered with code 500"),
         (b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n[]", ApiError, "answered with code 500"),
     ],
@@ -182,6 +235,24 @@ def answering(folder: Path, answer: bytes) -> Path:
 def test_an_answer_that_is_none_is_an_error(tmp_path: Path, answer: bytes, kind: type, sentence: str) -> None:
     with pytest.raises(kind, match=sentence):
         Client(answering(tmp_path, answer)).get("/v1/status")
+
+
+def stream(line: bytes) -> bytes:
+    """What a node answers to whoever listens, with one event and no end."""
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(line), line)
+
+
+@pytest.mark.driver
+def test_an_event_may_name_a_thousand_members(tmp_path: Path) -> None:
+    event = {"event": "session", "waiting_for": ["\U0001d11e" * LABEL_MAX_CHARS] * 1000}
+    line = b"data: %s\n\n" % json.dumps(event, ensure_ascii=False).encode()
+    assert next(Client(answering(tmp_path, stream(line))).events()) == event
+
+
+@pytest.mark.driver
+def test_half_an_event_is_the_end(tmp_path: Path) -> None:
+    with pytest.raises(NotRunning, match="the node hung up"):
+        list(Client(answering(tmp_path, stream(b'data: {"event": "pee'))).events())
 
 
 @pytest.mark.driver
@@ -207,6 +278,19 @@ def test_names_in_routes_are_quoted() -> None:
 # --- groups -------------------------------------------------------------------------------------------------------
 
 
+def test_a_mark_without_its_group_means_nothing_once_the_key_is_here(tmp_path: Path) -> None:
+    """The mark is written first; a crash in between must not send the next import's PSBTs to another signer."""
+    from musignet.app.groups import Groups
+
+    folder = DataFolder.lock(tmp_path / "a")
+    groups = Groups(folder)
+    (tmp_path / "a" / "groups" / f"{SAVINGS.group.id.hex()}.elsewhere").touch(0o600)
+    groups.add(SAVINGS)
+    assert not groups.elsewhere(SAVINGS.group.id)
+    assert not Groups(folder).elsewhere(SAVINGS.group.id)
+    folder.close()
+
+
 def test_groups_are_found_by_name_or_the_digits_of_their_id(tmp_path: Path) -> None:
     from musignet.app.groups import Groups
 
@@ -225,4 +309,18 @@ def test_groups_are_found_by_name_or_the_digits_of_their_id(tmp_path: Path) -> N
     assert again.find("savings").group.id == again.find(SAVINGS.group.id.hex()[:8]).group.id == SAVINGS.group.id
     assert again.get(OTHER.group.id).name == "other"
     (tmp_path / "a" / "groups").chmod(0o500)
+    folder.close()
+
+
+def test_a_group_file_under_another_name_is_not_read(tmp_path: Path) -> None:
+    """THREATS.md Z2: a name decides nothing but what the content says."""
+    from musignet.app.groups import Groups
+
+    folder = DataFolder.lock(tmp_path / "a")
+    Groups(folder).add(SAVINGS)
+    (made,) = (tmp_path / "a" / "groups").iterdir()
+    assert made.name == f"{SAVINGS.group.id.hex()}.json"
+    made.rename(made.with_stem(OTHER.group.id.hex()))
+    with pytest.raises(IoError, match="expected the name"):
+        Groups(folder)
     folder.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -33,6 +35,7 @@ UNUSUAL = Config(
     log_lines_per_s=7,
     metrics_port=9000,
     chain_backend="core+http://127.0.0.1:8332",
+    chain_broadcast=True,
     proxy_socks5="127.0.0.1:9050",
     proxy_login="/etc/login",
     proxy_http="[::1]:9080",
@@ -71,6 +74,13 @@ def test_each_option_is_in_the_template_with_a_note_and_its_default_is_the_one_t
     }
     assert {one.field for one in OPTIONS} | {"limits"} == {one.name for one in fields(Config)}
     assert all(one.note for one in OPTIONS)
+
+
+def test_the_page_of_settings_is_what_the_tables_say() -> None:
+    root = Path(__file__).resolve().parents[2]
+    tool = [sys.executable, "tools/configpage.py"]
+    made = subprocess.run(tool, cwd=root, capture_output=True, check=True, timeout=60)
+    assert (root / "docs/config.md").read_bytes() == made.stdout, "run `make diagrams`"
 
 
 def test_what_is_set_comes_back() -> None:
@@ -126,6 +136,8 @@ REFUSED = [
     ("[bandwidth]\ninbox_max = 1\n", r"unknown key in \[bandwidth\]"),
     ("[limits]\npeer_bytes_per_s = 1\n", r"unknown key in \[limits\]"),
     ("[node\n", "is not TOML"),
+    (f"[listen]\nport = {'9' * 5000}\n", "is not TOML"),
+    (f"[listen]\nport = {'[' * 20_000}\n", "is not TOML"),
     ("[node]\nlabel = 'a'\nlabel = 'b'\n", "is not TOML"),
 ]
 

@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -216,12 +217,37 @@ def test_a_reason_reaches_whoever_asked(url: str) -> None:
         ask(url, "/regtest/fund", {"address": "nobody", "amount_sat": 1})
     with pytest.raises(ConnectionError, match=r"no regtest chain answers at .*musignet regtest"):
         ask("http://127.0.0.1:1", "/regtest/mine", {})
-    with pytest.raises(ConnectionError, match="no regtest chain"):
-        ask(url.replace("http", "nothing"), "/regtest/mine", {})
+    for none in (
+        url.replace("http", "nothing"),
+        "nonsense",
+        "http://127.0.0.1:port",
+        "http://[",
+        "http://127.0.0.1:99999",
+    ):
+        with pytest.raises(ConnectionError, match="no regtest chain"):
+            ask(none, "/regtest/mine", {})
+    with serving_once(b"nonsense\r\n\r\n") as nobody, pytest.raises(ConnectionError, match="no regtest chain"):
+        ask(nobody, "/regtest/mine", {})
+
+
+@contextmanager
+def serving_once(answer: bytes) -> Iterator[str]:
+    """What answers so, and is no server."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=_answer, args=(listening, answer), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.join()
+
+
+def _answer(listening: socket.socket, answer: bytes) -> None:
+    with listening.accept()[0] as one:
+        one.recv(65_536)
+        one.sendall(answer)
 
 
 @pytest.mark.driver
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "localhost", "example.com", ""])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "192.0.2.1", "localhost", "example.com", ""])
 def test_only_this_machine(tmp_path: Path, host: str) -> None:
     with pytest.raises(LocalError, match="stays on this machine"), serve(tmp_path / "chain", host):
         pass

@@ -42,6 +42,11 @@ def junk(_: stun.Message, __: tuple[str, int]) -> bytes:
     return b"\1\1\0\0junk"
 
 
+def cut(request: stun.Message, _: tuple[str, int]) -> bytes:
+    """An answer with a LIFETIME of two bytes, which has four."""
+    return b"\1\1\0\x08" + bytes(request)[4:20] + b"\0\x0d\0\2\0\0\0\0"
+
+
 class _Server(asyncio.DatagramProtocol):
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
@@ -67,14 +72,19 @@ async def stun_servers(*replies: Reply) -> AsyncIterator[tuple[str, ...]]:
             one.close()
 
 
-def examined(*replies: Reply, **options: Any) -> list[Finding]:
-    """Return what is found with STUN servers that reply so, and hole punching on."""
+def examined(*replies: Reply, turn: bool = False, **options: Any) -> list[Finding]:
+    """Return what is found with STUN servers that reply so, and hole punching on; `turn`: they lend addresses too."""
 
     async def run() -> list[Finding]:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
         async with stun_servers(*replies) as servers:
-            return await examine_nat(Config(nat_punch=True, nat_stun=servers, limits=SHORT, **options))
+            named = options | ({"nat_turn": servers} if turn else {})
+            return await examine_nat(Config(nat_punch=True, nat_stun=servers, limits=SHORT, **named))
 
-    return asyncio.run(run())
+    unheard: list[dict[str, Any]] = []
+    found = asyncio.run(run())
+    assert not unheard, "a person would see a traceback"
+    return found
 
 
 def test_what_is_off_asks_nobody() -> None:
@@ -99,12 +109,25 @@ def test_two_servers_that_see_different_ports_are_a_symmetric_nat() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "text"), [(empty, "names no address"), (junk, "no answer within 0.3 s")], ids=["empty", "junk"]
+    ("reply", "text"),
+    [(empty, "names no address"), (junk, "no answer within 0.3 s"), (cut, "no answer within 0.3 s")],
+    ids=["empty", "junk", "cut"],
 )
 def test_a_server_that_is_none_is_said_and_keeps_no_other_from_being_asked(reply: Reply, text: str) -> None:
     bad, good = examined(reply, mapped(4000))
     assert (bad.verdict, good.verdict) == (Verdict.BLOCKED, Verdict.OK)
     assert text in bad.text
+
+
+def test_a_name_that_cannot_be_looked_up_is_a_sentence() -> None:
+    found = asyncio.run(examine_nat(Config(nat_punch=True, nat_stun=("a..b:1",), nat_turn=("a..b:1",), limits=SHORT)))
+    assert [(one.layer, one.verdict) for one in found] == [("STUN", Verdict.BLOCKED), *[("TURN", Verdict.BLOCKED)] * 2]
+
+
+@pytest.mark.parametrize("reply", [empty, junk, cut], ids=["empty", "junk", "cut"])
+def test_what_a_turn_server_says_wrongly_is_no_traceback(reply: Reply) -> None:
+    found = examined(reply, turn=True)
+    assert {one.verdict for one in found if one.layer == "TURN"} == {Verdict.BLOCKED}
 
 
 def test_a_turn_server_that_does_not_answer_is_said_for_each_way() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from app.nodes import GROUP_FILE, RunningNode, cli, cli_json, make_data
+from app.people import until
 from app.terminal import Terminal
 from musignet.app import passphrase
 from musignet.app.places import APPROVER_FILE, CONFIG_FILE, IDENTITY_FILE, WALLET_FILE
@@ -97,7 +99,7 @@ def test_a_node_with_a_passphrase_starts_with_it_alone(locked: Path) -> None:
     assert none.returncode == 1
     assert "--passphrase-fd" in none.stderr
     closed = cli(locked, "run", "--passphrase-fd", "77")
-    assert closed.returncode == 1
+    assert closed.returncode == 2
     assert "file descriptor 77" in closed.stderr
 
 
@@ -109,6 +111,20 @@ def test_it_can_be_stopped_while_it_waits_for_a_passphrase(locked: Path) -> None
         screen._process.send_signal(15)
         screen.expect("stopped")
         assert screen.exit_code() == 0
+
+
+@pytest.mark.parametrize("prompt", ["identity", "wallet"])
+def test_a_prompt_that_is_ended_gives_the_terminal_its_echo_back(locked: Path, prompt: str) -> None:
+    """The wallet's is the keyholder's own: a process that reads from nobody but the terminal."""
+    with Terminal("run", "--data", str(locked), controlling=True) as screen:
+        screen.expect("Passphrase of the identity")
+        if prompt == "wallet":
+            screen.type("first")
+            screen.expect("Passphrase of the wallet")
+        until(lambda: not screen.echoes)
+        screen._process.send_signal(15)
+        screen.exit_code()
+        assert screen.echoes
 
 
 def test_a_second_init_replaces_nothing(locked: Path) -> None:
@@ -167,6 +183,19 @@ def test_a_bad_init_makes_nothing(tmp_path: Path, args: tuple[str, ...], secret:
     assert not (tmp_path / "a" / IDENTITY_FILE).exists()
 
 
+def test_settings_are_whole_or_not_there(tmp_path: Path) -> None:
+    """A folder with half of them would start, on another network than it was made for."""
+    full = 4096  # the keys fit, the settings do not
+    done = init(
+        tmp_path / "a", *FAST, "--network", "regtest", "--no-wallet",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (full, full)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert (tmp_path / "a" / IDENTITY_FILE).exists()
+    assert not (tmp_path / "a" / CONFIG_FILE).exists()
+
+
 def test_one_passphrase_for_both_keys_is_refused(tmp_path: Path) -> None:
     numbers, fds = with_fd("same", "same")
     done = init(
@@ -200,6 +229,15 @@ def test_it_says_what_runs_and_stops_cleanly(data: Path) -> None:
             assert node.stop(number) == 0
             assert node.seen.endswith("stopped\n")
     assert cli(data, "status").returncode == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_its_process_leaves_no_core_and_its_files_are_its_own(data: Path) -> None:
+    with start(data) as node:
+        node.ready()
+        proc = Path("/proc", str(node.process.pid))
+        assert re.search(r"^Umask:\s0077$", (proc / "status").read_text(), re.MULTILINE)
+        assert re.search(r"^Max core file size +0 +0 ", (proc / "limits").read_text(), re.MULTILINE)
 
 
 def test_two_nodes_do_not_share_a_folder(data: Path) -> None:

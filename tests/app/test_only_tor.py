@@ -162,7 +162,7 @@ def test_an_invite_names_only_onion_services(tmp_path: Path) -> None:
 QUIET = frozenset(
     """label network listen_port tls_port discovery_port auto_connect api_tcp_port metrics_port limits relays
     log_level log_format log_file log_lines_per_s proxy_socks5 proxy_login proxy_http only_tor
-    onion_service onion_control onion_passfile nat_turn_username nat_turn_password""".split()
+    onion_service onion_control onion_passfile nat_turn_username nat_turn_password chain_broadcast""".split()
 )
 """Nothing leaves by these: files, names, loopback ports, and what goes through the proxy."""
 CHECKED = frozenset(("listen_host", "advertise", "chain_backend"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path as File
 from typing import Any
 
 import pytest
 
 from musignet.app.api.peers import _better
 from musignet.app.commands.peers import _lines
+from musignet.app.config import parse
 from musignet.errors import ConnectionError
 from musignet.net.peer import Peer
 from musignet.node.addresses import Path, Rank
@@ -57,3 +60,39 @@ def test_the_list_says_path_places_and_reason_only_where_asked(capsys: pytest.Ca
     assert "relay" not in capsys.readouterr().out
     _lines([SHOWN | {"addresses": [], "path": "", "at": ""}], True)
     assert "no address: it dials us" in capsys.readouterr().out
+
+
+HOWTO = (File(__file__).resolve().parents[2] / "docs" / "howto.md").read_text("utf-8")
+HELD: dict[str, Any] = SHOWN | {
+    "addresses": ["192.168.1.20:8737"], "path": "lan by tcp", "at": "192.168.1.20:8737", "round_trip_s": 0.0008,
+    "seen_s_ago": 0.0, "bytes_in": 1_900_000, "messages_in": 1240, "bytes_out": 84_200, "messages_per_s": 20.0,
+    "bytes_per_s": 31_000.0, "held_s": 41.5,
+}  # fmt: skip
+REFUSED: dict[str, Any] = SHOWN | {
+    "state": "disconnected", "round_trip_s": None, "seen_s_ago": 240.0, "score": -79.0, "why": "2x invalid signatures",
+    "refused_s": 58.0, "share": 0.2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("mark", "one", "verbose"), [("peers", HELD, True), ("refused", REFUSED, False)])
+def test_the_how_to_shows_what_is_printed(
+    mark: str, one: dict[str, Any], verbose: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block = rf"^<!-- {mark} -->\n```text\n\$ musignet peers[^\n]*\n(.*?)^```$"
+    found = re.search(block, HOWTO, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    _lines([one], verbose)
+    assert capsys.readouterr().out == found[1]
+
+
+def test_scores_are_shown_where_they_matter(capsys: pytest.CaptureFixture[str]) -> None:
+    _lines([REFUSED | {"refused_s": 0.0}], False)
+    assert "score" not in capsys.readouterr().out
+    _lines([REFUSED], True)
+    assert "at 20 % of the usual rates\n    score -79: 2x invalid signatures\n" in capsys.readouterr().out
+
+
+def test_the_settings_of_the_how_to_are_read() -> None:
+    (settings,) = re.findall(r"^```toml\n(.*?)^```$", HOWTO, re.MULTILINE | re.DOTALL)
+    limits = parse(settings).limits
+    assert (limits.peer_messages_per_s, limits.total_send_bytes_per_s) == (20.0, 500_000)

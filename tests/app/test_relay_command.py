@@ -89,12 +89,12 @@ class Client:
 
     async def read(self, inbox: RelayKey, url: str, key: RelayKey | None = None) -> Event | str:
         """Subscribe to an inbox and prove that `key` is ours. Returns what is stored there, or why not."""
-        await self.say(relaytalk.subscribe([inbox.xonly.hex()]))
+        await self.say(relaytalk.subscribe(relaytalk.LETTERS, [inbox.xonly.hex()]))
         challenge = (await self.hears(relaytalk.Challenged)).challenge
 
         await self.say(relaytalk.auth(auth_event(key or inbox, url, challenge, int(time.time()))))
         await self.hears(relaytalk.Accepted)
-        await self.say(relaytalk.subscribe([inbox.xonly.hex()]))
+        await self.say(relaytalk.subscribe(relaytalk.LETTERS, [inbox.xonly.hex()]))
         said = await self.hears(relaytalk.Delivered | relaytalk.Ended)  # type: ignore[arg-type]
         return said.event if isinstance(said, relaytalk.Delivered) else str(said.why)
 
@@ -163,6 +163,8 @@ def test_an_address_that_is_taken_is_a_sentence(relay: Running, tmp_path: Path) 
     done = CliRunner().invoke(main, ["relay", "--listen", where, "--data", str(tmp_path / "other")])
     assert done.exit_code == 1
     assert "cannot listen on" in done.output
+    name = CliRunner().invoke(main, ["relay", "--listen", "relay.example:80", "--data", str(tmp_path / "other")])
+    assert (name.exit_code, "cannot listen on relay.example:80" in name.output) == (1, True)
 
 
 def test_without_the_library_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,6 +162,26 @@ def test_nothing_is_signed_without_the_proof_of_a_person(people: People, tmp_pat
 
 
 @pytest.mark.parametrize("people", [{"alice": "1", "bob": "2", "carol": "3"}], indirect=True)
+def test_coins_that_are_signed_for_are_given_up_by_a_persons_word_alone(people: People) -> None:
+    """A transaction that never gets into a block must not keep them for ever."""
+    first = people.propose()
+    for name, passphrase in people.passphrases.items():
+        _until_asked(people, first, name)
+        assert _approve(people, name, first, passphrase, "--yes").returncode == 0
+    people.watch("alice", first)
+    second = people.propose()
+    for name, passphrase in people.passphrases.items():
+        _until_asked(people, second, name)
+        assert f"Its coins are those of session {first[:8]}" in cli(people.data(name), "show", second).stdout
+        refused = _approve(people, name, second, passphrase, "--yes")
+        assert refused.returncode == 1
+        assert f"--replace {first[:8]} gives it up" in refused.stderr
+        done = _approve(people, name, second, passphrase, "--yes", "--replace", first[:8])
+        assert done.returncode == 0, done.stderr
+    assert "completed" in people.watch("alice", second)
+
+
+@pytest.mark.parametrize("people", [{"alice": "1", "bob": "2", "carol": "3"}], indirect=True)
 def test_a_fee_that_is_unusual_is_typed(people: People) -> None:
     tx, spent = spend(GROUP.wallet)
     cheap, change = tx.outputs

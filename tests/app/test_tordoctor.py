@@ -61,7 +61,7 @@ def test_a_proxy_that_works() -> None:
 def test_a_proxy_that_does_not(
     steps: tuple[bytes | int | None, ...], verdict: Verdict, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tordoctor, "_ANSWER_S", 0.2 if None in steps else 5.0)
+    monkeypatch.setattr(tordoctor, "TOR_ANSWER_S", 0.2 if None in steps else 5.0)
 
     async def main() -> None:
         async with scripted(*(10 + 62 - 3 if step == 10 else step for step in steps)) as port:

@@ -33,6 +33,16 @@ def test_a_buffer_starts_as_zeros_and_holds_what_was_loaded() -> None:
     assert bytes(buffer.view[0:9]) == b"\xff" + bytes(7) + SECRET[:1]
 
 
+def test_no_copy_is_made_on_the_way_in_that_nobody_would_wipe() -> None:
+    class Watched(bytearray):
+        def __bytes__(self) -> bytes:
+            raise AssertionError("a copy that Python frees without overwriting it")
+
+    buffer = SecretBuffer(32)
+    buffer.load(Watched(SECRET))
+    assert bytes(buffer.view[0:32]) == SECRET
+
+
 @pytest.mark.parametrize(("size", "length", "offset"), [(32, 33, 0), (32, 32, 1), (32, 1, 32), (0, 1, 0), (32, 1, -1)])
 def test_what_does_not_fit_is_refused(size: int, length: int, offset: int) -> None:
     with pytest.raises(ValueError, match=f"{length} bytes at {offset} do not fit in {size}"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import nostr_sdk
 from endpoints import NoiseActs, RawEnd, flipped
@@ -24,15 +24,21 @@ HOST = "ws://127.0.0.1"
 
 
 class LocalRelay:
-    """An honest relay of another make, in this process but on threads of its own, so that no test's loop drives it."""
+    """An honest relay of another make, in this process but on threads of its own, so that no test's loop drives it.
 
-    def __init__(self, *, port: int = 0, limits: nostr_sdk.RateLimit | None = None) -> None:
+    Args: asks — whose an inbox is, before it shows letters.
+    """
+
+    def __init__(self, *, port: int = 0, limits: nostr_sdk.RateLimit | None = None, asks: bool = False) -> None:
         usual = nostr_sdk.RateLimit(max_reqs=500, notes_per_minute=1_000_000)
-        builder = nostr_sdk.LocalRelayBuilder().addr("127.0.0.1").rate_limit(limits or usual)
+        builder = nostr_sdk.LocalRelayBuilder().addr("127.0.0.1").rate_limit(limits or usual).auth_dm(asks)
         self._relay = (builder.port(port) if port else builder).build()
         asyncio.run(self._relay.run())
         self.url = str(asyncio.run(self._url()))
-        self.port = int(self.url.rpartition(":")[2])
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
 
     async def _url(self) -> Any:
         return await self._relay.url()
@@ -72,16 +78,26 @@ class _RawStream(RawEnd):
         self.stream.end()
 
 
+class Reached(Protocol):
+    """A relay, of whatever make."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+
 class RelayCarrier(NoiseActs):
-    """Links over the shared relay, for the conformance suite."""
+    """Links over one relay, by default the shared one, for the conformance suite."""
 
     host = HOST
     fill_mib = 3
     bulk_s = 15.0
 
-    def __init__(self) -> None:
+    def __init__(self, relay: Reached | None = None) -> None:
         self.loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-        self.relay = shared_relay()
+        self.relay = relay or shared_relay()
         self._raw: list[RelayStreams] = []
 
     def transport(

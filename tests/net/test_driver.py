@@ -366,12 +366,25 @@ def _driver(**callbacks: Callable[..., Any]) -> Driver:
 
 def test_the_clock_is_that_of_the_wall_at_the_start_and_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("musignet.net.clock.time.time", lambda: 5_000.0)
-    monkeypatch.setattr("musignet.net.lograte.time.monotonic", lambda: 10.0)
+    monkeypatch.setattr("musignet.net.clock._BOOT", None)
+    monkeypatch.setattr("musignet.net.clock.time.monotonic", lambda: 10.0)
     driver = _driver()
     assert driver.now() == 5_000.0
     monkeypatch.setattr("musignet.net.clock.time.time", lambda: 1.0)
-    monkeypatch.setattr("musignet.net.lograte.time.monotonic", lambda: 12.5)
+    monkeypatch.setattr("musignet.net.clock.time.monotonic", lambda: 12.5)
     assert driver.now() == 5_002.5
+
+
+def test_the_clock_goes_on_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise what is proposed after a night has expired for everybody else, and approvals outlive their time."""
+    boot = {"clock": 100.0}
+    monkeypatch.setattr("musignet.net.clock._BOOT", "clock")
+    monkeypatch.setattr("musignet.net.clock.time.clock_gettime", boot.__getitem__)
+    monkeypatch.setattr("musignet.net.clock.time.monotonic", lambda: 10.0)
+    driver = _driver()
+    before = driver.now()
+    boot["clock"] += 8 * 3600
+    assert driver.now() == before + 8 * 3600
 
 
 @aio

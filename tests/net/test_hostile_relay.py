@@ -91,7 +91,7 @@ def bounded(node: RelayTransport) -> None:
     assert len(node.slots.half_open) <= node.limits.half_open_slots
     for line in streams.lines:
         assert line._waiting.qsize() <= limits.RELAY_WAITING_MAX
-        assert len(line._delivered) <= limits.RELAY_SEEN_MAX
+        assert len(line._reader._delivered) <= limits.RELAY_SEEN_MAX
 
 
 def silent_about_us(relay: HostileRelay) -> None:

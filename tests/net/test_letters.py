@@ -11,6 +11,7 @@ from endpoints import aio, soon
 from relays import LocalRelay
 from test_cosign_over_relays import GROUP, Cosigner, completed
 
+from app.terminal import Terminal
 from musignet.errors import Timeout
 from musignet.limits import Limits
 from musignet.net.service import NetworkService
@@ -33,6 +34,13 @@ def relays() -> Iterator[list[str]]:
     yield [one.url for one in made]
     for one in made:
         one.kill()
+
+
+@pytest.fixture
+def asking() -> Iterator[str]:
+    relay = LocalRelay(asks=True)
+    yield relay.url
+    relay.kill()
 
 
 class Node:
@@ -137,6 +145,33 @@ def test_a_proposal_waits_at_the_relays_for_who_comes_when_nobody_else_is_there(
                 await one.service.stop()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("days", [-6, -1, 0, 1])
+@aio
+async def test_letters_of_other_days_are_read_where_a_relay_asks_whose_inbox_it_is(
+    tmp_path: Path, asking: str, days: int
+) -> None:
+    """It shows each connection one inbox. Their sender has gone, or has another date."""
+    await left_and_read(tmp_path, asking, days)
+
+
+@aio
+async def test_a_letter_of_yesterday_is_read_at_a_relay_of_our_own(tmp_path: Path) -> None:
+    with Terminal("relay", "--listen", "127.0.0.1:0", "--data", str(tmp_path / "relay")) as relay:
+        url = await asyncio.to_thread(lambda: relay.expect(r"a relay at (ws://127\.0\.0\.1:\d+)").group(1))
+        await left_and_read(tmp_path, url, -1)
+
+
+async def left_and_read(folder: Path, relay: str, days: int) -> None:
+    async with Node("alice", folder, [relay]) as alice:
+        streams = _box(alice)._streams  # type: ignore[attr-defined]
+        inbox_of = streams._inbox_of
+        streams._inbox_of = lambda peer, period: inbox_of(peer, period + days)
+        await alice.dials("bob")
+        await alice.service.send_message_to("bob", chat(b"of another day"))
+    async with Node("bob", folder, [relay]) as bob:
+        await soon(lambda: bob.got == [b"of another day"])
 
 
 @aio

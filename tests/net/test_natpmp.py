@@ -75,6 +75,13 @@ async def test_nobody_at_the_port_is_a_connection_error() -> None:
         await way.look()
 
 
+@aio
+async def test_no_way_to_the_router_is_a_connection_error() -> None:
+    """A renewal that ended otherwise would be the last."""
+    with pytest.raises(ConnectionError, match="does not answer NAT-PMP"):
+        await NatPmp("255.255.255.255").look()  # the system wants to be asked nicely for that one
+
+
 BAD = {
     "nothing": b"",
     "one byte": b"\0",

@@ -151,6 +151,16 @@ async def test_a_relay_that_is_only_visited_is_left_when_no_link_uses_it(
 
 
 @aio
+async def test_a_relay_that_was_dialled_in_vain_is_left_too(relay: LocalRelay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be anybody's: an address in an invite, or of a peer. It is not called on for ever."""
+    monkeypatch.setattr(limits, "RELAY_IDLE_S", 0.05)
+    async with nodes([], []) as (alice, _):
+        with pytest.raises(ConnectionError):
+            await alice.connect(BOB.pubkey_hex, "ws://127.0.0.1:1", 0)
+        await soon(lambda: not alice.streams.lines)
+
+
+@aio
 async def test_links_live_while_one_relay_is_left_and_messages_come_once(relays: list[LocalRelay]) -> None:
     urls = [one.url for one in relays]
     async with nodes(urls, urls) as (alice, bob):
@@ -255,7 +265,7 @@ async def test_resets_for_unknown_links_are_few(relay: LocalRelay) -> None:
         line = alice.streams.lines[0]
         await line.ready()
         sent: list[str] = []
-        line.publish = sent.append  # type: ignore[method-assign]
+        line.publish = lambda frame, event_id: sent.append(frame)  # type: ignore[method-assign]
         for n in range(200):
             alice.streams._unknown(Segment(DATA, n.to_bytes(16), BOB.pubkey, 5), line)
             alice.streams._unknown(Segment(RESET, n.to_bytes(16), BOB.pubkey), line)
@@ -283,12 +293,25 @@ async def test_an_inbox_is_read_under_the_names_of_all_days_that_letters_last(mo
 
 
 @aio
-async def test_a_relay_that_asks_whose_inbox_it_is_is_told_of_that_of_today_alone() -> None:
-    """It would refuse the others: letters that were left there on another day are not read (docs/relays.md)."""
-    async with HostileRelay(BEHAVIOURS["wants to know whose inbox it is"]()).running() as hostile:
-        async with nodes([hostile.url]) as (alice,):
-            today = alice.streams.now_s() // limits.RELAY_PERIOD_S
-            await soon(lambda: hostile.clients and hostile.clients[0].inboxes == (inbox_of(ALICE.public, today).hex(),))
+async def test_a_relay_that_asks_whose_inbox_it_is_is_asked_for_one_in_each_connection() -> None:
+    """It knows one key for each. What passes live, it shows for all of them."""
+    behaviour = BEHAVIOURS["wants to know whose inbox it is"]()
+    async with HostileRelay(behaviour).running() as hostile, nodes([hostile.url]) as (alice,):
+        today = alice.streams.now_s() // limits.RELAY_PERIOD_S
+        names = [inbox_of(ALICE.public, today + n).hex() for n in (0, 1, *range(-1, -1 - limits.LETTER_DAYS, -1))]
+        await soon(lambda: hostile.count == len(names) and len(hostile.clients) == 1)
+        lasting = hostile.clients[0].asked
+        assert (lasting["letters"]["#p"], lasting["live"]["#p"]) == (names[:1], names)
+        asked = hostile.read
+        assert [one["letters"]["#p"] for one in asked] == [[name] for name in names[1:]]
+        assert not any("live" in one for one in asked)
+        tomorrow = alice.streams.now_s() + limits.RELAY_PERIOD_S
+        alice.streams.now_s = lambda: tomorrow  # type: ignore[method-assign]
+        alice.streams._turn_page()
+        new = inbox_of(ALICE.public, today + 1).hex()
+        await soon(
+            lambda: any(one.asked.get("live") and one.asked["letters"]["#p"] == [new] for one in hostile.clients)
+        )
 
 
 @pytest.mark.parametrize("days", [-1, 1])

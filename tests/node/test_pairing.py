@@ -307,6 +307,27 @@ def test_of_two_guests_with_one_invite_the_first_confirmed_has_it() -> None:
     assert set(host.book) == {"bob"}
 
 
+def test_with_a_leaked_invite_few_can_come_and_each_makes_one_check_phrase() -> None:
+    world = World()
+    host = world.side(ALICE, "alice")
+    invite = host.pairings.invite((), world.now)
+    guests = [Identity.from_secret(bytes(31) + bytes((number,))) for number in range(1, limits.INVITE_GUESTS_MAX + 3)]
+    for number, one in enumerate(guests):
+        guest = world.side(one, f"guest {number}")
+        guest.pairings.join(invite, world.now)
+        world.link(guest, host)
+        world.run()
+        host.do(host.pairings.lost(guest.key))
+    assert len(list(host.pairings)) == len(host.shown) == limits.INVITE_GUESTS_MAX
+    assert host.dropped == [one.pubkey for one in guests[limits.INVITE_GUESTS_MAX :]]
+    again = host.pairings.invite((), world.now)
+    late = world.side(BOB, "bob")
+    late.pairings.join(again, world.now)
+    world.link(late, host)
+    world.run()
+    assert host.words(late) == late.words(host), "a new invite is for whoever was meant"
+
+
 def test_a_link_lost_before_anybody_answered_shows_new_words() -> None:
     world, host, guest, _ = met()
     old = host.words(guest)

@@ -13,6 +13,7 @@ from musignet.wire.messages import MessageType
 from support.blame import PROVING, RECORDS
 from support.ceremony import identity, say, signing_group
 from support.ceremony_world import World
+from support.one_session import One
 
 _read = msgspec.msgpack.Decoder(BlameRecord).decode
 _write = msgspec.msgpack.Encoder().encode
@@ -34,6 +35,13 @@ def test_it_names_the_liar_and_the_slot(liar: str) -> None:
 def test_it_proves_nothing_in_another_group(liar: str) -> None:
     with pytest.raises(PeerError):
         verify_blame(RECORDS[liar], signing_group("participants"))
+
+
+@pytest.mark.parametrize("liar", PROVING)
+def test_it_ends_no_other_session_of_the_group(liar: str) -> None:
+    one = One().approved()
+    one.hear("alice", MessageType.BLAME, RECORDS[liar])
+    assert one.outcome is None
 
 
 @pytest.mark.parametrize("liar", PROVING)

@@ -45,6 +45,7 @@ from musignet.signing.verbs import (
     Store,
     Stored,
     Wipe,
+    Wiped,
     Woken,
 )
 from musignet.wire.messages import MessageType
@@ -81,8 +82,8 @@ class Table:
     def do(self, event: object, now: float = NOW) -> list[object]:
         return perform(self.bridge, event, now, self.disk)
 
-    def bring(self, data: bytes, now: float = NOW) -> list[object]:
-        replies, queue = [], self.bridge.import_untrusted(self.session, data, now)
+    def bring(self, data: bytes, now: float = NOW, replaces: frozenset[bytes] = frozenset()) -> list[object]:
+        replies, queue = [], self.bridge.import_untrusted(self.session, data, now, replaces)
         while queue:
             effect = queue.pop(0)
             if isinstance(effect, Store):
@@ -374,6 +375,57 @@ def test_a_coin_that_another_approval_spends_is_not_approved_twice(table: Table)
     third = Table(random=b"\x09" * 32)
     third.bridge = table.bridge
     assert isinstance(third.do(Approve(third.proposal))[0], Refused)
+
+
+def test_coins_that_a_partial_has_left_for_are_given_up_by_name_alone(table: Table) -> None:
+    signer = table.signer()
+    table.in_round_2(signer)
+    table.bring(signer.round_two(table.psbt))
+    second = Table(random=b"\x08" * 32)
+    second.bridge = table.bridge
+    (asked,) = second.do(Approve(second.proposal))
+    assert asked.replaces == {table.session}
+    brought = second.signer("other").round_one(second.psbt)
+    with pytest.raises(LocalError, match=f"another session's.*{table.session.hex()[:8]}.*--replace"):
+        second.bring(brought)
+    assert second.wants is Wants.NONCES
+    replies = second.bring(brought, replaces=asked.replaces)
+    assert [(type(one), one.session) for one in replies] == [(Wiped, table.session), (Approved, second.session)]
+
+
+def test_nonces_that_wait_for_one_session_are_not_taken_for_another(table: Table) -> None:
+    """Whoever carries the PSBTs could copy them: the signer would be shown one nonce in two of them."""
+    table.approved(table.signer())
+    second = Table(first_coin=2)
+    second.bridge, second.disk = table.bridge, table.disk
+    second.do(Approve(second.proposal))
+    copied = second.signer("other").round_one(second.psbt)
+    for at in (0, 1):
+        ((_, nonce),) = Psbt.parse_untrusted(table.psbt).inputs[at].of_type(In.MUSIG2_PUB_NONCE)
+        copied = field(copied, In.MUSIG2_PUB_NONCE, key_data(copied, In.MUSIG2_PUB_NONCE, "bob", at), nonce, at)
+    with pytest.raises(NetworkError, match="used before"):
+        second.bring(copied)
+    assert second.bring(second.signer("other").round_one(second.psbt))
+
+
+def test_a_partial_signature_that_is_brought_twice_at_once_is_taken_once(table: Table) -> None:
+    signer = table.signer()
+    table.in_round_2(signer)
+    right = signer.round_two(table.psbt)
+    (store,) = table.bridge.import_untrusted(table.session, right, NOW)
+    with pytest.raises(LocalError, match="nothing is wanted"):
+        table.bridge.import_untrusted(table.session, right, NOW)
+    assert [type(one) for one in table.bridge.handle(Stored(store.number), NOW)] == [PartialsMade]
+
+
+def test_nothing_is_signed_after_the_end_of_its_time(table: Table) -> None:
+    """Whatever the node says: it may be the one that wants it."""
+    signer = table.signer()
+    table.in_round_2(signer)
+    right = signer.round_two(table.psbt)
+    with pytest.raises(LocalError, match="no such session"):
+        table.bring(right, NOW + 3600)
+    assert not any(isinstance(journal.read(one), journal.PartialsOut) for one in table.disk)
 
 
 def test_after_the_end_of_its_time_it_is_forgotten(table: Table) -> None:

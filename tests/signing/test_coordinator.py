@@ -7,16 +7,17 @@ import pytest
 from musignet import limits
 from musignet.errors import LocalError
 from musignet.limits import EARLY_MESSAGES_MAX
+from musignet.signing import journal
 from musignet.signing.coordinator import Sessions, SigningCoordinator, ToSend
 from musignet.signing.effects import End, Outcome, Publish, Save, Saved, SendToGroup
 from musignet.signing.keyholder import Keyholder
 from musignet.signing.policy import Ask
 from musignet.signing.records import Topology
 from musignet.signing.session import Session
-from musignet.signing.verbs import Asked
+from musignet.signing.verbs import Asked, Woken
 from musignet.wire.envelope import Message
-from musignet.wire.messages import MessageType
-from support.ceremony import NOW, account, drawer, identity, keyholder, proposal, signing_group
+from musignet.wire.messages import Abort, MessageType, payload_encode
+from support.ceremony import NOW, account, drawer, identity, keyholder, proposal, say, signing_group
 from support.wallet import MEMBERS, psbt, spend
 
 GROUP = signing_group()
@@ -136,6 +137,24 @@ def test_a_completion_is_said_again_after_a_restart() -> None:
     assert net.ends()[1].transaction.txid == net.ends()[0].transaction.txid
 
 
+def test_an_approval_is_revoked_though_the_crash_came_between_the_two_disks() -> None:
+    """The node's journal says that it ended, the keyholder's does not: its coins would stay locked until it expires."""
+    net = Net()
+    net.nodes["alice"].present([identity("alice").pubkey], NOW)
+    net.propose()
+    (session,) = [one.id for one in net.nodes["alice"].sessions]
+    kept = list(net.disks["alice", True])
+    net.nodes["alice"].cancel(session, NOW)
+    net.disks["alice", True] = kept
+    again = net.boot("alice", 1)
+    again.resume(NOW + 1)
+    assert isinstance(journal.read(net.disks["alice", True][-1]), journal.ApprovalWiped)
+    late = net.boot("alice", 2)
+    before = len(net.disks["alice", True])
+    late.resume(NOW + 60)
+    assert len(net.disks["alice", True]) == before, "what has expired is wiped by the clock"
+
+
 def test_a_message_for_another_call() -> None:
     with pytest.raises(LocalError, match="another call"):
         Net().nodes["bob"].handle_public_nonce(proposal(), NOW)
@@ -171,6 +190,24 @@ def test_no_more_sessions_than_a_proposer_and_a_group_may_have() -> None:
     assert [_opened(sessions, "bob", n) for n in range(6)].count(True) == limits.SESSIONS_PER_PROPOSER_MAX
     assert not _opened(sessions, "carol", 9)
     assert sum(isinstance(one, Session) for one in sessions) == limits.SESSIONS_PER_GROUP_MAX
+
+
+def test_nobody_fills_memory_and_disk_by_proposing_and_leaving() -> None:
+    sessions, most = Sessions(GROUP, identity("carol").pubkey), limits.SESSIONS_FAILED_PER_PROPOSER_MAX
+    left = payload_encode(MessageType.ABORT, Abort(2, "changed my mind"))
+    opened = 0
+    for number in range(most + 3):
+        made = proposal("bob", GROUP, inputs=1, random=bytes((number,)) * 32)
+        saves = [one for one in sessions.handle(made, NOW) if isinstance(one, Save)]
+        opened += len(saves)
+        saves += sessions.handle(say("bob", MessageType.ABORT, made.session, left), NOW)
+        for save in saves:
+            if isinstance(save, Save):
+                sessions.handle(Saved(save.session, save.number), NOW)
+    assert (opened, len(list(sessions))) == (most, most)
+    assert not _opened(sessions, "bob", 99)
+    sessions.handle(Woken(), NOW + 3600)
+    assert list(sessions) == [], "what has expired does not count"
 
 
 def test_a_refused_proposal_is_refused_aloud_to_the_group_and_silently_to_strangers() -> None:

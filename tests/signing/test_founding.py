@@ -755,6 +755,19 @@ def test_proposals_are_bounded_by_proposer_and_in_all() -> None:
     assert bob.foundings.get(next(iter(bob.foundings)).id)
 
 
+def test_nobody_fills_memory_by_proposing_and_leaving() -> None:
+    world = World("alice", "bob")
+    alice, bob = world
+    for number in range(limits.FOUNDINGS_FAILED_PER_PROPOSER_MAX + 2):
+        founding, effects = alice.foundings.propose("x", [bob.key], Shape.EACH, bytes((number,)) * 32, NOW, 60.0)
+        alice.do([*effects, *founding.leave()])
+        world.run()
+    assert len(list(bob.foundings)) == limits.FOUNDINGS_FAILED_PER_PROPOSER_MAX
+    assert len(bob.asked) <= limits.FOUNDINGS_FAILED_PER_PROPOSER_MAX
+    bob.foundings.woken(NOW + 60.0)
+    assert not list(bob.foundings)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_whatever_the_order_all_pin_one_group_or_nobody_does(data: st.DataObject) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import pytest
 
@@ -16,6 +17,7 @@ from musignet.signing.keyholder import Keyholder
 from musignet.signing.policy import Ask, No
 from musignet.signing.proposal import Proposal
 from musignet.signing.records import Approval, PartialSignature, PublicNonce, consent_digest, decode_untrusted, split
+from musignet.signing.states import State
 from musignet.signing.verbs import (
     Approve,
     Approved,
@@ -38,6 +40,7 @@ from musignet.signing.verbs import (
 from musignet.wire.envelope import VerifiedMessage
 from musignet.wire.messages import MessageType
 from support.ceremony import NOW, account, drawer, identity, keyholder, perform, proposal, say, signing_group
+from support.plain_musig2 import G, O, Point, point_of
 from support.wallet import MEMBERS, SHAPES
 
 PROPOSAL = proposal()
@@ -236,6 +239,22 @@ def test_no_nonces_unless_everybody_approved_the_same(table: Table) -> None:
     assert the(table.do(ALICE, MakeNonces(SESSION, 1, good)), NoncesMade)
 
 
+def test_what_was_said_in_another_session_counts_for_nothing(table: Table) -> None:
+    """THREATS.md T7: a node that shows its keyholder what a cosigner signed elsewhere gets nothing for it."""
+    table.approve()
+    good = table.others(ALICE, MessageType.APPROVAL)
+    elsewhere = say(CAROL, MessageType.APPROVAL, bytes(32), good[1].content)
+    assert "not of this session" in str(refusal(table.do(ALICE, MakeNonces(SESSION, 1, (good[0], elsewhere)))))
+    table.nonces()
+    good = table.others(ALICE, MessageType.PUBLIC_NONCE)
+    for recorded in (
+        say(CAROL, MessageType.PUBLIC_NONCE, bytes(32), good[1].content),
+        say(CAROL, MessageType.PUBLIC_NONCE, SESSION, good[1].content, signing_group("participants")),
+    ):
+        assert "not of this session" in str(refusal(table.do(ALICE, MakePartials(SESSION, 1, (good[0], recorded)))))
+    assert the(table.ask_partials(ALICE), PartialsMade)
+
+
 def test_attempts_only_rise_across_a_restart_too(table: Table) -> None:
     table.approve().nonces(3)
     for _ in range(2):
@@ -250,6 +269,51 @@ def test_no_nonce_and_no_slot_repeats(table: Table) -> None:
     seen: set[bytes] = set()
     for attempt in (1, 2, 3):
         made = the(table.ask_nonces(ALICE, attempt), NoncesMade)
+        seen |= set(split(decode_untrusted(MessageType.PUBLIC_NONCE, made.payload).nonces, 66, 2))
+    assert len(seen) == 6
+
+
+def related(points: Sequence[Point]) -> bool:
+    """Whether a sum or difference of two points is a small multiple of G, or the same as that of two others."""
+    small = {G.times(number).x for number in range(1, 17)} | {O.x}
+    found = [one.plus(other).x for at, one in enumerate(points) for two in points[:at] for other in (two, -two)]
+    return len({*found, *small}) < len(found) + len(small)
+
+
+def test_no_nonces_are_related(table: Table) -> None:
+    """THREATS.md K12: as counters, or what is derived from one another, would be."""
+    table.approve()
+    halves: list[bytes] = []
+    for attempt in (1, 2, 3):
+        made = decode_untrusted(MessageType.PUBLIC_NONCE, the(table.ask_nonces(ALICE, attempt), NoncesMade).payload)
+        halves += split(made.nonces, 33, 4)
+    points = [point_of(half) for half in halves]
+    assert not related(points)
+    assert related([*points, points[3].plus(G.times(5))])
+    assert related([*points, points[0].plus(points[1]).plus(-points[2])])
+
+
+def test_a_new_attempt_wipes_the_nonces_of_the_one_before(table: Table) -> None:
+    """THREATS.md K11."""
+    table.approve().nonces()
+    old = table.holders[ALICE]._held[SESSION].live
+    memory = old.secrets._memory
+    assert any(memory.view[0 : memory.size])
+    the(table.ask_nonces(ALICE, 2), NoncesMade)
+    assert old.state is State.GONE
+    assert not any(memory.view[0 : memory.size])
+
+
+def test_with_a_source_of_two_values_no_nonce_repeats(table: Table) -> None:
+    """THREATS.md K8: it is not caught as one that stands still, and each nonce is another all the same."""
+    table.approve()
+    values = cycle((b"\x05", b"\x06"))
+    poor = Keyholder(account(ALICE, table.group), lambda size: next(values) * size)
+    perform(poor, Approve(PROPOSAL))
+    seen: set[bytes] = set()
+    for attempt in (1, 2, 3):
+        asked = MakeNonces(SESSION, attempt, table.others(ALICE, MessageType.APPROVAL))
+        made = the(perform(poor, asked), NoncesMade)
         seen |= set(split(decode_untrusted(MessageType.PUBLIC_NONCE, made.payload).nonces, 66, 2))
     assert len(seen) == 6
 
@@ -383,6 +447,33 @@ def test_nothing_is_signed_when_the_nonces_died_between_burn_and_disk(table: Tab
     assert [type(one) for one in effects] == [AttemptLost]
 
 
+def test_what_a_nonce_was_made_of_is_not_kept(table: Table) -> None:
+    drawn, draw = [], drawer("watched")
+
+    def watched(size: int) -> bytes:
+        drawn.append(draw(size))
+        return drawn[-1]
+
+    holder = table.holders[ALICE] = Keyholder(account(ALICE, table.group), watched)
+    table.approve()
+    the(table.ask_nonces(ALICE), NoncesMade)
+    assert [len(one) for one in drawn] == [limits.BOOT_EPOCH_BYTES, 32, 32]
+    assert not {one for one in vars(holder).values() if isinstance(one, bytes)} & set(drawn[1:])
+
+
+def test_secret_nonces_do_not_outlive_the_session(table: Table) -> None:
+    """Also where they may wait for hours: nothing can be signed with them any more."""
+    table.holders[ALICE] = keyholder(ALICE, table.group, nonce_ttl_s=limits.NONCE_TTL_MAX_S)
+    table.approve()
+    the(table.ask_nonces(ALICE), NoncesMade)
+    expiry = NOW + 3600
+    assert table.holders[ALICE].next_deadline() == expiry
+    live = table.holders[ALICE]._held[table.session].live
+    assert isinstance(the(table.do(ALICE, Woken(), expiry), AttemptLost), AttemptLost)
+    assert table.holders[ALICE].next_deadline() is None
+    assert not live.secrets._ready
+
+
 def test_a_resume_ends_every_attempt_and_begins_an_epoch(table: Table) -> None:
     table.approve().nonces()
     before = table.holders[ALICE].epoch
@@ -412,6 +503,31 @@ def test_a_wipe_says_when_it_is_too_late_and_the_coins_stay_locked(table: Table)
     assert the(table.do(ALICE, Status(SESSION)), StatusIs).partials == b""
     later = proposal(random=b"\x08" * 32, expires_at=NOW + 9000)
     assert "same coin" in str(refusal(table.do(ALICE, Approve(later), NOW + 8000)))
+
+
+@pytest.mark.parametrize("wiped", [False, True])
+def test_coins_that_a_partial_has_left_for_are_a_persons_to_give_up(table: Table, wiped: bool) -> None:
+    table.approve().nonces().partials()
+    if wiped:
+        table.do(ALICE, Wipe(SESSION))
+    consents: list[tuple[bytes, bytes, bytes]] = []
+
+    def verifier(session: bytes, digest: bytes, proof: bytes) -> bool:
+        consents.append((session, digest, proof))
+        return True
+
+    holder = keyholder(ALICE, table.group, tuple(table.disks[ALICE]), verifier=verifier)
+    later, disk = proposal(random=b"\x08" * 32, expires_at=NOW + 9000), []
+    for proof in (b"", b"that names nothing"):
+        asked = the(perform(holder, Approve(later, proof), NOW + 8000, disk), Asked)
+        assert asked.replaces == {SESSION}, "the policy says yes, and does not speak for a person"
+    assert (disk, consents) == ([], [])
+    replies = perform(holder, Approve(later, b"proof", asked.replaces), NOW + 8000, disk)
+    assert the(replies, Approved).session == later.session
+    assert consents == [(later.session, consent_digest(asked.digest, {SESSION}), b"proof")]
+    assert [type(journal.read(one)) for one in disk] == [journal.ApprovalWiped, journal.ApprovalGiven]
+    third = proposal(random=b"\x09" * 32, expires_at=NOW + 9000)
+    assert "same coin" in str(refusal(perform(holder, Approve(third), NOW + 8000))), "the new one can be cancelled"
 
 
 def test_a_changed_descriptor_revokes_what_was_approved(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:

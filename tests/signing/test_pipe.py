@@ -55,7 +55,7 @@ ANSWERS = [
     pipe.AccountIs("tpub"),
     pipe.Pinned(),
     pipe.Failed("IoError", "no"),
-    pipe.PersonAsked(S, S),
+    pipe.PersonAsked(S, S, frozenset({S})),
     pipe.VerbRefused(S, 3, "LocalError", "no"),
     Approved(S, S),
     NoncesMade(S, 1, bytes(8), b"n"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -235,6 +236,9 @@ def test_slots_are_aggregated_to_what_the_review_derived() -> None:
     slots = Proposal.open_untrusted(proposal(), signing).review(signing, Known(), NOW).slots
     contexts = rounds.contexts(signing, slots)
     assert [one.keyagg.output.compressed for one in contexts] == [slot.signing_key for slot in slots]
+    chosen = replace(slots[0], tweaks=(*slots[0].tweaks[:-1], (bytes(31) + b"\1", True)))
+    with pytest.raises(LocalError, match="two derivations of one signing key differ"):
+        rounds.contexts(signing, [chosen])
 
 
 def test_the_same_nonces_are_parsed_once_and_others_again() -> None:

@@ -6,7 +6,7 @@ from musignet.bitcoin.rules import Rule, RuleBroken
 from musignet.errors import LocalError, Timeout
 from musignet.limits import ATTEMPTS_MAX, Limits
 from musignet.signing.effects import End, SendToGroup
-from musignet.signing.records import Approval, AttemptGone, PartialSignature
+from musignet.signing.records import Approval, AttemptGone, PartialSignature, encode
 from musignet.signing.session import Cancel, Consent
 from musignet.signing.verbs import (
     Approve,
@@ -66,7 +66,11 @@ def test_an_abort_of_a_member_ends_it_and_one_of_a_stranger_does_not() -> None:
 
 def test_our_own_message_sent_back_is_ignored() -> None:
     one = One().approved()
+    one.do(NoncesMade(ID, 1, EPOCH, encode(nonce())))
     assert one.hear("carol", MessageType.PUBLIC_NONCE, nonce()) == []
+    one.hear("alice", MessageType.PUBLIC_NONCE, nonce())
+    (asked,) = (verb for verb in one.hear("bob", MessageType.PUBLIC_NONCE, nonce()) if isinstance(verb, MakePartials))
+    assert [message.sender_key for message in asked.nonces] == [identity(name).pubkey for name in ("alice", "bob")]
 
 
 def test_a_repeat_is_answered_with_the_same_bytes_and_not_for_ever() -> None:
@@ -159,6 +163,19 @@ def test_the_last_attempt_is_the_last() -> None:
     one.hear("bob", MessageType.PUBLIC_NONCE, nonce(ATTEMPTS_MAX))
     one.hear("alice", MessageType.ATTEMPT_GONE, AttemptGone(ATTEMPTS_MAX, EPOCH))
     assert one.outcome.end is End.SILENT
+
+
+def test_whoever_uses_up_the_last_attempt_is_named_and_nobody_else() -> None:
+    one = One().approved()
+    one.hear("bob", MessageType.PUBLIC_NONCE, nonce(ATTEMPTS_MAX))
+    one.hear("bob", MessageType.ATTEMPT_GONE, AttemptGone(ATTEMPTS_MAX, EPOCH))
+    assert (one.outcome.end, one.outcome.suspects) == (End.SILENT, (identity("bob").pubkey,))
+
+
+def test_nobody_uses_up_the_attempts_with_a_word() -> None:
+    one = One().approved()
+    one.hear("bob", MessageType.ATTEMPT_GONE, AttemptGone(ATTEMPTS_MAX, EPOCH))
+    assert (one.sessions[ID].attempt, one.outcome) == (2, None)
 
 
 def test_a_partial_that_comes_before_its_nonce_is_kept() -> None:

@@ -29,7 +29,17 @@ from musignet.signing.records import (
     encode,
 )
 from musignet.signing.star import StarSession
-from musignet.signing.verbs import Approve, Approved, MakeNonces, MakePartials, NoncesMade, PartialsMade, Refused
+from musignet.signing.verbs import (
+    Approve,
+    Approved,
+    MakeNonces,
+    MakePartials,
+    NoncesMade,
+    PartialsMade,
+    Refused,
+    StatusIs,
+    Woken,
+)
 from musignet.wire.envelope import VerifiedMessage
 from musignet.wire.messages import MessageType
 from support.ceremony import NOW, identity, keyholder, perform, proposal, say, signing_group
@@ -453,6 +463,22 @@ def test_nobody_uses_up_the_attempts_with_a_word() -> None:
     sessions.handle(say(FIRST, MessageType.APPROVAL, session, Approval(one.digest, ATTEMPTS_MAX)), NOW)
     assert one.attempt == 1
     assert one.outcome is None
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_restart_in_the_last_attempt_goes_on(name: str) -> None:
+    """A collector may begin the last one at once: whoever restarts then has no further turn to speak of."""
+    made = proposal(topology=STAR)
+    sessions = Sessions(GROUP, identity(name).pubkey)
+    sessions.resume([b"\0" + made.to_bytes()], NOW)
+    one = sessions[made.session]
+    sessions.handle(StatusIs(made.session, one.digest, ATTEMPTS_MAX, b"", b"restart.", wiped=False), NOW)
+    for other in MEMBERS:
+        sessions.handle(say(other, MessageType.APPROVAL, made.session, Approval(one.digest, 1)), NOW)
+    while (due := sessions.next_deadline()) is not None:
+        effects = sessions.handle(Woken(), due)
+        assert MakeNonces not in [type(effect) for effect in effects]
+    assert one.outcome.end in (End.SILENT, End.EXPIRED)
 
 
 # --- planted bugs -----------------------------------------------------------------------------------------------------

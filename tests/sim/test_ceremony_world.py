@@ -182,7 +182,7 @@ def _with_holder(holder: Any) -> Any:
 
 
 def _keeps_no_lock(patch: Patch) -> None:
-    patch.setattr(Keyholder, "_require_free", lambda self, holding, replaces: None)
+    patch.setattr(Keyholder, "_rivals", lambda self, holding, replaces: frozenset())
 
 
 def _completes_before_the_store(patch: Patch) -> None:

@@ -92,10 +92,13 @@ def proposal(
     locktime: int = 0,
     topology: Topology = Topology.MESH,
     change_index: int = 3,
+    first_coin: int = 0,
 ) -> VerifiedMessage:
     group = group or signing_group()
-    coins = [(RECEIVE, number) for number in range(inputs)]
-    tx, spent = spend(group.wallet, coins=coins, locktime=locktime, change_index=change_index)
+    coins = [(RECEIVE, number) for number in range(first_coin, first_coin + inputs)]
+    tx, spent = spend(
+        group.wallet, coins=coins, locktime=locktime, change_index=change_index, first_outpoint=first_coin
+    )
     made = psbt(group.wallet, tx, spent).serialize()
     record = TransactionProposal(group.id, random, int(expires_at * 1000), made, memo, topology)
     return say(name, MessageType.TRANSACTION_PROPOSAL, session_id(identity(name).pubkey, record), record, group)

@@ -38,10 +38,19 @@ class Client:
 
     socket: ServerConnection
     number: int
-    inboxes: tuple[str, ...] = ()
+    asked: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The filter of each subscription."""
     subscription: str = ""
+    """The last one."""
     received: int = 0
     held: list[str] = field(default_factory=list)
+
+    @property
+    def inboxes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for one in self.asked.values() for name in one["#p"]))
+
+    def wants(self, event: dict[str, Any]) -> bool:
+        return any(event["kind"] in one["kinds"] and event["tags"][0][1] in one["#p"] for one in self.asked.values())
 
     async def say(self, *message: Any) -> None:
         await self.raw(json.dumps(message))
@@ -70,8 +79,8 @@ class Behaviour:
     async def connected(self, client: Client) -> None:
         """A client is there."""
 
-    async def subscribed(self, client: Client) -> None:
-        await client.say("EOSE", client.subscription)
+    async def subscribed(self, client: Client, subscription: str) -> None:
+        await client.say("EOSE", subscription)
 
     async def published(self, client: Client, event: dict[str, Any]) -> None:
         await client.say("OK", event["id"], True, "")
@@ -87,6 +96,8 @@ class HostileRelay:
         self.behaviour = behaviour
         self.clients: list[Client] = []
         self.count = 0
+        self.read: list[dict[str, Any]] = []
+        """What was asked for in connections that are over."""
         self.port = 0
 
     @property
@@ -116,20 +127,22 @@ class HostileRelay:
             pass
         finally:
             self.clients.remove(client)
+            self.read.append(client.asked)
             for one in talking:
                 one.cancel()
             await asyncio.gather(*talking, return_exceptions=True)
 
     async def _hear(self, client: Client, said: list[Any], talking: list[asyncio.Future[None]]) -> None:
         if said[0] == "REQ":
-            client.subscription, client.inboxes = said[1], tuple(said[2]["#p"])
-            talking.append(asyncio.ensure_future(self.behaviour.subscribed(client)))
+            client.subscription = said[1]
+            client.asked[said[1]] = said[2]
+            talking.append(asyncio.ensure_future(self.behaviour.subscribed(client, said[1])))
         elif said[0] == "EVENT":
             event = said[1]
             self.behaviour.events.append(event)
             await self.behaviour.published(client, event)
             for other in list(self.clients):
-                if event["tags"][0][1] in other.inboxes:
+                if other.wants(event):
                     other.received += 1
                     await self.behaviour.deliver(other, event)
 
@@ -151,7 +164,7 @@ class BlackHole(Behaviour):
 class Mute(BlackHole):
     """It does not even say that it took an event, nor that there is nothing stored."""
 
-    async def subscribed(self, client: Client) -> None:
+    async def subscribed(self, client: Client, subscription: str) -> None:
         pass
 
     async def published(self, client: Client, event: dict[str, Any]) -> None:
@@ -198,7 +211,7 @@ class Replays(Behaviour):
 class ReplaysToNewcomers(Behaviour):
     """It stores what is not to be stored, for ever, and ignores the limit."""
 
-    async def subscribed(self, client: Client) -> None:
+    async def subscribed(self, client: Client, subscription: str) -> None:
         for one in [one for one in self.events if one["tags"][0][1] in client.inboxes]:
             await self.deliver(client, one)
 
@@ -218,7 +231,7 @@ class Says(Behaviour):
 
     TEXT: str | bytes = ""
 
-    async def subscribed(self, client: Client) -> None:
+    async def subscribed(self, client: Client, subscription: str) -> None:
         await client.raw(self.TEXT)
 
 
@@ -255,7 +268,7 @@ class Forges(Behaviour):
             yield token_bytes(70)
             yield b""
 
-    async def subscribed(self, client: Client) -> None:
+    async def subscribed(self, client: Client, subscription: str) -> None:
         for payload in self.payloads():
             await client.say("EVENT", client.subscription, forged(payload, client.inboxes[0]))
 
@@ -263,7 +276,7 @@ class Forges(Behaviour):
 class FromTheFuture(Forges):
     """What it forges is dated as far ahead as numbers go, and has expired before it began."""
 
-    async def subscribed(self, client: Client) -> None:
+    async def subscribed(self, client: Client, subscription: str) -> None:
         for payload in self.payloads():
             event = forged(payload, client.inboxes[0], now_s=2**53 - 1, expires_s=0)
             await client.say("EVENT", client.subscription, event)
@@ -274,7 +287,7 @@ class Endless(Behaviour):
 
     alone = False
 
-    async def subscribed(self, client: Client) -> None:
+    async def subscribed(self, client: Client, subscription: str) -> None:
         event = forged(token_bytes(70), client.inboxes[0])
         content = event["content"]
         for n in range(FLOOD):
@@ -301,7 +314,7 @@ class Pings(Behaviour):
 
     alone = False
 
-    async def subscribed(self, client: Client) -> None:
+    async def subscribed(self, client: Client, subscription: str) -> None:
         client.socket.transport.pause_reading()
         for _ in range(100):
             client.socket.transport.write(b"\x89\x7d" + bytes(125) + b"\x89\x00" * 200)
@@ -319,17 +332,19 @@ class Challenges(Behaviour):
         await client.say("AUTH", "prove it")
         self.proved.add(client)
 
-    async def subscribed(self, client: Client) -> None:
+    async def subscribed(self, client: Client, subscription: str) -> None:
         if not client.held:
             client.held.append("refused once")
-            await client.say("CLOSED", client.subscription, "auth-required: whose is it?")
+            await client.say("CLOSED", subscription, "auth-required: whose is it?")
+        else:
+            await super().subscribed(client, subscription)
 
 
 class ClosesSubscriptions(Behaviour):
     alone = False
 
-    async def subscribed(self, client: Client) -> None:
-        await client.say("CLOSED", client.subscription, "blocked: not you")
+    async def subscribed(self, client: Client, subscription: str) -> None:
+        await client.say("CLOSED", subscription, "blocked: not you")
 
 
 class RefusesEvents(Behaviour):
@@ -378,7 +393,7 @@ class Dribbles(Behaviour):
 
     alone = False
 
-    async def subscribed(self, client: Client) -> None:
+    async def subscribed(self, client: Client, subscription: str) -> None:
         client.socket.transport.write(b"\x01\x01[")
         for _ in range(FLOOD):
             client.socket.transport.write(b"\x00\x01 ")

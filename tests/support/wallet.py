@@ -61,11 +61,12 @@ def spend(
     version: int = 2,
     locktime: int = 0,
     sequence: int = 0xFFFF_FFFD,
+    first_outpoint: int = 0,
 ) -> tuple[Transaction, tuple[TxOut, ...]]:
     """Return a transaction from coins of 1,000,000 sat: 600,000 sat to somebody, change to us, a fee of 2,000 sat."""
     spent = tuple(TxOut(1_000_000, wallet.derive(*at).script) for at in coins)
     change = TxOut(1_000_000 * len(coins) - 602_000, wallet.derive(CHANGE, change_index).script)
-    inputs = tuple(TxIn(outpoint(number), sequence) for number in range(len(coins)))
+    inputs = tuple(TxIn(outpoint(first_outpoint + number), sequence) for number in range(len(coins)))
     return Transaction(version, locktime, inputs, (TxOut(600_000, EXTERNAL), change)), spent
 
 

@@ -133,6 +133,14 @@ def test_any_bytes_are_a_beacon_or_refused(data: bytes) -> None:
         taken(data)
 
 
+def test_nothing_longer_than_512_bytes_is_looked_into() -> None:
+    """U2."""
+    said = announce(beacon(label="x"), ALICE, Chain.REGTEST)
+    assert Datagram.parse_untrusted(said.ljust(512, b"\0")).tag == b""
+    with pytest.raises(SerializationError):
+        Datagram.parse_untrusted(said.ljust(513, b"\0"))
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -15,6 +15,7 @@ from musignet.wire.messages import (
     Ack,
     Discovery,
     Error,
+    GroupRelays,
     MessageType,
     PairConfirm,
     PairEnd,
@@ -40,6 +41,7 @@ RECORDS: dict[MessageType, Record] = {
     MessageType.PAIR_HELLO: PairHello(bytes(32), "bob", ("192.0.2.1:8001",)),
     MessageType.PAIR_CONFIRM: PairConfirm(bytes(32)),
     MessageType.PAIR_END: PairEnd(1, "no"),
+    MessageType.GROUP_RELAYS: GroupRelays(bytes(32), ("wss://relay.example",)),
 }
 OPAQUE = sorted(set(MessageType) - set(RECORDS))
 
@@ -65,6 +67,9 @@ VALID = {
     ),
     MessageType.PAIR_CONFIRM: st.builds(PairConfirm, st.binary(min_size=32, max_size=32)),
     MessageType.PAIR_END: st.builds(PairEnd, st.integers(0, 0xFFFF), ANY_TEXT),
+    MessageType.GROUP_RELAYS: st.builds(
+        GroupRelays, st.binary(min_size=32, max_size=32), st.lists(ANY_TEXT, max_size=3).map(tuple)
+    ),
 }
 
 
@@ -76,6 +81,7 @@ def test_the_types_of_the_specification_are_there_and_none_changed_its_number() 
         "ATTEMPT_FAILED": 28, "ATTEMPT_BEGIN": 30, "AGGREGATE_NONCE": 32, "AGGREGATE_SHOWN": 34, "LIST_WANTED": 36,
         "PAIR_HELLO": 40, "PAIR_CONFIRM": 42, "PAIR_END": 44,
         "FOUNDING_PROPOSAL": 46, "FOUNDING_KEY": 48, "FOUNDING_VIEW": 50, "FOUNDING_END": 52, "HOLE": 61,
+        "GROUP_RELAYS": 63,
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musignet.crypto.aead import AeadError
+from musignet.crypto.aead import Aead, AeadError, hkdf2
 from musignet.crypto.keys import Identity
 from musignet.crypto.schnorr import PublicKey
 from musignet.errors import AuthenticationError, NetworkError, ReceiveError
@@ -317,6 +317,13 @@ def test_another_protocol_is_refused(garbage: bytes) -> None:
         assert isinstance(dead(channel), HandshakeError)
 
 
+def test_another_version_of_ours_is_another_protocol() -> None:
+    """T9: the name and version of the protocol are in the transcript, so there is nothing to talk down to."""
+    _, responder = fresh()
+    responder.receive_data(Initiator(ALICE, BOB.public, secret("e"), b"musignet/2").act_one())
+    assert isinstance(dead(responder), HandshakeError)
+
+
 @given(st.binary(max_size=200), st.integers(min_value=0, max_value=2))
 def test_any_bytes_in_a_handshake_are_waited_on_or_a_handshake_error(garbage: bytes, good_acts: int) -> None:
     one, _, three = _acts()
@@ -388,6 +395,21 @@ def test_a_packet_is_opened_once_it_is_whole_and_wherever_it_stands() -> None:
             assert receiver.open_untrusted(stream[:end], at) is None
         assert receiver.open_untrusted(stream, at) == (bytes(number), at + len(packet))
         at += len(packet)
+
+
+def test_a_key_seals_a_thousand_times_and_no_more() -> None:
+    """BOLT 8 "Lightning Message Key Rotation", T15; without its vectors, too."""
+    key = sha256(b"key").digest()
+    sender = Cipher(key, key)
+    heads = [sender.seal(b"x")[0] for _ in range(ROTATE_AFTER_MESSAGES // 2 + 1)]
+    assert Aead(key).decrypt(_counted(ROTATE_AFTER_MESSAGES - 2), heads[-2], None) == b"\0\1"
+    with pytest.raises(AeadError):
+        Aead(key).decrypt(_counted(ROTATE_AFTER_MESSAGES), heads[-1], None)
+    assert Aead(hkdf2(key, key)[1]).decrypt(_counted(0), heads[-1], None) == b"\0\1"
+
+
+def _counted(number: int) -> bytes:
+    return bytes(4) + number.to_bytes(8, "little")
 
 
 def test_the_two_directions_have_different_keys() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from musignet.errors import ReceiveError
 from musignet.wire.relaytalk import (
+    LETTERS,
+    LIVES,
     Accepted,
     Challenged,
     Delivered,
@@ -111,7 +112,9 @@ def test_any_text_is_a_message_or_a_receive_error(text: str) -> None:
 
 
 def test_we_ask_for_our_inboxes_and_no_more_than_we_can_take() -> None:
-    assert json.loads(subscribe(["1" * 64])) == [
-        "REQ", "inbox", {"kinds": [1059, 21_059], "#p": ["1" * 64], "limit": 200}
+    """Of what passes live, relays store some for minutes: it must not take the place of letters."""
+    inboxes = ["1" * 64, "2" * 64]
+    assert json.loads(subscribe(LETTERS, inboxes)) == [
+        "REQ", "letters", {"kinds": [1059], "#p": inboxes, "limit": 200}
     ]  # fmt: skip
-    assert msgspec.json.decode(subscribe([]))[0] == "REQ"
+    assert json.loads(subscribe(LIVES, inboxes)) == ["REQ", "live", {"kinds": [21_059], "#p": inboxes, "limit": 1}]

@@ -6,12 +6,14 @@ import asyncio
 import signal
 import sys
 import threading
+from contextlib import suppress
 
 import click
 
 from ..crypto.keys import Identity
+from ..crypto.schnorr import PublicKey
 from ..errors import AuthenticationError, NetworkError
-from ..limits import CHAT_MAX_BYTES
+from ..limits import CHAT_MAX_BYTES, CHAT_STRANGERS_MAX
 from ..net.handlers import MessageHandler
 from ..net.peer import Peer
 from ..net.service import NetworkService
@@ -36,6 +38,7 @@ class Chat:
         self._connect = connect
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
         self._strangers: dict[str, PeerInfo] = {}
+        self._crowded = False
         self._handler = MessageHandler()
         self._handler.register(MessageType.CHAT, self._show_message)
         self._network = NetworkService(
@@ -102,7 +105,11 @@ class Chat:
 
     def _on_stranger(self, info: PeerInfo) -> bool:
         """A key that nobody let in yet: say so once, and refuse it until somebody does."""
-        if info.pubkey_hex not in self._strangers:
+        if len(self._strangers) >= CHAT_STRANGERS_MAX:
+            if not self._crowded:
+                self._show("* more want to talk than are shown; /accept and the whole key lets one in that you know")
+            self._crowded = True
+        elif info.pubkey_hex not in self._strangers:
             self._strangers[info.pubkey_hex] = info
             self._show(f"* somebody at {safe(info.host)} wants to talk, with key {info.pubkey_hex}")
             self._show("  Compare the key with the other person's screen. The same? Then type: /accept")
@@ -125,7 +132,7 @@ class Chat:
         return True
 
     async def _say(self, line: str) -> None:
-        payload = line.encode("utf-8")
+        payload = line.encode("utf-8", "replace")
         if len(payload) > CHAT_MAX_BYTES:
             self._show(f"! not sent: {len(payload)} bytes, at most {CHAT_MAX_BYTES} fit into one line")
             return
@@ -146,6 +153,8 @@ class Chat:
             self._show("  nobody yet")
 
     def _accept(self, key: str) -> None:
+        if _is_key(key):
+            self._strangers.setdefault(key, PeerInfo(id=short_key(key), pubkey_hex=key))
         waiting = [stranger for stranger in self._strangers if stranger.startswith(key)]
         if len(waiting) != 1:
             self._show(
@@ -170,12 +179,21 @@ class Chat:
             self._show("  Trying again until it works; Ctrl-C stops.")
 
 
+def _is_key(text: str) -> bool:
+    try:
+        PublicKey.from_hex(text)
+    except AuthenticationError:
+        return False
+    return True
+
+
 def _name(info: PeerInfo) -> str:
     return who(info.name or info.id, info.pubkey_hex)
 
 
 def _read_lines(loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str | None]) -> None:
     """Read standard input on a thread of its own: the one way that works for terminals, pipes and files alike."""
-    for line in sys.stdin:
-        loop.call_soon_threadsafe(lines.put_nowait, line)
+    with suppress(UnicodeDecodeError):  # no text: nobody is typing
+        for line in sys.stdin:
+            loop.call_soon_threadsafe(lines.put_nowait, line)
     loop.call_soon_threadsafe(lines.put_nowait, None)

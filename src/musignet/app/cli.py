@@ -19,7 +19,7 @@ COMMANDS: Final = {
     "join": Place("pairing", "Answer an invite: then six words to compare."),
     "discover": Place("discover", "Show live which nodes are on the local network."),
     "doctor": Place("doctor", "Test whether peers can find and reach this node, and say what blocks."),
-    "peers": Place("peers", "List the peers of this node."),
+    "peers": Place("peers", "List the peers of this node, and why one is not let in."),
     "rename": Place("peers", "Give a peer another label."),
     "forget": Place("peers", "Hang up on a peer and take it out of the book."),
     "group": Place("group", "Make, list and show the wallets that this node shares."),

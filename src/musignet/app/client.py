@@ -78,6 +78,10 @@ class Client:
             return json.loads(_check(response).read() or b"null")
         except TimeoutError as error:
             raise Timeout("the node did not answer in time", expected=f"{self._timeout_s:g} s at most") from error
+        except NetworkError:
+            raise
+        except (http.client.HTTPException, OSError, ValueError) as error:  # in the middle of its answer
+            raise _hung_up(error) from error
         finally:
             connection.close()
 
@@ -113,7 +117,11 @@ def _ask(connection: _UnixConnection, method: str, route: str, body: object = No
     except (http.client.HTTPException, OSError) as error:
         if isinstance(error, NetworkError):
             raise
-        raise NotRunning(f"the node hung up: {error}", hint="it may be stopping; look at its log") from error
+        raise _hung_up(error) from error
+
+
+def _hung_up(error: Exception) -> NotRunning:
+    return NotRunning(f"the node hung up: {error}", hint="it may be stopping; look at its log")
 
 
 def _check(response: http.client.HTTPResponse) -> http.client.HTTPResponse:
@@ -136,10 +144,17 @@ def _events(
     try:
         while line := _read_line(connection, response, deadline):
             if line.startswith(b"data: "):
-                event: dict[str, Any] = json.loads(line[6:])
-                yield event
+                yield _event(line[6:])
     finally:
         connection.close()
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+        raise _hung_up(error) from error
+    return event
 
 
 def _read_line(connection: _UnixConnection, response: http.client.HTTPResponse, deadline: float | None) -> bytes:
@@ -150,7 +165,7 @@ def _read_line(connection: _UnixConnection, response: http.client.HTTPResponse, 
     except TimeoutError as error:
         raise Timeout("nothing came in time", expected=f"a word within {max(left_s, 0.0):.0f} s") from error
     except (http.client.HTTPException, OSError) as error:
-        raise NotRunning(f"the node hung up: {error}", hint="it may have stopped; look at its log") from error
+        raise _hung_up(error) from error
 
 
 def path(*parts: str) -> str:

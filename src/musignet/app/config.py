@@ -47,6 +47,7 @@ class Config:
     log_lines_per_s: int = 10
     metrics_port: int = 0
     chain_backend: str = ""
+    chain_broadcast: bool = False
     proxy_socks5: str = ""
     proxy_login: str = ""
     proxy_http: str = ""
@@ -193,6 +194,7 @@ OPTIONS: Final = (
     Option("discovery", "mdns", "discovery_mdns", _flag, "the same by mDNS, too; it needs the extra mdns"),
     Option("api", "tcp_port", "api_tcp_port", _PORT, "also serve the API on this port of 127.0.0.1, by token; 0: off"),
     Option("chain", "backend", "chain_backend", _text, _BACKEND),
+    Option("chain", "broadcast", "chain_broadcast", _flag, "pass on what the cosigners have finished, unasked"),
     Option("proxy", "socks5", "proxy_socks5", _endpoint, _SOCKS5),
     Option("proxy", "login", "proxy_login", _text, "file with USER:PASSWORD, where the proxy wants them; Tor does not"),
     Option("proxy", "http", "proxy_http", _endpoint, "IP:PORT of Tor's HTTPTunnelPort, for an Esplora server"),
@@ -283,7 +285,7 @@ def parse(text: str, where: str = CONFIG_FILE) -> Config:
     """Return the settings of a file. Raises LocalError that names the table and the key."""
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number or a depth beyond Python, too
         raise LocalError(f"{where} is not TOML: {error}", hint="correct that line") from error
     _only(_TABLES, tables, where, "table")
     found: dict[str, Any] = {}

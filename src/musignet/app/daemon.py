@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ..crypto.keys import Identity
@@ -19,14 +20,17 @@ from ..net.onion import OnionService
 from ..net.service import NetworkService
 from ..node.effects import Fault, News, PeerDown, PeerUp, SessionNews
 from ..node.peers import PeerInfo
+from ..signing.effects import End
 from ..signing.groupfile import GroupFile
 from ..text import safe, short_key, who
 from ..wire.beacon import Audience
 from .carriers import carriers
+from .chain.broadcasting import Broadcasting
 from .chain.service import ChainService
 from .config import Config
 from .events import Events
 from .foundings import FoundingDesk
+from .grouprelays import RelayDesk
 from .groups import Groups
 from .keys import WalletKeys
 from .natting import Forwarding, announced
@@ -61,7 +65,7 @@ class Daemon:
         listeners: called with all news of the node, after the daemon has taken them in.
         events:    what API clients are told.
         neighbours: who is seen on the local network.
-        pins, groups, sessions: what is durable.
+        pins, groups, sessions, group_relays: what is durable.
         chain:      who is asked for coins.
         onion:      the onion service that leads here, where one is wanted.
         forwarding: the port of the router that leads here.
@@ -81,6 +85,9 @@ class Daemon:
         self.groups = Groups(folder)
         self.sessions = SessionBook()
         self.chain = ChainService(config.chain_backend, config.network, chain_way(config))
+        self._broadcasting = Broadcasting(self.chain, self._broadcast)
+        if config.chain_broadcast and not config.chain_backend:
+            raise LocalError("[chain] broadcast passes on to nobody", hint="name a backend in [chain] of config.toml")
         route = route_of(config)
         self.network = NetworkService(
             config.label or short_key(identity.pubkey),
@@ -110,6 +117,7 @@ class Daemon:
         self._dialling: set[asyncio.Task[None]] = set()
         self.pairings = PairingDesk(self)
         self.foundings = FoundingDesk(self)
+        self.group_relays = RelayDesk(self)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -128,6 +136,7 @@ class Daemon:
                 self.network.add_peer(info)
             for group in self.groups:
                 self._cosign(group)
+            self.look_at_relays()
             self.onion = onion_of(self.config, self.network.identity, self.network.host, self.network.port)
             if self.onion is not None:
                 await self.onion.start()
@@ -142,6 +151,8 @@ class Daemon:
         """Finish what is on the wire, say goodbye, close the journals. Doing it twice is harmless."""
         await self.pairings.stop()
         await self.foundings.stop()
+        await self.group_relays.stop()
+        await self._broadcasting.stop()
         self.events.close()
         for task in self._dialling:
             task.cancel()
@@ -160,7 +171,7 @@ class Daemon:
 
         Raises: AuthenticationError when its label belongs to another key; IoError.
         """
-        self.network.add_peer(info)
+        self.network.add_peer(self._placed(info))
         self.pins.pin(info)
         self.events.publish("peer", key=info.pubkey_hex, label=info.id, state=self.state_of(info.pubkey_hex))
         if self.config.auto_connect:
@@ -202,6 +213,31 @@ class Daemon:
     def state_of(self, key: str) -> str:
         """Return where a peer stands, in one word."""
         return self.network.peer_state(key).value
+
+    def look_at_relays(self) -> None:
+        """Read our inbox at the relays of our groups, too, and dial the cosigners there.
+
+        Raises: LocalError where no carrier knows relays.
+        """
+        self.network.read_relays(self.group_relays.all)
+        for key in dict.fromkeys(key for one in self.groups for key in one.group.identities):
+            if key == self.network.identity.pubkey:
+                continue
+            known = self.network.peer(key.hex()).info
+            info = self._placed(self.pins.get(key.hex()) or replace(known, addresses=()))
+            if info != known:
+                self.network.add_peer(info)
+                if self.config.auto_connect:
+                    self.dial(info)
+
+    def _placed(self, info: PeerInfo) -> PeerInfo:
+        """Return a peer with the relays of the groups that it is in."""
+        return replace(info, addresses=self.group_relays.beside(bytes.fromhex(info.pubkey_hex), info.addresses))
+
+    @property
+    def relays(self) -> tuple[str, ...]:
+        """Where this node reads its inbox: its own relays, and those of its groups."""
+        return tuple(dict.fromkeys((*self.config.relays, *self.group_relays.all)))
 
     @property
     def onions(self) -> tuple[str, ...]:
@@ -252,14 +288,17 @@ class Daemon:
             raise entry.error
         return entry
 
-    async def consent(self, entry: Entry, proof: bytes) -> None:
-        """Give the keyholder a person's proof. Raises LocalError when the session has ended."""
+    async def consent(self, entry: Entry, proof: bytes, replaces: frozenset[bytes]) -> None:
+        """Give the keyholder a person's proof, over the sessions that this one replaces, too.
+
+        Raises: LocalError when the session has ended.
+        """
         if entry.end is not None:
             raise LocalError("this session has ended", got=entry.state)
         if self.groups.elsewhere(entry.group.id):
             raise LocalError("the yes of this group is given at its signer", hint=ERRAND.format(entry.id.hex()[:8]))
-        await self.network.consent(entry.id, proof)
         entry.asked = False  # it is with the keyholder now; a proof that does not hold ends the session
+        await self.network.consent(entry.id, proof, replaces=replaces)
 
     def signer_wants(self, entry: Entry) -> str:
         """Return what a session waits for from a signer elsewhere, in a word or two; empty where there is none."""
@@ -270,9 +309,9 @@ class Daemon:
         """Return the PSBT of a session for the signer elsewhere. Raises LocalError where there is none."""
         return self.network.export_psbt(entry.id)
 
-    def psbt_from_signer(self, entry: Entry, data: bytes) -> str:
+    def psbt_from_signer(self, entry: Entry, data: bytes, replaces: frozenset[bytes]) -> str:
         """Take it back. Returns what it brought. Raises as `NetworkService.import_psbt`; nothing is changed then."""
-        return self.network.import_psbt(entry.id, data).value
+        return self.network.import_psbt(entry.id, data, replaces=replaces).value
 
     async def leave(self, entry: Entry, reason: str) -> bool:
         """Leave a session. Returns whether it came too late: a partial signature of ours had left already.
@@ -280,7 +319,7 @@ class Daemon:
         Raises: LocalError when it has ended.
         """
         if entry.end is not None or entry.live is None:
-            raise LocalError("this session has ended", got=entry.state, hint="its coins are free, or spent")
+            raise LocalError("this session has ended", got=entry.state, hint="musignet show says how")
         released = entry.live.released
         await self.network.cancel_session(entry.id, reason)
         return released
@@ -294,6 +333,8 @@ class Daemon:
         if isinstance(news, SessionNews):
             entry = self.sessions.told(self.network.sessions(news.key), news.news)
             self.events.publish("session", **self.progress(entry))
+            if self.config.chain_broadcast and entry.end is End.COMPLETED:
+                self._broadcasting.finished(entry)
         elif isinstance(news, PeerUp | PeerDown):
             key = news.key.hex()
             self.events.publish("peer", key=key, label=self.label_of(news.key), state=self.state_of(key))
@@ -302,6 +343,9 @@ class Daemon:
             self.events.publish("fault", key=news.key.hex(), label=label, error=str(news.error))
         for listener in self.listeners:
             listener(news)
+
+    def _broadcast(self, session: bytes, txid: str, error: str) -> None:
+        self.events.publish("broadcast", session=session.hex(), txid=txid, error=error)
 
     def progress(self, entry: Entry) -> dict[str, object]:
         """Return where a session stands, as an event says it."""

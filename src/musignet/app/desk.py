@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from ..errors import NetworkError
+from ..net.folder import DataFolder
 from ..net.handlers import MessageHandler
 from ..net.service import NetworkService
 from ..node.effects import News
@@ -28,6 +29,7 @@ logger = logging.getLogger("musignet")
 class House(Protocol):
     """What a machine needs of the daemon that it runs in."""
 
+    folder: DataFolder
     network: NetworkService
     config: Config
     events: Events
@@ -43,8 +45,17 @@ class House(Protocol):
         """Where this node can be reached through Tor."""
         ...
 
+    @property
+    def relays(self) -> tuple[str, ...]:
+        """Where this node reads its inbox: its own relays, and those of its groups."""
+        ...
+
     def pin(self, info: PeerInfo) -> None:
         """Keep a peer."""
+        ...
+
+    def look_at_relays(self) -> None:
+        """The relays of a group are others than before."""
         ...
 
     def add_group(self, group: GroupFile, *, elsewhere: bool = False) -> None:

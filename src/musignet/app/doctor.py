@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from ..chain import Chain
 from ..crypto.keys import Identity
-from ..errors import IoError
+from ..errors import IoError, NetworkError
 from ..limits import BEACON_PORT_MIN
 from ..net.lan import Interface, Lan, Way, interfaces
 from ..node.sightings import Unheard
@@ -30,7 +30,7 @@ from ..text import safe
 from ..wire.beacon import Audience, Beacon, seal
 from .config import Config
 
-__all__ = ["Finding", "Verdict", "examine", "firewalls", "of_the_node"]
+__all__ = ["Finding", "Verdict", "examine", "firewalls", "of_error", "of_the_node"]
 
 _HEAR_S: Final = 1.0
 _CONNECT_S: Final = 2.0
@@ -56,6 +56,14 @@ class Finding:
     text: str
     hint: str = ""
     """What to do about it."""
+
+
+def of_error(
+    layer: str, error: NetworkError, hint: str = "", *, where: str = "", verdict: Verdict = Verdict.BLOCKED
+) -> Finding:
+    """Say what an error says, and apart from that what to do: its own hint, or else `hint`."""
+    text = str(error).removesuffix(f"; {error.hint}")
+    return Finding(layer, verdict, f"{where}: {text}" if where else text, error.hint or hint)
 
 
 async def examine(config: Config, tcp_port: int) -> list[Finding]:

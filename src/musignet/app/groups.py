@@ -16,18 +16,18 @@ from .sessions import NotFound
 
 __all__ = ["Groups"]
 
+_WHAT: Final = "group file"
 _ELSEWHERE: Final = ".elsewhere"
 """An empty file beside a group file: our key in that group is in another signer."""
 
 
 class Groups:
-    """See the module. Raises IoError when a file is damaged, or not private."""
+    """See the module. Raises IoError when a file is damaged."""
 
     def __init__(self, folder: DataFolder) -> None:
         self._path = folder.path / GROUPS_FOLDER
         self._path.mkdir(mode=0o700, exist_ok=True)
         self._groups: dict[bytes, GroupFile] = {}
-        self._elsewhere = {path.stem for path in self._path.glob(f"*{_ELSEWHERE}")}
         for path in sorted(self._path.glob("*.json")):
             group = _read(path)
             self._groups[group.group.id] = group
@@ -52,7 +52,7 @@ class Groups:
 
     def elsewhere(self, group: bytes) -> bool:
         """Return whether our key in a group is in another signer."""
-        return group.hex() in self._elsewhere
+        return self._marker(group).exists()
 
     def add(self, group: GroupFile, *, elsewhere: bool = False) -> None:
         """Keep a group; `elsewhere`: our key in it is in another signer.
@@ -64,12 +64,16 @@ class Groups:
             raise LocalError(f"{safe(group.name)} is kept already, with its key in another place")
         if any(one.name == group.name and one.group.id != group.group.id for one in self):
             raise LocalError(f"another group is called {safe(group.name)}", hint="choose another name")
-        name = group.group.id.hex()
+        marker = self._marker(group.group.id)
         if elsewhere:
-            write_whole(self._path / f"{name}{_ELSEWHERE}", "group file", b"", overwrite=True)
-            self._elsewhere.add(name)
-        write_whole(self._path / f"{name}.json", "group file", group.encode(), overwrite=True)
+            write_whole(marker, _WHAT, b"", overwrite=True)
+        else:  # a crash may have left it without its group
+            marker.unlink(missing_ok=True)
+        write_whole(self._path / f"{group.group.id.hex()}.json", _WHAT, group.encode(), overwrite=True)
         self._groups[group.group.id] = group
+
+    def _marker(self, group: bytes) -> Path:
+        return self._path / f"{group.hex()}{_ELSEWHERE}"
 
 
 def _read(path: Path) -> GroupFile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ..errors import IoError, LocalError
 from ..net.approver import make_approver
 from ..net.folder import DataFolder
 from ..net.keystore import save_identity, save_wallet_key
+from ..net.privatefile import write_whole
 from .config import Config, template
 from .places import APPROVER_FILE, CONFIG_FILE, IDENTITY_FILE, KEYHOLDER_FOLDER, WALLET_FILE
 
@@ -50,7 +50,7 @@ def make(folder: DataFolder, config: Config, wallet: WalletKey | None, passphras
     if wallet is not None:
         wallet.require_other_than(identity.pubkey)
         _make_wallet(folder.path, wallet, passphrases.wallet)
-    _write(folder.path / CONFIG_FILE, template(config))
+    write_whole(folder.path / CONFIG_FILE, "settings", template(config).encode(), overwrite=False)
     return identity
 
 
@@ -65,11 +65,3 @@ def _make_wallet(data: Path, wallet: WalletKey, passphrase: str | None) -> None:
         raise IoError(f"{error.strerror}: {data / KEYHOLDER_FOLDER}") from error
     save_wallet_key(wallet, data / WALLET_FILE, passphrase, insecure_no_passphrase=passphrase is None)
     make_approver(data / APPROVER_FILE, passphrase)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise IoError(f"{error.strerror}: {path}", hint="check the folder and who owns it") from error

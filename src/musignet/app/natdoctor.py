@@ -4,46 +4,54 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_address
+from typing import Final
 
 from ..errors import LocalError, NetworkError
 from ..net.mapping import Way
-from ..net.nat import Servers
+from ..net.nat import Servers, TurnServer
 from ..net.portmap import ways
 from ..node.addresses import address_text
 from .config import Config
-from .doctor import Finding, Verdict
+from .doctor import Finding, Verdict, of_error
 from .natting import punching, servers
 
 __all__ = ["examine_nat"]
 
+_UNAUTHORISED: Final = "401"
+
 
 async def examine_nat(config: Config) -> list[Finding]:
     """Ask what [nat] in config.toml names, and nobody else."""
-    named = servers(config)
-    out: list[Finding] = []
-    if config.nat_punch:
-        out += await _holes(config, named)
-    else:
-        hint = "peers behind another NAT are reached by a relay only: punch = true in [nat]"
-        out.append(Finding("hole punching", Verdict.NOTE, "it is switched off", hint))
+    holes, ports = await asyncio.gather(_holes(config), _ports(config))
+    return [*holes, *ports]
+
+
+async def _ports(config: Config) -> list[Finding]:
     asked = await asyncio.gather(*(_forwards(way) for way in ways(config.nat_map_port)))
-    works = any(one.verdict is Verdict.OK for one in asked)
-    return [*out, *(one for one in asked if one.verdict is Verdict.OK or not works)]
+    return [one for one in asked if one.verdict is Verdict.OK or not _works(asked)]
 
 
-async def _holes(config: Config, named: Servers) -> list[Finding]:
+async def _holes(config: Config) -> list[Finding]:
+    if not config.nat_punch:
+        hint = "peers behind another NAT are reached by a relay only: punch = true in [nat]"
+        return [Finding("hole punching", Verdict.NOTE, "it is switched off", hint)]
     try:
         punching(config)
     except LocalError as error:
-        return [Finding("hole punching", Verdict.BLOCKED, str(error), error.hint)]
-    if not named.stun:
-        hint = 'stun = ["HOST:PORT"] in [nat] names a server that tells; none is built in'
-        return [Finding("STUN", Verdict.NOTE, "no server: this node does not know its address outside", hint)]
-    return [*await _stun(config, named), *await _turn(config, named)]
+        return [of_error("hole punching", error)]
+    named = servers(config)
+    stun, udp, tcp = await asyncio.gather(
+        _stun(config, named), _turn(config, named, "udp"), _turn(config, named, "tcp")
+    )
+    return [*stun, *_noted([*udp, *tcp]), *_no_udp([*stun, *udp], tcp)]
 
 
 async def _stun(config: Config, named: Servers) -> list[Finding]:
+    if not named.stun:
+        hint = 'stun = ["HOST:PORT"] in [nat] names a server that tells; none is built in'
+        return [Finding("STUN", Verdict.NOTE, "no server: this node does not know its address outside", hint)]
     from ..net.transport.probe import ask_stun
 
     answers = await ask_stun(named.stun, config.limits.ice_gather_s)
@@ -51,7 +59,7 @@ async def _stun(config: Config, named: Servers) -> list[Finding]:
     for server, answer in zip(named.stun, answers, strict=True):
         where = address_text(*server)
         if isinstance(answer, NetworkError):
-            out.append(Finding("STUN", Verdict.BLOCKED, f"{where}: {answer}", "another server, or let UDP out"))
+            out.append(of_error("STUN", answer, "is the name right? another server does as well", where=where))
         else:
             seen.add(answer)
             out.append(Finding("STUN", Verdict.OK, f"{where} sees this machine as {address_text(*answer)}"))
@@ -61,27 +69,43 @@ async def _stun(config: Config, named: Servers) -> list[Finding]:
     return out
 
 
-async def _turn(config: Config, named: Servers) -> list[Finding]:
-    from ..net.transport.probe import ask_turn
+async def _turn(config: Config, named: Servers, by: str) -> list[Finding]:
+    async def ask(server: TurnServer) -> Finding:
+        from ..net.transport.probe import ask_turn
 
-    async def ask(number: int, by: str) -> Finding:
-        server = named.turn[number]
         where = f"{address_text(server.host, server.port)} over {by.upper()}"
         try:
             lent = await ask_turn(server, by, config.limits)
         except NetworkError as error:
-            return Finding("TURN", Verdict.BLOCKED, f"{where}: {error}", "are user name and password right?")
+            return of_error("TURN", error, _turn_hint(error, by), where=where)
         return Finding("TURN", Verdict.OK, f"{where} lends {address_text(*lent)}")
 
-    found = await asyncio.gather(*(ask(number, by) for number in range(len(named.turn)) for by in ("udp", "tcp")))
-    return _noted(found)
+    return await asyncio.gather(*(ask(server) for server in named.turn))
+
+
+def _turn_hint(error: NetworkError, by: str) -> str:
+    if _UNAUTHORISED in str(error):
+        return "turn_username and turn_password in [nat] are not what the server knows"
+    return f"is the address right, is the server up, and does this network let {by.upper()} out?"
 
 
 def _noted(found: Sequence[Finding]) -> list[Finding]:
     """One way to a TURN server is enough: what fails beside it is worth a look, and blocks nothing."""
-    if any(one.verdict is Verdict.OK for one in found):
-        return [one if one.verdict is Verdict.OK else Finding(one.layer, Verdict.NOTE, one.text) for one in found]
-    return list(found)
+    if not _works(found):
+        return list(found)
+    return [one if one.verdict is Verdict.OK else replace(one, verdict=Verdict.NOTE) for one in found]
+
+
+def _no_udp(udp: Sequence[Finding], tcp: Sequence[Finding]) -> list[Finding]:
+    """Whether everything that goes over UDP is silent, and something that does not is there."""
+    if not _works(tcp) or _works(udp):
+        return []
+    hint = "no hole can be punched from here: peers are reached by way of TURN over TCP; let UDP out for more"
+    return [Finding("UDP", Verdict.NOTE, "nothing that goes over UDP is answered, and TCP is", hint)]
+
+
+def _works(found: Sequence[Finding]) -> bool:
+    return any(one.verdict is Verdict.OK for one in found)
 
 
 async def _forwards(way: Way) -> Finding:
@@ -89,7 +113,7 @@ async def _forwards(way: Way) -> Finding:
     try:
         host = await way.look()
     except NetworkError as error:
-        return Finding(layer, Verdict.BLOCKED, str(error), error.hint or "switch it on in the router")
+        return of_error(layer, error, "switch it on in the router")
     if ip_address(host).is_global:
         return Finding(layer, Verdict.OK, f"the router at {host} forwards ports on request")
     hint = "hole punching or a relay may do"

@@ -270,7 +270,7 @@ class PairingDesk:
     def _own_addresses(self) -> tuple[str, ...]:
         """Return where others may reach this node: as configured, or where it listens; and through Tor, and relays."""
         own = tuple(self._daemon.config.advertise) or self._straight_addresses()
-        known = (*own, *self._daemon.onions, *self._daemon.config.relays)
+        known = (*own, *self._daemon.onions, *self._daemon.relays)
         return tuple(dict.fromkeys(known))[:INVITE_ADDRESSES_MAX]
 
     def _straight_addresses(self) -> tuple[str, ...]:

@@ -5,11 +5,12 @@ Never the arguments or the environment, which other programs can read.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from ..errors import LocalError
+from .ending import interrupted
 from .passphrase_fd import from_fd
 
 __all__ = ["ask", "ask_new", "from_fd", "from_keyring", "to_keyring"]
@@ -20,18 +21,20 @@ _NO_EXTRA: Final = 'the keyring needs an extra: pip install "musignet[keyring]"'
 
 def ask(what: str) -> str:
     """Ask at the terminal. Raises LocalError where there is none to ask at."""
-    try:
-        answer: str = click.prompt(f"Passphrase of {what}", hide_input=True, err=True)
-    except click.Abort:
-        raise LocalError(f"no passphrase for {what}", hint="type it, or give it with --passphrase-fd") from None
-    return answer
+    return _asked(f"Passphrase of {what}", what)
 
 
 def ask_new(what: str) -> str:
     """Ask for a new one, twice. Raises LocalError where there is no terminal."""
+    return _asked(f"New passphrase for {what}", what, confirmation_prompt=True)
+
+
+def _asked(question: str, what: str, **options: Any) -> str:
     try:
-        answer: str = click.prompt(f"New passphrase for {what}", hide_input=True, confirmation_prompt=True, err=True)
-    except click.Abort:
+        answer: str = click.prompt(question, hide_input=True, err=True, **options)
+    except click.Abort as prompt:
+        if interrupted(prompt):
+            raise
         raise LocalError(f"no passphrase for {what}", hint="type it, or give it with --passphrase-fd") from None
     return answer
 

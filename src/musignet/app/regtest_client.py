@@ -5,6 +5,7 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from typing import Any
 
 import msgspec
@@ -20,13 +21,13 @@ def ask(url: str, path: str, body: Mapping[str, object]) -> dict[str, Any]:
 
     Raises: LocalError with the server's reason; ConnectionError when nobody answers, or not as it should.
     """
-    request = urllib.request.Request(url.rstrip("/") + path, msgspec.json.encode(body), method="POST")
     try:
+        request = urllib.request.Request(url.rstrip("/") + path, msgspec.json.encode(body), method="POST")
         with urllib.request.urlopen(request, timeout=limits.CHAIN_CALL_TIMEOUT_S) as response:
             answer: dict[str, Any] = msgspec.json.decode(response.read(limits.REGTEST_BODY_MAX_BYTES), type=dict)
     except urllib.error.HTTPError as error:
         raise LocalError(error.read(limits.CONTROL_PAYLOAD_MAX_BYTES).decode("ascii", "replace")) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         hint = "start one: musignet regtest --esplora 127.0.0.1:3002"
         raise ConnectionError(f"no regtest chain answers at {url}", got=error, hint=hint) from None
     return answer

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]
     Raises: LocalError for an address that other machines reach; IoError when it cannot listen.
     """
     if not _is_loopback(host):
-        raise LocalError("a chain to play on stays on this machine", expected="127.0.0.1 or ::1", got=host)
+        raise LocalError("a chain to play on stays on this machine", expected="127.0.0.1", got=host)
     with RegtestChain(folder) as chain:
         try:
             server = _Server((host, port), Explorer(chain))
@@ -93,6 +93,6 @@ def serve(folder: Path, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]
 
 def _is_loopback(host: str) -> bool:
     try:
-        return ip_address(host).is_loopback
+        return IPv4Address(host).is_loopback
     except ValueError:
         return False

@@ -71,8 +71,8 @@ async def serve(folder: Path, host: str, port: int, tell: Callable[[str], None])
 
 async def _serve(folder: Path, host: str, port: int, tell: Callable[[str], None], stop: asyncio.Event) -> None:
     database = await _open(folder)
-    relay = _relay(database, host, port)
     try:
+        relay = _relay(database, host, port)
         await relay.run()
     except nostr_sdk.NostrSdkError as error:
         raise IoError(f"cannot listen on {host}:{port}: {error}", hint="another program may have this port") from None

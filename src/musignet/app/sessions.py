@@ -56,6 +56,8 @@ class Entry:
     """The whole outcome, of this run of the node."""
     asked: bool = False
     """A person must still say yes."""
+    replaces: frozenset[bytes] = frozenset()
+    """Then: the sessions that this yes must name, and gives up."""
     live: Session | None = field(default=None, repr=False)
 
     def proposal(self) -> Proposal:
@@ -144,7 +146,7 @@ class SessionBook:
         entry = self._entry(news.session, sessions.group)
         self._look(entry, sessions)
         if isinstance(news, Asked):
-            entry.asked = True
+            entry.asked, entry.replaces = True, news.replaces
         elif isinstance(news, Outcome):
             self._end(entry, news)
         elif news.state is not State.REVIEWING:  # somebody who came or went does not answer for the person here

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from secrets import token_bytes
 from typing import Final
 
@@ -13,12 +14,13 @@ from ..wire.onion import onion_host
 from ..wire.torcontrol import bootstrapped
 from .chain.url import check_url
 from .config import Config
-from .doctor import Finding, Verdict
+from .doctor import Finding, Verdict, of_error
 from .proxies import chain_way, control_of, proxy_of, sealed
 
-__all__ = ["examine_tor", "not_tried"]
+__all__ = ["TOR_ANSWER_S", "examine_tor", "not_tried"]
 
-_ANSWER_S: Final = 20.0
+TOR_ANSWER_S: Final = 20.0
+"""What a proxy has to say that an onion service is not there: a path through Tor, and a look into its directory."""
 _READY_PERCENT: Final = 100
 
 
@@ -29,19 +31,16 @@ def not_tried() -> Finding:
 
 async def examine_tor(config: Config) -> list[Finding]:
     """Test what [proxy], [onion] and the chain backend ask for."""
-    out: list[Finding] = []
-    if config.proxy_socks5:
-        out.append(await _proxy(config))
-    if config.onion_service != "off":
-        out.append(await _control(config))
-    return [*out, *_settings(config)]
+    asked = [_proxy(config)] if config.proxy_socks5 else []
+    asked += [_control(config)] if config.onion_service != "off" else []
+    return [*await asyncio.gather(*asked), *_settings(config)]
 
 
 async def _proxy(config: Config) -> Finding:
     """Ask it for an onion service that is not there: whoever says so works, all the way into Tor."""
     layer, host = "proxy", onion_host(OnionKey(token_bytes(32)).public)
     try:
-        proxy = proxy_of(config, _ANSWER_S)
+        proxy = proxy_of(config, TOR_ANSWER_S)
         (await proxy.open_socket(host, 1)).close()
     except NetworkError as error:
         return _of_proxy(config, layer, error)
@@ -52,11 +51,7 @@ def _of_proxy(config: Config, layer: str, error: NetworkError) -> Finding:
     if isinstance(error, BeyondProxy):
         return Finding(layer, Verdict.OK, f"{config.proxy_socks5} is a SOCKS5 proxy, and looks for onion services")
     verdict = Verdict.NOTE if isinstance(error, ProxyRefused | ProxyTimeout) else Verdict.BLOCKED
-    return _finding(layer, verdict, error)
-
-
-def _finding(layer: str, verdict: Verdict, error: NetworkError) -> Finding:
-    return Finding(layer, verdict, str(error).removesuffix(f"; {error.hint}"), error.hint)
+    return of_error(layer, error, verdict=verdict)
 
 
 async def _control(config: Config) -> Finding:
@@ -65,7 +60,7 @@ async def _control(config: Config) -> Finding:
         control = control_of(config)
         percent = await _progress(control)
     except NetworkError as error:
-        return _finding(layer, Verdict.BLOCKED, error)
+        return of_error(layer, error)
     if percent < _READY_PERCENT:
         hint = "wait; where it stays so, the network may block Tor: bridges in its torrc get around that"
         return Finding(layer, Verdict.NOTE, f"Tor lets us in, and is at {percent} % of its start", hint)
@@ -87,5 +82,5 @@ def _settings(config: Config) -> list[Finding]:
         if config.chain_backend:
             chain_way(config).proxy_for(check_url(config.chain_backend))
     except NetworkError as error:
-        return [_finding("settings", Verdict.BLOCKED, error)]
+        return [of_error("settings", error)]
     return []

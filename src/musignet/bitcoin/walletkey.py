@@ -47,8 +47,8 @@ class WalletAccount:
 class WalletKey:
     """A master key in protected memory (`SecretBuffer`), wiped by `wipe`, when it dies, and at exit.
 
-    Secrets also pass through libwally, which copies and clears them (see `wallykeys`), and through `bytes` that Python
-    frees without overwriting: the loading of a `SecretBuffer`, and words or an `xprv`, which are texts.
+    Secrets also pass through libwally, which copies and clears them (see `wallykeys`). Words and an `xprv` are texts:
+    Python frees them without overwriting.
     """
 
     __slots__ = ("_secret", "public")

@@ -127,6 +127,11 @@ def secret_zero(secret: Handle, size: int = SECRET_BYTES) -> None:
     ffi.memmove(secret, bytes(size), size)
 
 
+def secret_load(target: Handle, secret: bytes | bytearray | memoryview | Handle) -> None:
+    """Copy all bytes of a buffer to a view that has room for them, without a `bytes` in between."""
+    ffi.memmove(target, secret, len(secret))
+
+
 def secret_move(target: Handle, source: Handle) -> None:
     """Copy 32 secret bytes from one view to another, without a `bytes` in between."""
     ffi.memmove(target, source, SECRET_BYTES)

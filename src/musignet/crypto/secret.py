@@ -79,7 +79,7 @@ class SecretBuffer:
             raise ValueError("this SecretBuffer was wiped; make another one")
         if offset < 0 or offset + len(secret) > self.size:
             raise ValueError(f"secret: {len(secret)} bytes at {offset} do not fit in {self.size}")
-        self.view[offset : offset + len(secret)] = bytes(secret)
+        backend.secret_load(self.view + offset, secret)
 
     def wipe(self) -> None:
         """Zero the bytes now. Doing it twice is harmless."""

@@ -52,13 +52,13 @@ class BridgeHolder:
         """Return the PSBT for the signer. Raises LocalError for a session that is not known here."""
         return self._bridge.export(session)
 
-    def import_untrusted(self, session: bytes, data: bytes) -> Wants:
-        """Take the PSBT back from the signer. Returns what it brought.
+    def import_untrusted(self, session: bytes, data: bytes, replaces: frozenset[bytes] = frozenset()) -> Wants:
+        """Take the PSBT back from the signer, in place of other sessions where some are named. Returns what it brought.
 
         Raises: what `Bridge.import_untrusted` raises, and nothing is changed then; IoError when the journal fails.
         """
         wanted = self._bridge.wants(session)
-        self._perform(self._bridge.import_untrusted(session, data, self._now()))
+        self._perform(self._bridge.import_untrusted(session, data, self._now(), replaces))
         return Wants.PARTIALS if wanted is Wants.PARTIALS else Wants.NONCES
 
     def close(self) -> None:

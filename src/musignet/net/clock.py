@@ -12,16 +12,23 @@ _BOOT = getattr(time, "CLOCK_BOOTTIME", None)  # Linux
 
 
 class Clock:
-    """Seconds since 1970 that never go back: the wall clock where it was made, the monotonic one from there on."""
+    """Seconds since 1970 that never go back: the wall clock where it was made, and from there on one that counts sleep.
+
+    Where there is none that does (only Linux has one), it is behind by as long as the machine slept.
+    """
 
     __slots__ = ("_begun",)
 
     def __init__(self) -> None:
-        self._begun = time.time() - time.monotonic()
+        self._begun = time.time() - _going()
 
     def now(self) -> float:
         """Return the time."""
-        return self._begun + time.monotonic()
+        return self._begun + _going()
+
+
+def _going() -> float:
+    return time.monotonic() if _BOOT is None else time.clock_gettime(_BOOT)
 
 
 def readings() -> Readings:

@@ -92,14 +92,17 @@ class Cosigning:
         """
         return self._bridge(session)[1].export(session)
 
-    def import_psbt(self, session: bytes, data: bytes) -> Wants:
+    def import_psbt(self, session: bytes, data: bytes, *, replaces: frozenset[bytes] = frozenset()) -> Wants:
         """Take the PSBT back, and go on with what it brings. Returns what that was.
 
-        Raises: LocalError when nothing is wanted now; MergeConflict, RuleBroken or InvalidMessage where anything but
-                our own nonces or partial signatures was changed, or they are no good; IoError. Nothing is changed then.
+        `replaces` are ids of earlier sessions whose coins are given up with the first nonces (`Asked.replaces`).
+
+        Raises: LocalError when nothing is wanted now, or the coins are another session's; MergeConflict, RuleBroken or
+                InvalidMessage where anything but our own nonces or partial signatures was changed, or they are no good;
+                IoError. Nothing is changed then.
         """
         group, holder = self._bridge(session)
-        brought = holder.import_untrusted(session, data)
+        brought = holder.import_untrusted(session, data, replaces)
         self._running.feed(HandsMoved(group))
         return brought
 
@@ -125,8 +128,8 @@ class Cosigning:
     async def consent(self, session: bytes, proof: bytes, *, replaces: frozenset[bytes] = frozenset()) -> None:
         """Tell the keyholder that a person approved a session. Raises InvalidMessage when there is none such.
 
-        `replaces` are ids of earlier sessions for the same coins that are given up for this one; the person's proof is
-        then over all of them (`signing.records.consent_digest`).
+        `replaces` are ids of earlier sessions for the same coins that are given up for this one, those of
+        `Asked.replaces` at least; the person's proof is then over all of them (`signing.records.consent_digest`).
         """
         await self._do(ConsentToSession, session, proof, replaces)
 

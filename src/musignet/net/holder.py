@@ -132,11 +132,14 @@ class HolderProcess:
         if self._process is None or self._process.stdin is None:
             return
         self._process.stdin.close()
-        try:
-            await asyncio.wait_for(self._process.wait(), limits.HOLDER_STOP_S)
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        patience_s = limits.HOLDER_ASKING_STOP_S if self._ready is None else limits.HOLDER_STOP_S
+        for harder in (self._process.terminate, self._process.kill):
+            try:
+                await asyncio.wait_for(self._process.wait(), patience_s)
+                break
+            except TimeoutError:
+                harder()
+        await self._process.wait()
         if self._reader is not None:
             await asyncio.wait([self._reader])
 
@@ -244,7 +247,7 @@ class _Seat:
             review = Proposal.open_untrusted(message, self._group).review(self._group, self._known, self._now())
         except NetworkError as error:
             return Refused(answer.session, Approve, error)
-        return Asked(answer.session, answer.digest, review)
+        return Asked(answer.session, answer.digest, review, answer.replaces)
 
 
 def _nowhere(_: Reply) -> None:

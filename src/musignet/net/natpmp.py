@@ -92,18 +92,19 @@ class NatPmp:
         loop = asyncio.get_running_loop()
         router = self._router or default_router()
         answer: asyncio.Future[bytes] = loop.create_future()
-        transport, _ = await loop.create_datagram_endpoint(
-            lambda: _Conversation(answer), remote_addr=(router, self._port)
-        )
         try:
-            async with asyncio.timeout(PORT_MAPPING_S):
-                return await _repeated(transport, request, answer)
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda: _Conversation(answer), remote_addr=(router, self._port)
+            )
+            try:
+                async with asyncio.timeout(PORT_MAPPING_S):
+                    return await _repeated(transport, request, answer)
+            finally:
+                transport.close()
         except TimeoutError:
             raise Timeout(f"the router at {router} does not answer NAT-PMP") from None
         except OSError as error:
             raise ConnectionError(f"the router at {router} does not answer NAT-PMP: {error.strerror}") from None
-        finally:
-            transport.close()
 
 
 async def _repeated(transport: asyncio.DatagramTransport, request: bytes, answer: asyncio.Future[bytes]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -132,6 +132,7 @@ class NetworkService(Cosigning, Mailing):
         self._transport: Transport | None = None
         self._tls: TlsTransport | None = None
         self._driver: Driver | None = None
+        self._carried: Carriers
         self.finder = Finder(self, discover, chain, self._limits.dial_timeout_s)
         self._handler = handler
         self._inboxes: dict[bytes, Inbox] = {}
@@ -176,7 +177,7 @@ class NetworkService(Cosigning, Mailing):
             admit=self._admit,
             folder=self._folder,
         )
-        carriers = self._carriers(driver)
+        carriers = self._carried = self._carriers(driver)
         self._driver = driver
         try:
             for info in self._early:
@@ -265,6 +266,13 @@ class NetworkService(Cosigning, Mailing):
         else:
             self._driver.submit(AddPeer, info, provisional)
             self.finder.renewed(info)
+
+    def read_relays(self, relays: Iterable[str]) -> None:
+        """Read this node's inbox at these relays, too, beside those that its carrier has; what was said before is over.
+
+        Raises: LocalError for what is no relay, and without a carrier that knows relays.
+        """
+        self._carried.read_at(relays)
 
     def peer_seen(self, peer: str, host: str, port: int) -> None:
         """A peer of the book was seen there on the local network: it is dialled there, too. Raises PeerNotFound."""

@@ -21,6 +21,7 @@ from ..text import safe
 __all__ = [
     "HOLE",
     "PORT_MAX",
+    "TURN",
     "UNKNOWN_PATH",
     "Address",
     "Path",
@@ -136,6 +137,9 @@ def address_text(host: str, port: int, carrier: str = "tcp") -> str:
 
 HOLE: Final = parse_address(f"{_HOLE_PUNCHING}:")
 """Where two nodes are that both punch holes."""
+
+TURN: Final = Path(Rank.PROXIED, "turn")
+"""How a link goes for which no hole opened: a TURN server passes it on."""
 
 
 def readable_untrusted(texts: Iterable[str]) -> tuple[Address, ...]:

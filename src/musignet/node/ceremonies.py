@@ -20,6 +20,7 @@ from ..wire.envelope import VerifiedMessage
 from ..wire.messages import MessageType
 from .book import Book
 from .conduct import Conduct
+from .dialler import Dialler
 from .effects import AskKeyholder, Effect, Publish, Reply, Save, SessionNews
 from .inputs import CancelSession, ConsentToSession, HandsMoved, JoinGroup, KeyholderReplied, Propose, Saved
 from .outbox import Outbox
@@ -35,13 +36,16 @@ class Ceremonies:
     `ids` are the ids of the groups, for the gates: one set for as long as the node lives.
     """
 
-    def __init__(self, identity: Identity, outbox: Outbox, book: Book, timers: Timers, conduct: Conduct) -> None:
+    def __init__(
+        self, identity: Identity, outbox: Outbox, book: Book, timers: Timers, conduct: Conduct, dialler: Dialler
+    ) -> None:
         self.ids: set[bytes] = set()
         self._identity = identity
         self._outbox = outbox
         self._book = book
         self._timers = timers
         self._conduct = conduct
+        self._dialler = dialler
         self._groups: dict[bytes, Sessions] = {}
 
     def join(self, event: JoinGroup, now: float, out: list[Effect]) -> None:
@@ -145,11 +149,20 @@ class Ceremonies:
     def _feed(self, group: bytes, event: SessionsInput, now: float, out: list[Effect]) -> None:
         sessions = self._groups.get(group)
         if sessions is not None:
+            first = event.session if isinstance(event, VerifiedMessage) and event.session not in sessions else None
             effects = sessions.handle(event, now)
+            if first is not None and first in sessions:
+                self._began(sessions.group, now)
             for effect in effects:
                 if isinstance(effect, Told) and isinstance(effect.news, Outcome):
                     self._ended(sessions.group, effect.news, now)
             self._perform(group, effects, now, out)
+
+    def _began(self, group: SigningGroup, now: float) -> None:
+        """A session is open: its rounds go by the best path there is."""
+        for one in group.others(self._identity.pubkey):
+            if (peer := self._linked(one)) is not None and peer.live:
+                self._dialler.better_soon(peer, now)
 
     def _ended(self, group: SigningGroup, news: Outcome, now: float) -> None:
         """A session ended in this run of the node: that says something of those who took part."""

@@ -101,7 +101,7 @@ class Node:
         self._pulse = Pulse(config.limits, self._timers, self._outbox, draw)
         self._dialler = Dialler(config.limits, self._timers, draw)
         self._arrivals = Arrivals(config)
-        self.ceremonies = Ceremonies(identity, self._outbox, self.book, self._timers, self.conduct)
+        self.ceremonies = Ceremonies(identity, self._outbox, self.book, self._timers, self.conduct, self._dialler)
         self._stopped = False
         self._now = 0.0
         self._out: list[Effect] = []
@@ -254,14 +254,14 @@ class Node:
         """Do not wait for silence or for the end of a pause: ask every link now, and dial who is missing."""
         for link in self._links.values():
             self._pulse.probe(link, self._now, self._out)
-        self._dialler.network_changed(self.book, self._out)
+        self._dialler.network_changed(self.book, self._now, self._out)
 
     def _peer_seen(self, event: PeerSeen) -> None:
         peer = self.book.get(event.key)
         if peer is not None:
             peer.seen = Address("tcp", event.host, event.port, address_text(event.host, event.port))
             peer.look_up()
-            self._dialler.seen(peer, self._out)
+            self._dialler.seen(peer, self._now, self._out)
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
@@ -351,7 +351,7 @@ class Node:
         self._dialler.answer(peer, None, self._out)
         self._outbox.resend(peer, self._out)
         self._settle(peer)
-        self._dialler.better_later(peer, self._now)
+        self._dialler.linked(link, self._now)
 
     def _settle(self, peer: PeerRecord) -> None:
         while (extra := self._superfluous(peer)) is not None:

@@ -1,7 +1,7 @@
 """Dialling: who is dialled when, who waits for it, and the pauses between.
 
 A peer that is not connected is dialled at all its addresses. One that is reached by a worse path than they promise is
-dialled again at the better ones, with growing pauses.
+dialled again at the better ones: with growing pauses, and soon where something says that both sides are there now.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 from ..errors import NetworkError, TransportError
 from ..limits import Limits
+from .addresses import HOLE, TURN
 from .book import Book
 from .effects import Connect, Effect, Reply
 from .inputs import Dial
-from .peers import PeerRecord
+from .peers import Link, PeerRecord
 from .timers import Timers, jitter
 
 __all__ = ["Dialler"]
@@ -73,23 +74,47 @@ class Dialler:
         peer.redial_at = now + pause * jitter(0.3, self._draw)
         self._timers.set(peer.redial_at, peer.key)
 
+    def linked(self, link: Link, now: float) -> None:
+        """A link is up, perhaps by a worse path than there is.
+
+        What was dialled in vain a moment ago is not dialled again at once. A hole was not: an offer needs a link.
+        """
+        peer = link.peer
+        if link.path == TURN:
+            peer.better_tries = max(peer.better_tries, 1)  # this is what a hole came to
+            self.better_later(peer, now)
+        elif link.outbound and HOLE not in peer.better:
+            self.better_later(peer, now)
+        else:
+            self.better_soon(peer, now)
+
     def better_later(self, peer: PeerRecord, now: float) -> None:
-        """Look for a better path after a pause that doubles each time, where the addresses promise one."""
+        """Look for a better path after a pause that doubles with each try, where the addresses promise one."""
+        pause = min(self._limits.better_path_max_s, self._limits.better_path_min_s * 2 ** min(peer.better_tries, 20))
+        if not peer.better_tries and HOLE in peer.better:
+            pause = min(pause, self._limits.first_hole_s)  # only now is there a link that an offer can take
+        self._better_after(pause, peer, now)
+
+    def better_soon(self, peer: PeerRecord, now: float) -> None:
+        """The peer is back, or a session with it begins: look for a better path now, and begin the pauses anew.
+
+        However often it comes back, it is not dialled more often than it answers offers: each costs datagrams to
+        wherever it points.
+        """
+        peer.better_tries = 0
+        self._better_after(self._limits.first_hole_s, peer, now)
+
+    def _better_after(self, pause: float, peer: PeerRecord, now: float) -> None:
         peer.better_at = None
         if not peer.better:
             peer.better_tries = 0
             peer.path_error = None
         elif peer.wanted and not self.stopped:
-            pause = min(
-                self._limits.better_path_max_s, self._limits.better_path_min_s * 2 ** min(peer.better_tries, 20)
-            )
-            if not peer.better_tries and any(one.carrier == "ice" for one in peer.better):
-                pause = min(pause, self._limits.first_hole_s)  # only now is there a link that an offer can take
-            peer.better_tries += 1
-            peer.better_at = now + pause * jitter(0.3, self._draw)
+            apart = self._limits.ice_offers_pause_s + self._limits.ice_gather_s  # its pause begins when it hears us
+            peer.better_at = max(now + pause * jitter(0.3, self._draw), peer.better_tried_at + apart)
             self._timers.set(peer.better_at, peer.key)
 
-    def network_changed(self, book: Book, out: list[Effect]) -> None:
+    def network_changed(self, book: Book, now: float, out: list[Effect]) -> None:
         """What failed before may work now: end every pause."""
         for peer in book:
             if peer.redial_at is not None:
@@ -97,16 +122,16 @@ class Dialler:
                 self._connect(peer, out)
             elif peer.better_at is not None:
                 peer.better_tries = 0
-                self._connect_better(peer, out)
+                self._connect_better(peer, now, out)
 
-    def seen(self, peer: PeerRecord, out: list[Effect]) -> None:
+    def seen(self, peer: PeerRecord, now: float, out: list[Effect]) -> None:
         """It is on the local network now: end its pause, if it is dialled at all."""
         if peer.redial_at is not None:
             peer.attempts = 0
             self._connect(peer, out)
         elif peer.links and peer.better and peer.wanted:
             peer.better_tries = 0
-            self._connect_better(peer, out)
+            self._connect_better(peer, now, out)
 
     def woken(self, peer: PeerRecord | None, now: float, out: list[Effect]) -> None:
         """A pause of a peer may be over."""
@@ -115,15 +140,17 @@ class Dialler:
         if peer.redial_at is not None and peer.redial_at <= now:
             self._connect(peer, out)
         if peer.better_at is not None and peer.better_at <= now:
-            self._connect_better(peer, out)
+            self._connect_better(peer, now, out)
 
     def _connect(self, peer: PeerRecord, out: list[Effect]) -> None:
         peer.dialling = True
         peer.redial_at = None
         out.append(Connect(peer.key, peer.places))
 
-    def _connect_better(self, peer: PeerRecord, out: list[Effect]) -> None:
+    def _connect_better(self, peer: PeerRecord, now: float, out: list[Effect]) -> None:
         peer.better_at = None
         if peer.better and not peer.dialling:
             peer.dialling = True
+            peer.better_tried_at = now
+            peer.better_tries += 1
             out.append(Connect(peer.key, peer.better))

@@ -169,7 +169,7 @@ class Pairings:
             if pairing is not None and pairing.role is Role.GUEST and not pairing.over and self._own < key:
                 return []  # each joined the other's invite at once: the smaller key stays the guest
             invite = self._invited(record, transcript, now)
-            if invite is not None:
+            if invite is not None and self._has_room(invite, key):
                 pairing = self._begin(Role.HOST, key, invite, now)
                 pairing.linked(transcript)
         if pairing is None:
@@ -208,6 +208,11 @@ class Pairings:
             if hello.proof == hello_proof(Role.GUEST, invite.secret, transcript):
                 return invite
         return None
+
+    def _has_room(self, invite: Invite, key: bytes) -> bool:
+        """Return whether few others have come with this invite, whatever became of them."""
+        others = sum(one.secret == invite.secret and one.peer != key for one in self._pairings.values())
+        return others < limits.INVITE_GUESTS_MAX
 
     def _begin(self, role: Role, key: bytes, invite: Invite, now: float, addresses: tuple[str, ...] = ()) -> Pairing:
         self._strangers.pop(key, None)

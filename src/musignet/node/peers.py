@@ -165,6 +165,7 @@ class PeerRecord:
         "abandoned",
         "attempts",
         "better_at",
+        "better_tried_at",
         "better_tries",
         "dialling",
         "dials",
@@ -223,7 +224,10 @@ class PeerRecord:
         self.redial_at: float | None = None
         self.better_at: float | None = None
         """When a better path than the present one is tried next."""
+        self.better_tried_at = 0.0
+        """When one was tried last; 0 where none ever was."""
         self.better_tries = 0
+        """How often, since the pauses between began anew."""
         self.path_error: NetworkError | None = None
         """Why the last try of a better path came to nothing."""
         self.unacked: dict[bytes, Outgoing] = {}

@@ -123,7 +123,7 @@ class Approvals(ABC):
 
     def next_deadline(self) -> float | None:
         """Return when `Woken` is due: the oldest nonces die then."""
-        return min((one.live.born + self.place.nonce_ttl_s for one in self._held.values() if one.live), default=None)
+        return min((self._dies_at(one, one.live) for one in self._held.values() if one.live), default=None)
 
     def day_sat(self) -> int:
         """Return what was approved within the last 24 hours and is or may be signed, fees included (`policyfile`)."""
@@ -169,17 +169,17 @@ class Approvals(ABC):
             return self._approve_again(holding)
         proposal.require_time(self._now)
         holding = self._judge(proposal)
-        self._require_free(holding, verb.replaces)
-        if self._needs_person(holding, verb):
-            self._out.append(Asked(proposal.session, holding.digest, holding.review))
+        rivals = self._rivals(holding, verb.replaces)
+        if self._needs_person(holding, verb, rivals):
+            self._out.append(Asked(proposal.session, holding.digest, holding.review, rivals))
             return None
-        for session in verb.replaces & self._held.keys():
-            self._wipe(Wipe(session))
-        self._give(holding)
+        self._give(holding, verb.replaces)
         return None
 
-    def _give(self, holding: Holding) -> None:
-        """Approve it, as soon as that is on disk."""
+    def _give(self, holding: Holding, replaces: frozenset[bytes]) -> None:
+        """Approve it in place of others, as soon as that is on disk."""
+        for session in replaces & self._held.keys():
+            self._wipe(Wipe(session))
         self._held[holding.session] = holding
         holding.approved_at = self._now
         self._remember(holding)
@@ -205,28 +205,38 @@ class Approvals(ABC):
         slots = rounds.contexts(self._group, reviewed.slots)
         return Holding(proposal, reviewed, slots, proposal.digest(self._group, reviewed))
 
-    def _require_free(self, holding: Holding, replaces: frozenset[bytes]) -> None:
-        """Refuse a coin that another approval spends (THREATS.md P5). Locks end with it, unless a partial has left."""
-        open_ = [one for one in self._held.values() if one.locks(self._now) and one.session not in replaces]
-        for one in open_:
-            if not one.outpoints.isdisjoint(holding.outpoints):
+    def _rivals(self, holding: Holding, replaces: frozenset[bytes]) -> frozenset[bytes]:
+        """Return the sessions that its coins are locked for, and that a person may give up (THREATS.md P4, P5).
+
+        Raises: LocalError for one that can be revoked instead, unless it is named; for all, where no person is asked.
+        """
+        locking = [one for one in self._held.values() if one.locks(self._now)]
+        rivals = [one for one in locking if not one.outpoints.isdisjoint(holding.outpoints)]
+        for one in rivals:
+            if one.session not in replaces and not (one.released and self._has_person):
                 raise LocalError(
                     "another approval spends the same coin",
                     got=f"session {one.session.hex()[:8]}",
-                    hint="revoke that one, or replace it with a person's word",
+                    hint="cancel that session first, or have a person replace it",
                 )
-        if sum(not one.released for one in open_) >= limits.SESSIONS_PER_GROUP_MAX:
+        if sum(not one.released and one.session not in replaces for one in locking) >= limits.SESSIONS_PER_GROUP_MAX:
             raise LocalError("too many open approvals", expected=f"at most {limits.SESSIONS_PER_GROUP_MAX}")
+        return frozenset(one.session for one in rivals)
 
-    def _needs_person(self, holding: Holding, verb: Approve) -> bool:
+    @property
+    def _has_person(self) -> bool:
+        """Whether there is somebody to ask."""
+        return self.place.verifier is not _nobody
+
+    def _needs_person(self, holding: Holding, verb: Approve, rivals: frozenset[bytes]) -> bool:
         """Return whether a person must still be asked. Raises LocalError when the policy says no, or a proof is bad."""
         answer = self.place.policy(holding.review)
         if isinstance(answer, No):
             raise LocalError(f"the policy says no: {answer.reason}")
-        if isinstance(answer, Yes) and not holding.review.confirm and not verb.replaces:
+        if isinstance(answer, Yes) and not holding.review.confirm and not verb.replaces and not rivals:
             return False
         assert isinstance(answer, Yes | Ask)
-        if not verb.proof:
+        if not verb.proof or not rivals <= verb.replaces:
             return True
         digest = consent_digest(holding.digest, verb.replaces)
         if len(verb.proof) > limits.PROOF_MAX_BYTES or not self.place.verifier(holding.session, digest, verb.proof):
@@ -296,20 +306,23 @@ class Approvals(ABC):
         return attempt
 
     def _forget_old(self) -> None:
-        """Nonces beyond their time to live die before anything else happens (THREATS.md K5)."""
+        """Nonces beyond their time to live, or their session's, die before anything else happens (THREATS.md K5)."""
         if self._now < self._forget_at:
             return
         for holding in list(self._held.values()):
-            if holding.live and self._now >= holding.live.born + self.place.nonce_ttl_s:
+            if holding.live and self._now >= self._dies_at(holding, holding.live):
                 self._tell_lost(holding)
             if self._now >= holding.proposal.expires_at and not holding.released and not holding.live:
                 del self._held[holding.session]
         self._forget_at = min((at for one in self._held.values() for at in self._ages(one)), default=inf)
 
+    def _dies_at(self, holding: Holding, live: Attempt) -> float:
+        return min(live.born + self.place.nonce_ttl_s, holding.proposal.expires_at)
+
     def _ages(self, holding: Holding) -> Iterator[float]:
         """Yield when something about a session may have to be forgotten."""
         if holding.live:
-            yield holding.live.born + self.place.nonce_ttl_s
+            yield self._dies_at(holding, holding.live)
         if self._now < holding.proposal.expires_at:
             yield holding.proposal.expires_at
 

@@ -90,7 +90,7 @@ class Bridge(Approvals):
         if holding.state is not State.APPROVED or holding.attempt in holding.partials:
             return Wants.NOTHING
         if errand.sessions:
-            return Wants.PARTIALS
+            return Wants.NOTHING if errand.partials else Wants.PARTIALS
         return Wants.NONCES if not holding.live and not errand.ahead else Wants.NOTHING
 
     def export(self, session: bytes) -> bytes:
@@ -102,12 +102,16 @@ class Bridge(Approvals):
         """
         return self._psbt(self._find(session)).serialize()
 
-    def import_untrusted(self, session: bytes, data: bytes, now: float) -> list[KeyholderEffect]:
+    def import_untrusted(
+        self, session: bytes, data: bytes, now: float, replaces: frozenset[bytes] = frozenset()
+    ) -> list[KeyholderEffect]:
         """Take what `export` wrote, back from the signer. Returns effects as `handle` does.
 
-        Raises: LocalError when nothing is wanted now; RuleBroken for what is no PSBT, or has contributions of others
-                than the group; MergeConflict when anything but our own contribution was changed; InvalidMessage when it
-                is missing, no good, or was used before. Nothing is changed then.
+        Args:   replaces - the sessions whose coins a person gives up with the first nonces (`Asked.replaces`).
+        Raises: LocalError when nothing is wanted now, or its coins are another session's; RuleBroken for what is no
+                PSBT, or has contributions of others than the group; MergeConflict when anything but our own
+                contribution was changed; InvalidMessage when it is missing, no good, or was used before. Nothing is
+                changed then.
         """
         self._now, self._out = now, []
         self._forget_old()
@@ -118,7 +122,7 @@ class Bridge(Approvals):
             raise LocalError("nothing is wanted from the signer now", hint="musignet show says who is waited for")
         merged = self._merged(holding, Psbt.parse_untrusted(data), again=again)
         if wants is not Wants.PARTIALS:
-            self._nonces_came(holding, self._own_nonces(holding, merged))
+            self._nonces_came(holding, self._own_nonces(holding, merged), replaces)
         else:
             self._partials_came(holding, self._own_partials(holding, merged))
         return self._out
@@ -169,18 +173,27 @@ class Bridge(Approvals):
                     hint="is it the signer of this key, and does it know BIP-373?",
                 )  # fmt: skip
             found.append(here[key])
-        if len(set(found)) < len(found) or not self._used.isdisjoint(found):
+        if len(set(found)) < len(found) or self._spoken_for(holding, found):
             raise InvalidMessage("nonces that were used before", hint="have the signer make new ones, for this PSBT")
         raw = b"".join(found)
         rounds.parse_nonces(holding.slots, self.place.identity, raw)
         return raw
 
-    def _nonces_came(self, holding: Holding, raw: bytes) -> None:
+    def _spoken_for(self, holding: Holding, found: list[bytes]) -> bool:
+        """Return whether one of these nonces was lent, or waits to be lent in another session."""
+        waiting = (errand.ahead for session, errand in self._errands.items() if session != holding.session)
+        return any(not taken.isdisjoint(found) for taken in (self._used, *map(_each_nonce, waiting)))
+
+    def _nonces_came(self, holding: Holding, raw: bytes, replaces: frozenset[bytes]) -> None:
         if holding.session not in self._held:
             holding.proposal.require_time(self._now)
-            self._require_free(holding, frozenset())
+            if rivals := self._rivals(holding, replaces) - replaces:
+                raise LocalError(
+                    "its coins are another session's, and our partial signature for that one has left",
+                    got=f"session {min(rivals).hex()[:8]}", hint="to give that one up: musignet import --replace",
+                )  # fmt: skip
             del self._shown[holding.session]
-            self._give(holding)
+            self._give(holding, replaces)
         errand = self._errand(holding)
         errand.ahead = raw
         if errand.wanted:
@@ -200,7 +213,7 @@ class Bridge(Approvals):
         errand.wanted, errand.lent = 0, raw
         holding.live = attempt
         self._remember(holding)
-        self._used.update(split(raw, limits.PUBLIC_NONCE_BYTES, len(holding.slots)))
+        self._used |= _each_nonce(raw)
         attempt.payload = encode(PublicNonce(attempt.number, attempt.epoch, raw))
         self._store(
             journal.NoncesLent(holding.session, attempt.number, attempt.epoch, raw),
@@ -273,9 +286,13 @@ class Bridge(Approvals):
             raise LocalError("another signer takes part in a mesh alone", hint="propose it again, as a mesh")
         return holding
 
-    def _needs_person(self, holding: Holding, verb: Approve) -> bool:
+    @property
+    def _has_person(self) -> bool:
+        return True
+
+    def _needs_person(self, holding: Holding, verb: Approve, rivals: frozenset[bytes]) -> bool:
         """The person says yes at the signer, by what comes back from there."""
-        needed = super()._needs_person(holding, verb)
+        needed = super()._needs_person(holding, verb, rivals)
         if needed:
             self._shown = dict(list(self._shown.items())[1 - limits.SESSIONS_PER_GROUP_MAX :])
             self._shown[holding.session] = holding
@@ -303,8 +320,12 @@ class Bridge(Approvals):
     def _replay(self, entry: journal.Entry) -> None:
         super()._replay(entry)
         if isinstance(entry, journal.NoncesLent):
-            size = limits.PUBLIC_NONCE_BYTES
-            self._used.update(entry.nonces[at : at + size] for at in range(0, len(entry.nonces), size))
+            self._used |= _each_nonce(entry.nonces)
+
+
+def _each_nonce(raw: bytes) -> set[bytes]:
+    size = limits.PUBLIC_NONCE_BYTES
+    return {raw[at : at + size] for at in range(0, len(raw), size)}
 
 
 def _key(context: rounds.SlotContext, identity: bytes) -> bytes:

@@ -13,7 +13,13 @@ from typing import Final, TypeAlias
 from ..bitcoin.group import Known
 from ..crypto.keys import Identity
 from ..errors import InvalidMessage, LocalError, NetworkError
-from ..limits import EARLY_MESSAGES_MAX, SESSIONS_PER_GROUP_MAX, SESSIONS_PER_PROPOSER_MAX, Limits
+from ..limits import (
+    EARLY_MESSAGES_MAX,
+    SESSIONS_FAILED_PER_PROPOSER_MAX,
+    SESSIONS_PER_GROUP_MAX,
+    SESSIONS_PER_PROPOSER_MAX,
+    Limits,
+)
 from ..wire.envelope import Message, SignedMessage, VerifiedMessage
 from ..wire.messages import Abort, MessageType, payload_encode
 from .base import ABORT_CODES
@@ -26,7 +32,7 @@ from .proposal import Proposal, require_member
 from .records import Topology, TransactionProposal, decode_untrusted, encode, session_id
 from .session import Cancel, Consent, Present, Session, Start
 from .star import StarSession
-from .verbs import KeyholderInput, Reply, Store, Stored, Woken
+from .verbs import KeyholderInput, Reply, Store, Stored, Wipe, Woken
 
 __all__ = ["Sessions", "SigningCoordinator", "ToSend"]
 
@@ -85,6 +91,8 @@ class Sessions:
                 end, blame = read_end(rest)
                 verdict = verify_blame(blame, self.group) if blame else None
                 out.append(Publish(Outcome(session, end, verdict=verdict, blame=blame)))
+                if not _expired(message, now):  # a crash may have come before the keyholder had it on its own disk
+                    out.append(Wipe(session))
             elif _expired(message, now):
                 out.append(Publish(Outcome(session, End.COMPLETED if kind == 2 else End.EXPIRED)))
             else:
@@ -170,11 +178,15 @@ class Sessions:
 
     def _require_room(self, proposer: bytes, now: float) -> None:
         self._forget(now)
-        open_ = [one.proposal.proposer for one in self._working if one.outcome is None]
-        if len(open_) >= SESSIONS_PER_GROUP_MAX or open_.count(proposer) >= SESSIONS_PER_PROPOSER_MAX:
-            raise InvalidMessage(
-                "too many open sessions", expected=f"{SESSIONS_PER_PROPOSER_MAX} of one proposer", got=len(open_)
-            )
+        of_proposer = [one.outcome for one in self._sessions.values() if one.proposal.proposer == proposer]
+        failed = sum(outcome is not None and outcome.end is not End.COMPLETED for outcome in of_proposer)
+        for what, count, most in (
+            ("open sessions of this group", sum(one.outcome is None for one in self._working), SESSIONS_PER_GROUP_MAX),
+            ("open sessions of this proposer", of_proposer.count(None), SESSIONS_PER_PROPOSER_MAX),
+            ("sessions of this proposer that came to nothing", failed, SESSIONS_FAILED_PER_PROPOSER_MAX),
+        ):
+            if count >= most:
+                raise InvalidMessage(f"too many {what}", expected=f"at most {most}", hint="all count until they expire")
 
     def _forget(self, now: float) -> None:
         """Drop what has ended and expired: until then it answers those who come back."""

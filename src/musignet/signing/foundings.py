@@ -13,7 +13,7 @@ from ..text import safe, short_key, who
 from ..wire.codec import Record
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import MessageType
-from .founding import Founding, FoundingEffect, Tell
+from .founding import Founding, FoundingEffect, Step, Tell
 from .founding_records import (
     FoundingKey,
     FoundingView,
@@ -141,10 +141,17 @@ class Foundings:
             raise InvalidMessage(
                 f"the group {name!r} of {by} has expired, or expires too late", hint="check the clocks"
             )
-        of_one = [one for one in self._open.values() if one.proposal.proposer == proposal.proposer and not one.over]
-        waiting = [one for one in self._open.values() if not one.over]
-        if len(of_one) >= limits.FOUNDINGS_PER_PROPOSER_MAX or len(waiting) >= limits.FOUNDINGS_OPEN_MAX:
-            raise InvalidMessage(f"too many groups wait to be founded: that of {by} is refused")
+        of_one = [one for one in self._open.values() if one.proposal.proposer == proposal.proposer]
+        waiting = sum(not one.over for one in self._open.values())
+        if (
+            sum(not one.over for one in of_one) >= limits.FOUNDINGS_PER_PROPOSER_MAX
+            or sum(one.step is Step.ENDED for one in of_one) >= limits.FOUNDINGS_FAILED_PER_PROPOSER_MAX
+            or waiting >= limits.FOUNDINGS_OPEN_MAX
+        ):
+            raise InvalidMessage(
+                f"too many groups wait to be founded, or came to nothing: that of {by} is refused",
+                hint="they count until they expire",
+            )
         strangers = [
             seat for seat in proposal.content.members if seat.identity != own and not self._label_of(seat.identity)
         ]

@@ -42,6 +42,8 @@ from .verbs import (
 __all__ = ["Account", "Keyholder", "Verifier"]
 
 _extra = TaggedHash("musignet/nonce-extra")
+_drawn = TaggedHash("musignet/drawn")
+"""The last draw is remembered by this: what nonces are made of is not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +124,9 @@ class Keyholder(Approvals):
 
     def _random(self) -> bytes:
         drawn = self._draw(32)
-        if drawn == self._last_draw:
+        last, self._last_draw = self._last_draw, _drawn(drawn)
+        if last == self._last_draw:
             raise LocalError("two draws of randomness are equal", hint="do not go on with this source")
-        self._last_draw = drawn
         return drawn
 
     def _key(self, holding: Holding, at: int) -> SigningKey:

@@ -51,9 +51,9 @@ class MeshSession(Session):
         if self._ready():
             self._begin(max([self.attempt + 1, *self._collected]))
 
-    def _begin(self, attempt: int) -> None:
+    def _begin(self, attempt: int, because_of: bytes = b"") -> None:
         """Begin an attempt with fresh nonces. What the one before has collected is forgotten."""
-        if not self._enter(attempt):
+        if not self._enter(attempt, because_of):
             return
         self._collected = {number: one for number, one in self._collected.items() if number >= attempt}
         self._excused = frozenset()
@@ -89,8 +89,8 @@ class MeshSession(Session):
 
     def _gone(self, sender: bytes, attempt: int) -> None:
         if attempt >= self.attempt and sender not in self._current.partials:
-            if self._hands.isdisjoint(self.waiting_for):
-                self._begin(attempt + 1)
+            if self._hands.isdisjoint(self.waiting_for):  # one step: whoever is further has nonces to be followed by
+                self._begin(self.attempt + 1, sender)
             else:  # whoever is waited for begins it, with new nonces
                 self._wait(frozenset())
         else:

@@ -126,6 +126,7 @@ class PersonAsked(Struct, frozen=True):
 
     session: bytes
     digest: bytes
+    replaces: frozenset[bytes] = frozenset()
 
 
 class VerbRefused(Struct, frozen=True):

@@ -374,11 +374,14 @@ class Session(SessionBase, ABC):
 
     # --- an attempt ---------------------------------------------------------------------------------------------------
 
-    def _enter(self, attempt: int) -> bool:
-        """Make this the current attempt. Returns False when none is left, and ends the session then."""
+    def _enter(self, attempt: int, because_of: bytes = b"") -> bool:
+        """Make this the current attempt. Returns False when none is left, and ends the session then.
+
+        Args: because_of - the member without whom the one before would have gone on, if it was a member's word.
+        """
         if attempt > ATTEMPTS_MAX:
             error = Timeout("no attempt is left", expected=f"at most {ATTEMPTS_MAX}")
-            self._end(End.SILENT, suspects=self._gave_up(b""), error=error)
+            self._end(End.SILENT, suspects=(because_of,) if because_of else self._gave_up(b""), error=error)
             return False
         self.attempt = attempt
         self._restart_clock()

@@ -66,8 +66,8 @@ class StarSession(Session):
 
     @property
     def _turn(self) -> int:
-        """The attempt that is under way, or is awaited."""
-        return self.attempt if self.state in IN_ATTEMPT else self.attempt + 1
+        """The attempt that is under way, or is awaited; after the last one, that one: its completion may still come."""
+        return self.attempt if self.state in IN_ATTEMPT else min(self.attempt + 1, ATTEMPTS_MAX)
 
     @property
     def _collector(self) -> bytes:
@@ -132,7 +132,7 @@ class StarSession(Session):
         if not self._ready():
             self._stands_by = False
         elif self._collects:
-            self._begin(self._turn)
+            self._begin(self.attempt + 1)
         elif self.group.collector(self._turn + 1) == self.identity and not self._stands_by:
             self._stands_by = True
             self._deadline = self._now + self._bounds.phase_timeout_s

@@ -118,11 +118,16 @@ class Approved(Struct, frozen=True):
 
 
 class Asked(Struct, frozen=True):
-    """A person must say yes: to `digest`, having seen `review`."""
+    """A person must say yes: to `digest`, having seen `review`.
+
+    `replaces` are sessions that spend the same coins, and for which a partial signature of ours has left: nothing calls
+    it back, so the coins stay theirs until a person gives them up. `Approve.replaces` must name them all.
+    """
 
     session: bytes
     digest: bytes
     review: Review
+    replaces: frozenset[bytes] = frozenset()
 
 
 class NoncesMade(Struct, frozen=True):

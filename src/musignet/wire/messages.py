@@ -19,6 +19,7 @@ __all__ = [
     "CloseCode",
     "Discovery",
     "Error",
+    "GroupRelays",
     "MessageType",
     "PairConfirm",
     "PairEnd",
@@ -66,6 +67,7 @@ class MessageType(IntEnum):
     FOUNDING_VIEW = 50
     FOUNDING_END = 52
     HOLE = 61
+    GROUP_RELAYS = 63
 
 
 class Priority(IntEnum):
@@ -105,6 +107,7 @@ _PRIORITIES: Final[dict[int, Priority]] = {
     MessageType.FOUNDING_VIEW: Priority.CONTROL,
     MessageType.FOUNDING_END: Priority.CONTROL,
     MessageType.HOLE: Priority.CONTROL,
+    MessageType.GROUP_RELAYS: Priority.CONTROL,
 }
 
 
@@ -148,6 +151,7 @@ PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
             MessageType.PAIR_END,
             MessageType.FOUNDING_END,
             MessageType.HOLE,
+            MessageType.GROUP_RELAYS,
         ),
         limits.CONTROL_PAYLOAD_MAX_BYTES,
     ),
@@ -262,6 +266,13 @@ class PairEnd(Record, frozen=True):
     text: Text
 
 
+class GroupRelays(Record, frozen=True):
+    """Where the sender looks for the other members of a group. What to make of it is for a person to say."""
+
+    group: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    relays: Annotated[tuple[Address, ...], Meta(max_length=limits.GROUP_RELAYS_MAX)]
+
+
 _CODECS: Final[dict[int, tuple[type[Record], Codec[Record]]]] = {
     kind: (record, Codec[Record](record))
     for kind, record in (
@@ -275,6 +286,7 @@ _CODECS: Final[dict[int, tuple[type[Record], Codec[Record]]]] = {
         (MessageType.PAIR_HELLO, PairHello),
         (MessageType.PAIR_CONFIRM, PairConfirm),
         (MessageType.PAIR_END, PairEnd),
+        (MessageType.GROUP_RELAYS, GroupRelays),
     )
 }
 """Types whose payload is a record. Every other type carries bytes that mean something one floor up."""

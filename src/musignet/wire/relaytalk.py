@@ -12,7 +12,9 @@ from ..errors import ReceiveError
 from .giftwrap import LIVE, MAIL, Event
 
 __all__ = [
-    "SUBSCRIPTION",
+    "LETTERS",
+    "LIVES",
+    "SUBSCRIPTIONS",
     "Accepted",
     "Challenged",
     "Delivered",
@@ -26,8 +28,11 @@ __all__ = [
     "subscribe",
 ]
 
-SUBSCRIPTION: Final = "inbox"
-"""The name of our only one."""
+LETTERS: Final = "letters"
+LIVES: Final = "live"
+SUBSCRIPTIONS: Final = (LETTERS, LIVES)
+"""What is stored, and what is passed on. Two, for many relays store for minutes what they only have to pass on, and
+would hand out that in the place of letters."""
 
 _Text = Annotated[str, Meta(max_length=4096)]
 _Name = Annotated[str, Meta(max_length=64)]
@@ -89,13 +94,13 @@ def parse_untrusted(text: str | bytes) -> FromRelay:
         raise ReceiveError("not a relay's message", got=str(error)) from None
 
 
-def subscribe(inboxes: list[str]) -> str:
-    """Return the request for everything addressed to these inboxes, from now on and as far as it is stored.
+def subscribe(subscription: str, inboxes: list[str]) -> str:
+    """Return the request for what is addressed to these inboxes from now on, and for letters as far as they are stored.
 
-    A second one takes the place of the first.
+    Args: subscription — one of `SUBSCRIPTIONS`; a second request takes the place of the first.
     """
-    wanted = {"kinds": [MAIL, LIVE], "#p": inboxes, "limit": limits.RELAY_SUBSCRIPTION_MAX}
-    return _encode(("REQ", SUBSCRIPTION, wanted)).decode()
+    kind, most = (MAIL, limits.RELAY_SUBSCRIPTION_MAX) if subscription == LETTERS else (LIVE, 1)
+    return _encode(("REQ", subscription, {"kinds": [kind], "#p": inboxes, "limit": most})).decode()
 
 
 def publish(event: Event) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
@@ -68,7 +67,7 @@ async def _export(daemon: Daemon, call: Call) -> Bundled:
 async def _import(daemon: Daemon, call: Call) -> Carried:
     try:
         sealed = base64.b64decode(call.body.sealed, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one
         raise SerializationError("the bundle is not in base64") from None
     brought = daemon.network.import_mail(sealed)
     label = daemon.label_of(brought.peer)

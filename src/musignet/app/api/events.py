@@ -19,7 +19,10 @@ ENDPOINTS: Final = (
         method="GET",
         path="/v1/events",
         needs=Capability.READ,
-        summary="What happens from now on: `session`, `peer`, `group`, `fault`; `missed` when the reader was too slow",
+        summary=(
+            "What happens from now on: `session`, `peer`, `group`, `pairing`, `founding`, `sighting`, `broadcast`, "
+            "`fault`; `missed` when the reader was too slow"
+        ),
         call=_listen,
         answer=str,
         stream=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Final
 
 from msgspec import Struct
@@ -167,7 +166,7 @@ async def _own_key(daemon: Daemon, _: Call) -> OwnKey:
 async def _import(daemon: Daemon, call: Call) -> GroupShown:
     try:
         data = base64.b64decode(call.body.file, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one
         raise InvalidMessage("not a group file", expected="base64") from None
     body: Import = call.body
     found = await daemon.foundings.import_group(data, _bytes(body.proof), elsewhere=body.elsewhere)

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ...errors import IoError, LocalError
-from ...limits import API_HEAD_MAX_BYTES, API_IDLE_S
+from ...limits import API_CONNECTIONS_MAX, API_HEAD_MAX_BYTES, API_IDLE_S
 from ..daemon import Daemon
 from ..places import API_SOCKET
 from .route import Role, Unauthorised
@@ -45,7 +45,34 @@ def peer_uid(connected: socket.socket) -> int | None:
     return None
 
 
-class _OwnersOnly(H11Protocol):
+class _Bounded(H11Protocol):
+    """HTTP for so many at once, and for nobody who asks for nothing."""
+
+    _due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > API_CONNECTIONS_MAX:
+            transport.abort()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._due is not None:
+            self._due.cancel()
+
+    def _wait(self) -> None:
+        self._due = self.loop.call_later(API_IDLE_S, self._look, self.cycle)
+
+    def _look(self, before: Any) -> None:
+        """Hang up unless something was asked since, or is being answered."""
+        if self.cycle is before and (before is None or before.response_complete):
+            self.transport.abort()
+        else:
+            self._wait()
+
+
+class _OwnersOnly(_Bounded):
     """HTTP for the user of this node; every other process is hung up on before it has said anything."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -91,10 +118,10 @@ class Api:
             tokens = make_tokens(self._daemon.folder.path)
             listening = tcp_socket(config.api_tcp_port)
             self.port = config.api_tcp_port
-            self._serve(listening, make_app(self._daemon, Gatekeeper(tokens, self.port)), H11Protocol)
+            self._serve(listening, make_app(self._daemon, Gatekeeper(tokens, self.port)), _Bounded)
         if config.metrics_port:
             metrics = _metrics(self._daemon, config.metrics_port)
-            self._serve(tcp_socket(config.metrics_port), metrics, H11Protocol)
+            self._serve(tcp_socket(config.metrics_port), metrics, _Bounded)
         for server in self._servers:
             await server.ready.wait()
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -32,6 +31,12 @@ __all__ = [
 ]
 
 
+_Sessions: TypeAlias = Annotated[
+    tuple[Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")], ...], Meta(max_length=limits.SESSIONS_NAMED_MAX)
+]
+"""Whole ids."""
+
+
 class NewSession(Struct, frozen=True, forbid_unknown_fields=True):
     """A PSBT to be signed."""
 
@@ -49,6 +54,8 @@ class Consented(Struct, frozen=True, forbid_unknown_fields=True):
 
     proof: str
     """The approver's signature, 128 hex digits. The keyholder checks it; this node cannot make it."""
+    replaces: _Sessions = ()
+    """The sessions that it gives up: the proof is over them, too."""
 
 
 class Reason(Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,6 +73,8 @@ class SessionShown(Struct, frozen=True):
     state: str
     asked: bool
     """Whether it waits for the person here."""
+    replaces: list[str]
+    """Ids of the sessions that a yes must name: they spend the same coins, and our signature for them has left."""
     waiting_for: list[str]
     """Labels."""
     proposer: str
@@ -108,6 +117,8 @@ class FromSigner(Struct, frozen=True, forbid_unknown_fields=True):
 
     psbt: str
     """In base64."""
+    replaces: _Sessions = ()
+    """The sessions that the first nonces, which are the yes, give up."""
 
 
 class Imported(Struct, frozen=True):
@@ -143,6 +154,7 @@ def shown(daemon: Daemon, entry: Entry) -> SessionShown:
         daemon.groups.get(entry.group.id).name,
         entry.state,
         entry.asked,
+        [one.hex() for one in sorted(entry.replaces)],
         [daemon.label_of(key) for key in entry.waiting_for],
         proposer,
         expires_at,
@@ -167,8 +179,12 @@ async def _propose(daemon: Daemon, call: Call) -> SessionShown:
 def _from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one
         raise SerializationError("the PSBT is not in base64") from None
+
+
+def _ids(sessions: tuple[str, ...]) -> frozenset[bytes]:
+    return frozenset(map(bytes.fromhex, sessions))
 
 
 async def _show(daemon: Daemon, call: Call) -> SessionDetail:
@@ -212,7 +228,7 @@ async def _consent(daemon: Daemon, call: Call) -> SessionShown:
         proof = bytes.fromhex(call.body.proof)
     except ValueError:
         raise SerializationError("the proof is not in hex") from None
-    await daemon.consent(entry, proof)
+    await daemon.consent(entry, proof, _ids(call.body.replaces))
     return shown(daemon, entry)
 
 
@@ -227,7 +243,7 @@ async def _cancel(daemon: Daemon, call: Call) -> Left:
 
 async def _import(daemon: Daemon, call: Call) -> Imported:
     entry = daemon.sessions.find(call.path["session"])
-    brought = daemon.psbt_from_signer(entry, _from_base64(call.body.psbt))
+    brought = daemon.psbt_from_signer(entry, _from_base64(call.body.psbt), _ids(call.body.replaces))
     entry.asked = False
     return Imported(brought, shown(daemon, entry))
 

@@ -253,6 +253,8 @@ class CoreBackend:
         for one in self._ask(wallet, _Descriptors, "listdescriptors").descriptors:
             first = self._ask(self._node, list[str], "deriveaddresses", one.desc, [0, 0])
             if first and first[0] in branches:
+                if one.next_index > limits.ADDRESS_INDEX_MAX:
+                    raise BackendFault("every address that is asked for is said to be used", got=one.next_index)
                 found[branches[first[0]]] = one.next_index - 1
         return found if len(found) == len(branches) else {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,8 +14,8 @@ from ...signing.records import consent_digest
 from ..client import path
 from ..judged import judge
 from ..unlock import unlock
-from .common import Command, Failure, connect, data_option, json_option, say, show
-from .sessions import describe, told
+from .common import Command, Failure, connect, data_option, fd, json_option, say, show
+from .sessions import describe, matched, told
 
 __all__ = ["approve"]
 
@@ -25,8 +26,14 @@ __all__ = ["approve"]
 @click.argument("session", metavar="ID")
 @click.option("--yes", is_flag=True, help="Ask nothing: for scripts that have looked at `show --json`.")
 @click.option("--fee-sat", type=int, metavar="SAT", help="With --yes: the fee, where the review wants it typed.")
-@click.option("--passphrase-fd", type=int, metavar="N", help="Read the wallet's passphrase from file descriptor N.")
-def approve(data: Path, as_json: bool, session: str, yes: bool, fee_sat: int | None, passphrase_fd: int | None) -> None:
+@click.option(
+    "--replace", "named", metavar="ID", multiple=True, help="With --yes: a session that `show` says is given up for it."
+)
+@click.option("--passphrase-fd", type=fd, metavar="N", help="Read the wallet's passphrase from file descriptor N.")
+def approve(
+    data: Path, as_json: bool, session: str, yes: bool, fee_sat: int | None, named: tuple[str, ...],
+    passphrase_fd: int | None,
+) -> None:  # fmt: skip
     """Approve a session, after its review.
 
     The review is made here, from the signed proposal. The passphrase of the wallet makes a proof of your yes for this
@@ -40,17 +47,22 @@ def approve(data: Path, as_json: bool, session: str, yes: bool, fee_sat: int | N
         told(detail, judged.facts()["lines"])
     if not one["asked"]:
         raise Failure("this session does not wait for you", hint=describe(one))
-    _confirm(judged.review, yes, fee_sat, as_json)
+    replaces = one["replaces"]
+    if yes and (missing := set(replaces) - set(matched(replaces, named))):
+        raise Failure("not approved: its coins are another session's", hint=f"--replace {min(missing)[:8]} gives it up")
+    _confirm(judged.review, yes, fee_sat, as_json, replaces)
     key = unlock(data, passphrase_fd)
     try:
-        proof = prove_consent(key, judged.proposal.session, consent_digest(judged.digest, ()))
+        digest = consent_digest(judged.digest, map(bytes.fromhex, replaces))
+        proof = prove_consent(key, judged.proposal.session, digest)
     finally:
         key.wipe()
-    found = client.post(path("v1", "sessions", one["id"], "consent"), {"proof": proof.hex()})
+    body = {"proof": proof.hex(), "replaces": replaces}
+    found = client.post(path("v1", "sessions", one["id"], "consent"), body)
     show(as_json, found, lambda: say(f"approved; {describe(found)}. Follow it: musignet watch {one['id'][:8]}"))
 
 
-def _confirm(review: Review, yes: bool, fee_sat: int | None, as_json: bool) -> None:
+def _confirm(review: Review, yes: bool, fee_sat: int | None, as_json: bool, replaces: Sequence[str]) -> None:
     """Get the person's yes, in the form that the review demands. Raises Failure."""
     if Confirm.TYPE_FEE in review.confirm:
         if fee_sat is None and not yes:
@@ -63,5 +75,6 @@ def _confirm(review: Review, yes: bool, fee_sat: int | None, as_json: bool) -> N
         return
     if as_json:
         raise Failure("not approved: nobody was asked", hint="with --json add --yes, after show --json")
-    if not click.confirm("Approve this transaction?", err=True):
+    instead = f" in place of {', '.join(one[:8] for one in replaces)}" if replaces else ""
+    if not click.confirm(f"Approve this transaction{instead}?", err=True):
         raise Failure("not approved", hint="to end it for everybody: musignet reject")

@@ -17,6 +17,7 @@ from ...limits import API_CLIENT_TIMEOUT_S
 from ...node.addresses import parse_address, parse_listen
 from ...text import name_fault, safe
 from ..client import ApiError, Client, NotRunning
+from ..ending import interrupted, sigterm_ends
 from ..places import API_SOCKET
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "connect",
     "data_folder",
     "data_option",
+    "fd",
     "json_option",
     "label",
     "place",
@@ -74,13 +76,18 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with sigterm_ends():
+                return super().invoke(ctx)
         except Failure as error:
             failure = error
         except NetworkError as error:
             failure = _failure(error)
         except KeyboardInterrupt:
             raise SystemExit(Exit.INTERRUPTED) from None
+        except click.Abort as prompt:
+            if interrupted(prompt):
+                raise SystemExit(Exit.INTERRUPTED) from None
+            failure = Failure("nobody is there to answer", hint="--help has the options that answer in advance")
         if ctx.params.get("as_json"):
             click.echo(json.dumps(failure.facts), err=True)
             raise SystemExit(failure.exit_code)
@@ -134,6 +141,15 @@ def address(value: str) -> tuple[str, int]:
         return parse_listen(value)
     except LocalError:
         raise click.BadParameter(f"expected {_ADDRESS}, such as 192.0.2.7:8001; got {value!a}") from None
+
+
+def fd(value: str) -> int:
+    """A file descriptor that whoever started this command has opened."""
+    try:
+        os.fstat(number := int(value))
+    except (OSError, OverflowError, ValueError):
+        raise click.BadParameter(f"file descriptor {value:.20} is not open") from None
+    return number
 
 
 def place(value: str) -> str:

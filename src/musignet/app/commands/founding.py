@@ -14,7 +14,8 @@ import click
 from ...signing.groupfile import GroupFile
 from ...text import safe, short_key
 from ..client import ApiError, Client, path
-from .common import Command, Exit, Failure, connect, data_option, json_option, label, say, show
+from ..ending import interrupted
+from .common import Command, Exit, Failure, connect, data_option, fd, json_option, label, say, show
 from .pairing import duration
 from .yes import describe_group, prove
 
@@ -25,7 +26,7 @@ _Found = dict[str, Any]
 
 def _yes_option(command: Any) -> Any:
     command = click.option(
-        "--passphrase-fd", type=int, metavar="N", help="Read the wallet's passphrase from file descriptor N."
+        "--passphrase-fd", type=fd, metavar="N", help="Read the wallet's passphrase from file descriptor N."
     )(command)
     return click.option(
         "--yes-fingerprint",
@@ -122,7 +123,9 @@ def refuse(data: Path, as_json: bool, group: str) -> None:
 def _sure(question: str) -> bool:
     try:
         return click.confirm(question, default=None, err=True)
-    except click.Abort:
+    except click.Abort as prompt:
+        if interrupted(prompt):  # that is no answer: `group join` goes on
+            raise
         return False
 
 

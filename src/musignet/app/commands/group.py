@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "refuse": Place("founding", "Take no part in a proposed group."),
     "list": Place("groups", "List the groups of this node, and those that wait to be founded."),
     "show": Place("groups", "Show one group: members, fingerprint, descriptor."),
+    "relays": Place("grouprelays", "Show or set the relays where a group's members look for each other."),
     "address": Place("groups", "Show a receiving address of a group."),
     "sync": Place("chain", "Ask the chain backend for a group's coins."),
     "balance": Place("chain", "Show what the last sync found."),

@@ -16,7 +16,7 @@ from ...signing.groupfile import GroupFile
 from ...text import safe
 from ..client import path
 from ..qr import show_qr
-from .common import Command, Failure, connect, data_option, json_option, say
+from .common import Command, Failure, connect, data_option, fd, json_option, say
 from .common import show as show_facts
 from .yes import describe_group, prove
 
@@ -125,7 +125,7 @@ def watch_only(group: GroupFile) -> str:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--elsewhere", is_flag=True, help="This node's key in it is in another signer (docs/bridge.md).")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--passphrase-fd", type=int, metavar="N", help="Read the wallet's passphrase from file descriptor N.")
+@click.option("--passphrase-fd", type=fd, metavar="N", help="Read the wallet's passphrase from file descriptor N.")
 def import_(data: Path, as_json: bool, file: Path, elsewhere: bool, yes: bool, passphrase_fd: int | None) -> None:
     """Be a member again, on a device restored from its seed.
 

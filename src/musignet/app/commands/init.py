@@ -15,7 +15,7 @@ from ..chain.url import check_url
 from ..config import Config
 from ..making import Passphrases, check_empty, make
 from ..places import CONFIG_FILE
-from .common import Command, Failure, address, data_option, json_option, label, say, show
+from .common import Command, Failure, address, data_option, fd, json_option, label, say, show
 
 __all__ = ["init"]
 
@@ -34,9 +34,9 @@ _CHECKED = 2
 @click.option("--restore", is_flag=True, help="Take the wallet from the words of an earlier one.")
 @click.option("--xprv", is_flag=True, help="Take the wallet from a master key that begins xprv or tprv.")
 @click.option("--no-wallet", is_flag=True, help="No wallet key: a node that signs nothing.")
-@click.option("--secret-fd", type=int, metavar="N", help="Read the words or the xprv from file descriptor N.")
-@click.option("--passphrase-fd", type=int, metavar="N", help="Read the identity's new passphrase from there.")
-@click.option("--wallet-passphrase-fd", type=int, metavar="N", help="Read the wallet's new passphrase from there.")
+@click.option("--secret-fd", type=fd, metavar="N", help="Read the words or the xprv from file descriptor N.")
+@click.option("--passphrase-fd", type=fd, metavar="N", help="Read the identity's new passphrase from there.")
+@click.option("--wallet-passphrase-fd", type=fd, metavar="N", help="Read the wallet's new passphrase from there.")
 @click.option("--keyring", is_flag=True, help="Put the identity's passphrase into the keyring of the system, too.")
 @click.option("--insecure-no-passphrase", is_flag=True, help="Do not encrypt the keys. For tests; said at each start.")
 def init(

@@ -17,12 +17,15 @@ from ...node.addresses import parse_address
 from ...text import safe, short_key
 from ...wire.invite import Invite
 from ..client import ApiError, Client, path
+from ..ending import interrupted
 from ..qr import show_qr
 from .common import Command, Exit, Failure, connect, data_option, json_option, label, place, say, show
 
 __all__ = ["duration", "invite", "join"]
 
 _COMPARE_S = 600.0
+_DIGITS = 9
+"""Of a duration: thirty years of seconds."""
 _Found = dict[str, Any]
 
 
@@ -44,7 +47,7 @@ def duration(value: str) -> float:
     """Seconds, or with a unit: 90, 10m, 24h."""
     factor = {"s": 1, "m": 60, "h": 3600}.get(value[-1:].lower())
     number = value[:-1] if factor else value
-    if not (number.isascii() and number.isdecimal()) or not int(number):
+    if not (number.isascii() and number.isdecimal() and len(number) <= _DIGITS) or not int(number):
         raise click.BadParameter("expected a time such as 90, 10m or 24h")
     return float(int(number) * (factor or 1))
 
@@ -109,7 +112,8 @@ def _invited(made: _Found, qr: bool, expires_in: float) -> None:
     if qr and sys.stdout.isatty() and show_qr(made["invite"]):
         say()
     _warn(Invite.parse_untrusted(made["invite"]).addresses)
-    say(f"waiting for them, {expires_in / 60:.0f} minutes at most; Ctrl-C withdraws it")
+    most = f"{expires_in / 60:.0f} minutes" if expires_in > 90 else f"{expires_in:.0f} seconds"
+    say(f"waiting for them, {most} at most; Ctrl-C withdraws it")
 
 
 def _warn(addresses: tuple[str, ...]) -> None:
@@ -218,7 +222,9 @@ class _Talk:
             return " ".join(given.lower().split()) == words
         try:
             return click.confirm("Do both screens show these six words?", default=None, err=self._as_json)
-        except click.Abort:
+        except click.Abort as prompt:
+            if interrupted(prompt):  # given up, which says nothing about the words
+                raise
             return False
 
     def _other_name(self, one: _Found) -> str:

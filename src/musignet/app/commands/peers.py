@@ -20,7 +20,7 @@ __all__ = ["forget", "peers", "rename"]
 @json_option
 @click.option("--verbose", is_flag=True, help="Keys, addresses, paths, traffic, scores, and why the last dial failed.")
 def peers(data: Path, as_json: bool, verbose: bool) -> None:
-    """List the peers of this node."""
+    """List the peers of this node, and why one is not let in."""
     found = connect(data).get("/v1/peers")
     show(as_json, found, lambda: _lines(found, verbose))
 
@@ -41,18 +41,24 @@ def _lines(found: list[dict[str, Any]], verbose: bool) -> None:
                 say(f"    better: {safe(one['better'], 1000)}")
             if one["error"]:
                 say(f"    {one['error']}")
-            for line in _traffic(one):
+            say(f"    {_traffic(one)}")
+        if verbose or one["refused_s"]:
+            for line in _opinion(one):
                 say(f"    {line}")
 
 
-def _traffic(one: dict[str, Any]) -> Iterator[str]:
-    """Yield what passed between us and a peer, and what is thought of it."""
+def _traffic(one: dict[str, Any]) -> str:
+    """Return what passed between us and a peer."""
     held = f", held back for {one['held_s']:.1f} s" if one["held_s"] else ""
     less = f", at {100 * one['share']:.0f} % of the usual rates" if one["share"] < 1 else ""
-    yield (
+    return (
         f"in {size(one['bytes_in'])} in {one['messages_in']} messages, out {size(one['bytes_out'])}; "
         f"now {one['messages_per_s']:.1f} messages/s and {size(one['bytes_per_s'])}/s from it{held}{less}"
     )
+
+
+def _opinion(one: dict[str, Any]) -> Iterator[str]:
+    """Yield what is thought of a peer, and why."""
     if one["why"]:
         yield f"score {one['score']:+.0f}: {safe(one['why'], 400)}"
     if one["refused_s"]:

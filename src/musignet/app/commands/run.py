@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import click
 
 from ...net.folder import DataFolder
 from .. import background, config, passphrase
+from ..keyholder.hardening import closed
 from ..logs import set_up
 from ..places import LOG_FILE
 from ..run import open_identity
-from .common import Command, Exit, Failure, connect, data_option, json_option, run_async, say, show
+from .common import Command, Exit, Failure, connect, data_option, fd, json_option, run_async, say, show
 
 __all__ = ["run", "stop"]
 
@@ -25,8 +27,8 @@ _STOP_S = 20.0
 
 @click.command(cls=Command, example="musignet run --data ~/.musignet")
 @data_option
-@click.option("--passphrase-fd", type=int, metavar="N", help="Read the identity's passphrase from file descriptor N.")
-@click.option("--wallet-passphrase-fd", type=int, metavar="N", help="The keyholder reads the wallet's from there.")
+@click.option("--passphrase-fd", type=fd, metavar="N", help="Read the identity's passphrase from file descriptor N.")
+@click.option("--wallet-passphrase-fd", type=fd, metavar="N", help="The keyholder reads the wallet's from there.")
 @click.option("--keyring", is_flag=True, help="Take the identity's passphrase from the keyring of the system.")
 @click.option("--only-tor", is_flag=True, help="Nothing leaves but to the proxy that [proxy] socks5 names.")
 @click.option("--background", "away", is_flag=True, help="Give the terminal back once it runs; it logs to node.log.")
@@ -48,6 +50,7 @@ def run(
     if away:
         _in_background(data, passphrase_fd, wallet_passphrase_fd, keyring, only_tor)
         return
+    closed()
     settings = config.load(data)
     if only_tor:
         settings = replace(settings, only_tor=True)
@@ -104,7 +107,8 @@ def stop(data: Path, as_json: bool) -> None:
     It finishes what is on the wire first, and forgets every key.
     """
     pid = connect(data).get("/v1/status")["pid"]
-    os.kill(pid, signal.SIGTERM)
+    with suppress(ProcessLookupError):  # it was stopping already
+        os.kill(pid, signal.SIGTERM)
     if not background.ended(pid, _STOP_S):
         raise Failure(
             f"the node still runs after {_STOP_S:.0f} s", Exit.TIMEOUT, kind="Timeout", hint="look at its log"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ...text import safe
 from ..client import path
 from .common import Command, connect, data_option, json_option, say, show
 
-__all__ = ["describe", "sessions", "show_"]
+__all__ = ["describe", "matched", "sessions", "show_", "told"]
 
 
 @click.command(cls=Command, example="musignet sessions --open")
@@ -63,6 +64,11 @@ def show_(data: Path, as_json: bool, session: str) -> None:
     show(as_json, facts, lambda: told(detail, facts["review"]["lines"]))
 
 
+def matched(replaces: Sequence[str], named: Sequence[str]) -> list[str]:
+    """Return those sessions, of the ones that a yes gives up, whose first digits a person named."""
+    return [one for one in replaces if any(digits and one.startswith(digits.lower()) for digits in named)]
+
+
 def told(detail: dict[str, Any], lines: list[str]) -> None:
     """Print a session with its review."""
     one = detail["session"]
@@ -74,6 +80,11 @@ def told(detail: dict[str, Any], lines: list[str]) -> None:
     say()
     for line in lines:
         say(line)
+    for rival in one["replaces"]:
+        say(
+            f"! Its coins are those of session {rival[:8]}, and your signature for it has left. A yes gives it up;"
+            " the others may finish it all the same, and only one of the two can get into a block."
+        )
     if detail["proved"]:
         say(f"PROVED: {safe(detail['proved'], 200)}")
     if detail["suspects"]:

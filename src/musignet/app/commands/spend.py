@@ -14,7 +14,7 @@ from ...errors import IoError, SerializationError
 from ...limits import PSBT_MAX_BYTES
 from ..client import path
 from .common import Command, Failure, connect, data_option, json_option, say, show
-from .sessions import describe
+from .sessions import describe, matched
 
 __all__ = ["cancel", "export", "import_", "propose", "reject"]
 
@@ -106,7 +106,7 @@ def _left(what: str, found: dict[str, Any]) -> None:
     if found["too_late"]:
         raise Failure(
             f"{what}, but too late: your signature had left, and the others may still finish the transaction",
-            hint="its coins stay locked here until they are spent",
+            hint="its coins are kept for it: whatever else spends them, you are asked to approve in its place",
         )
     say(f"{what}: nothing of yours was signed")
 
@@ -116,14 +116,17 @@ def _left(what: str, found: dict[str, Any]) -> None:
 @json_option
 @click.argument("session", metavar="ID")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE.psbt|-")
-def import_(data: Path, as_json: bool, session: str, file: Path) -> None:
+@click.option("--replace", "named", metavar="ID", multiple=True, help="A session that `show` says is given up for it.")
+def import_(data: Path, as_json: bool, session: str, file: Path, named: tuple[str, ...]) -> None:
     """Bring a PSBT back from the signer that has this node's key.
 
     For groups imported with --elsewhere. `musignet export ID --psbt` wrote it; the first time it comes back with the
     signer's nonces, and that is your yes; the second time with its signatures. Nothing else may have been changed.
     """
-    body = {"psbt": base64.b64encode(_psbt(file)).decode()}
-    found = connect(data).post(path("v1", "sessions", session, "import"), body)
+    client = connect(data)
+    replaces = matched(client.get(path("v1", "sessions", session))["session"]["replaces"], named)
+    body = {"psbt": base64.b64encode(_psbt(file)).decode(), "replaces": replaces}
+    found = client.post(path("v1", "sessions", session, "import"), body)
     show(as_json, found, lambda: say(f"{found['brought']} taken; {describe(found['session'])}"))
 
 

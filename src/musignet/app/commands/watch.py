@@ -64,7 +64,7 @@ def _next(client: Client, events: Iterator[dict[str, Any]], session: str) -> dic
         if event["event"] == "missed":
             shown = client.get(path("v1", "sessions", session))["session"]
             return {**shown, "session": shown["id"]}
-        if event.get("session") == session:
+        if event["event"] == "session" and event["session"] == session:
             return event
     raise Timeout("the node stopped", hint="start it again: the session goes on by itself")
 
@@ -73,6 +73,9 @@ def _line(event: dict[str, Any]) -> None:
     at = time.strftime("%H:%M:%S")
     if event["event"] == "session":
         say(f"{at}  session {event['session'][:8]}: {describe(event)}")
+    elif event["event"] == "broadcast":
+        what = f"passed on as {event['txid']}" if event["txid"] else f"not passed on yet: {safe(event['error'], 400)}"
+        say(f"{at}  session {event['session'][:8]}: {what}")
     elif event["event"] == "peer":
         say(f"{at}  {safe(event['label'])} is {event['state']}")
     elif event["event"] == "fault":

@@ -187,7 +187,7 @@ class _Process:
 
     def _answered(self, group: bytes, reply: Reply) -> None:
         if isinstance(reply, Asked):
-            self._wire.send(pipe.PersonAsked(reply.session, reply.digest), group)
+            self._wire.send(pipe.PersonAsked(reply.session, reply.digest, reply.replaces), group)
         elif isinstance(reply, Refused):
             number = pipe.REQUESTS.index(reply.verb)
             self._wire.send(pipe.VerbRefused(reply.session, number, *pipe.described(reply.error)), group)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol, runtime_checkable
 
 from ...crypto.schnorr import PublicKey
@@ -166,6 +166,18 @@ class Transport(Protocol):
 
     async def stop(self) -> None:
         """Close everything, with a goodbye. Doing it twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class ReadsInboxes(Protocol):
+    """A carrier whose links open where somebody else listens."""
+
+    def read_at(self, relays: Iterable[str]) -> None:
+        """Read our inbox there, too, beside what it was made with. It takes the place of what was said before.
+
+        Raises: LocalError for what is no relay.
+        """
         ...
 
 

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol, cast
 
 from ...crypto.keys import Identity
-from ...errors import ConnectionError, NetworkError, PeerNotFound, TransportError
+from ...errors import ConnectionError, LocalError, NetworkError, PeerNotFound, TransportError
 from ...limits import DIAL_STAGGER_S, DIALS_PER_PEER_MAX, Limits
 from ...node.addresses import Address
 from ...text import safe, short_key
-from .base import Connection, Dials, Sink, Transport
+from .base import Connection, Dials, ReadsInboxes, Sink, Transport
 
 __all__ = ["Carriers", "MakeCarriers", "Unreachable"]
 
@@ -92,6 +92,18 @@ class Carriers:
         if carrier in self._dialling:
             return await cast(Dials, carrier).dial(peer, address)
         return await carrier.connect(peer, address.host, address.port)
+
+    def read_at(self, relays: Iterable[str]) -> None:
+        """Have the carrier that goes by relays read our inbox there, too.
+
+        Raises: LocalError for what is no relay, and where none of the carriers knows relays.
+        """
+        wanted = tuple(relays)
+        reading = [one for one in self._each if isinstance(one, ReadsInboxes)]
+        if wanted and not reading:
+            raise LocalError("this node knows no relays", got=wanted[0], hint='pip install "musignet[relay]"')
+        for one in reading:
+            one.read_at(wanted)
 
     async def disconnect(self, peer: str) -> None:
         for one in self._each:

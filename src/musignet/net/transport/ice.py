@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from ipaddress import ip_address
 from typing import Any, TypeVar, cast
@@ -21,14 +20,13 @@ from ...errors import ConnectionError, Timeout
 from ...limits import Limits
 from ...wire.candidates import Candidate, Kind, Network, Signal, reason_against, screen
 from ..nat import Servers
-from .turn import allocate, resolve
+from .turn import MALFORMED, allocate, resolve
 
 __all__ = ["Hole"]
 
 _T = TypeVar("_T")
 _COMPONENT = 1
 _STUN_OR_CHANNEL = 0x40
-_MALFORMED = (ValueError, KeyError, IndexError, AssertionError, struct.error)
 
 
 class _Socket(StunProtocol):
@@ -40,7 +38,7 @@ class _Socket(StunProtocol):
             if data and cast(int, data[0]) >= _STUN_OR_CHANNEL and not hole.knows(addr):
                 return
             super().datagram_received(data, addr)
-        except _MALFORMED:
+        except MALFORMED:
             pass
 
 

@@ -13,7 +13,7 @@ from ...errors import ConnectionError, NetworkError, Timeout
 from ...limits import Limits
 from ..nat import Servers, TurnServer
 from .ice import Hole
-from .turn import allocate, resolve
+from .turn import MALFORMED, allocate, resolve
 
 __all__ = ["Seen", "ask_stun", "ask_turn"]
 
@@ -47,7 +47,7 @@ class _Questions(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         try:
             message = stun.parse_message(data)
-        except (ValueError, KeyError, IndexError):
+        except MALFORMED:
             return
         waiting = self._waiting.get((message.transaction_id, addr[0]))
         if waiting is not None and not waiting.done():
@@ -59,8 +59,8 @@ class _Questions(asyncio.DatagramProtocol):
                 return _mapped(await self._answer(await resolve(*server)))
         except TimeoutError:
             return Timeout(f"no answer within {within_s:g} s", hint="is UDP let out, and is it a STUN server?")
-        except OSError as error:
-            return ConnectionError(error.strerror or str(error))
+        except (OSError, ValueError) as error:  # the latter of a name that cannot be looked up
+            return ConnectionError(getattr(error, "strerror", None) or str(error))
 
     async def _answer(self, place: tuple[str, int]) -> stun.Message:
         request = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
@@ -93,8 +93,8 @@ async def ask_turn(server: TurnServer, by: str, limits: Limits) -> Seen:
             lent = await allocate(server, by, lambda: StunProtocol(nobody), limits)
     except TimeoutError:
         raise Timeout(f"no answer within {limits.ice_gather_s:g} s") from None
-    except OSError as error:
-        raise ConnectionError(error.strerror or str(error)) from None
+    except (OSError, ValueError) as error:
+        raise ConnectionError(getattr(error, "strerror", None) or str(error)) from None
     except stun.TransactionError as error:
         raise ConnectionError(str(error)) from None
     seen = lent.local_candidate.host, lent.local_candidate.port

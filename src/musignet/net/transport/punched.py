@@ -20,7 +20,7 @@ from ...crypto.keys import Identity
 from ...crypto.schnorr import PublicKey
 from ...errors import AuthenticationError, ConnectionError, NetworkError, Timeout, TransportError
 from ...limits import ICE_ATTEMPTS_MAX, Limits
-from ...node.addresses import Address, Path, Rank
+from ...node.addresses import TURN, Address, Path
 from ...text import short_key
 from ...wire.candidates import Candidate, Network, Role, Signal
 from ...wire.channel import Established, SecureChannel
@@ -53,7 +53,7 @@ class _QuicLink(ChannelLink):
 
     @property
     def path(self) -> Path:
-        return Path(Rank.PROXIED, "turn") if self.relayed else super().path
+        return TURN if self.relayed else super().path
 
     async def raise_over(self, hole: Hole) -> None:
         """Open the stream on a path. Raises OSError and Timeout."""

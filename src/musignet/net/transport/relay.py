@@ -109,6 +109,10 @@ class RelayTransport(ChannelTransport):
         )
         self._box = LetterBox(identity, sink, self.streams) if letters else None
 
+    def read_at(self, relays: Iterable[str]) -> None:
+        """Read our inbox at these relays, too. Beyond `RELAYS_READ_MAX` of all the last ones are left out."""
+        self.streams.read_at([_relay(one) for one in relays])
+
     async def dial(self, peer: str, address: Address) -> Connection:
         return await self.connect(peer, address.text, 0)
 

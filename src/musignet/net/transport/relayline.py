@@ -12,33 +12,24 @@ import asyncio
 import logging
 import random
 import socket
-from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, WebSocketException
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event as WireEvent
 
 from ... import limits
 from ...crypto.relaykey import RelayKey
-from ...errors import ConnectionError, NetworkError, ReceiveError, SerializationError, Timeout
+from ...errors import ConnectionError, NetworkError, ReceiveError, Timeout
 from ...node.addresses import parse_address
 from ...text import safe
-from ...wire.giftwrap import Event, auth_event, check_untrusted
-from ...wire.relaytalk import (
-    SUBSCRIPTION,
-    Accepted,
-    Challenged,
-    Delivered,
-    Ended,
-    auth,
-    parse_untrusted,
-    subscribe,
-)
+from ...wire.giftwrap import Event
+from ...wire.relaytalk import LETTERS, Accepted, FromRelay
 from ..lograte import LinesPerSecond
+from .relayreader import Reader, ReadFor
 from .route import DIRECT, Route
 
 __all__ = ["LineOwner", "RelayLine"]
@@ -48,10 +39,9 @@ logger = logging.getLogger("musignet")
 _CLOSE_TIMEOUT_S = 1.0
 _NO_BLAME = (1000, 1001, 1011)  # both were done, or a ping was not answered
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
-_AUTH_REQUIRED = "auth-required:"
 
 
-class LineOwner(Protocol):
+class LineOwner(ReadFor, Protocol):
     """Who has lines."""
 
     lines_per_s: LinesPerSecond
@@ -59,14 +49,6 @@ class LineOwner(Protocol):
 
     def inboxes(self) -> Mapping[str, RelayKey]:
         """Our inbox keys by name, that of now first."""
-        ...
-
-    def now_s(self) -> int:
-        """Seconds since 1970."""
-        ...
-
-    def seen(self, event_id: str) -> bool:
-        """Whether an event came already, by this relay or another one."""
         ...
 
     def delivered(self, line: RelayLine, event: Event, inbox: RelayKey) -> None:
@@ -111,38 +93,47 @@ class RelayLine:
         self._dial_timeout_s = dial_timeout_s
         self._route = route
         self._waiting: asyncio.Queue[str] = asyncio.Queue(limits.RELAY_WAITING_MAX)
+        self._unanswered: set[str] = set()
+        self._answered = asyncio.Event()
+        self._answered.set()
         self._outcome: asyncio.Future[bool] | None = None
         self._awake = asyncio.Event()
         self._failures = 0
         self._broke_rules = False
-        self._excuses = 0
-        self._challenge = ""
-        self._must_prove = self._proved = False
+        self._reader = self._make_reader()
+        self._socket: ClientConnection | None = None
+        self._visits: asyncio.Task[None] | None = None
         self._budget = float(limits.RELAY_EVENTS_BURST)
         self._budget_at = 0.0
-        self._repeats = 0
-        self._delivered: OrderedDict[str, None] = OrderedDict()
         self._loop = asyncio.get_running_loop()
         self._task = self._loop.create_task(self._run())
 
     # --- for its owner ------------------------------------------------------------------------------------------------
 
-    def publish(self, frame: str) -> None:
-        """Send a message to the relay, if it is there and not too far behind. Whoever needs it there sends it again."""
+    def publish(self, frame: str, event_id: str = "") -> None:
+        """Send a message to the relay, if it is there and not too far behind. Whoever needs it there sends it again.
+
+        Args: event_id — of an event that is to be stored: `written` waits for the answer to it.
+        """
         if self.up and not self._waiting.full():
             self._waiting.put_nowait(frame)
+            if event_id and len(self._unanswered) < limits.RELAY_WAITING_MAX:
+                self._unanswered.add(event_id)
+                self._answered.clear()
 
     def subscribe(self) -> None:
-        """Ask for our inboxes of now: once connected, and when their names have changed."""
-        if self._must_prove:
-            self._prove()
-        else:
-            self._ask(list(self._owner.inboxes()))
+        """Ask for our inboxes of now: once connected, and when their names have changed.
 
-    def _ask(self, inboxes: list[str]) -> None:
-        self._repeats = 0
-        self._delivered.clear()
-        self.publish(subscribe(inboxes))
+        A relay that knows one key for each connection learns the new one in a new connection.
+        """
+        if self._reader.narrowed and self._socket is not None:
+            self._socket.transport.abort()
+        else:
+            self.ask()
+
+    def ask(self) -> None:
+        """Ask for the same inboxes once more: what is stored there comes again."""
+        self._reader.ask()
 
     async def ready(self) -> None:
         """Return when it is up. Raises ConnectionError when the next attempt fails, or it broke the rules lately."""
@@ -157,16 +148,25 @@ class RelayLine:
             raise ConnectionError(f"cannot reach the relay {safe(self.url)}: {self.trouble}")
 
     async def written(self) -> None:
-        """Return when what was published has left, or soon."""
+        """Return when what was published has left, and what is to be stored was answered; or soon.
+
+        Some relays forget what they have not read yet when the connection is closed.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._waiting.join()
+                await self._answered.wait()
 
     async def stop(self) -> None:
         """Close it."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._decide(False)
+
+    @property
+    def asks(self) -> bool:
+        """Whether it shows an inbox only to whoever proves that it is theirs."""
+        return bool(self._reader.narrowed)
 
     # --- the connection -----------------------------------------------------------------------------------------------
 
@@ -212,6 +212,8 @@ class RelayLine:
             while not self._waiting.empty():
                 self._waiting.get_nowait()
                 self._waiting.task_done()
+            self._unanswered.clear()
+            self._answered.set()
 
     async def _dial(self) -> Any:
         address = parse_address(self.url)
@@ -232,24 +234,41 @@ class RelayLine:
     def _begin(self) -> None:
         self.up = True
         self.trouble = ""
-        self._excuses = 0
-        self._challenge = ""
-        self._must_prove = self._proved = False
         self._broke_rules = False
-        self.subscribe()
+        self._reader = self._make_reader()
+        self._reader.ask()
         self._decide(True)
         self._owner.line_up(self)
 
+    def _make_reader(self) -> Reader:
+        return Reader(self.url, self._owner, self._owner.inboxes, self.publish, self._deliver)
+
+    def _deliver(self, event: Event, inbox: RelayKey) -> None:
+        self._owner.delivered(self, event, inbox)
+
     async def _talk(self, relay: ClientConnection) -> None:
+        self._socket = relay
         writing = self._loop.create_task(self._write(relay))
         try:
             while True:
-                self._take(await relay.recv())
+                self._heard(self._reader.take(await relay.recv()))
+                self.trouble = self._reader.refusal or self.trouble
+                if LETTERS in self._reader.narrowed and self._visits is None:
+                    self._visits = self._loop.create_task(self._visit_all())
                 _acknowledge_soon(relay)
                 await self._pace()
         finally:
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
+            working = [task for task in (writing, self._visits) if task is not None]
+            self._visits = None
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
+
+    def _heard(self, said: FromRelay) -> None:
+        if isinstance(said, Accepted):
+            self._unanswered.discard(said.id)
+            if not self._unanswered:
+                self._answered.set()
 
     async def _write(self, relay: ClientConnection) -> None:
         while True:
@@ -268,70 +287,28 @@ class RelayLine:
         if self._budget < 0:
             await asyncio.sleep(-self._budget / limits.RELAY_EVENTS_PER_S)
 
-    # --- what it says -------------------------------------------------------------------------------------------------
+    # --- the other days -----------------------------------------------------------------------------------------------
 
-    def _take(self, text: str | bytes) -> None:
-        """Take one message. Raises ReceiveError when the relay broke a rule."""
-        said = parse_untrusted(text)
-        if isinstance(said, Delivered):
-            self._event(said)
-        elif isinstance(said, Challenged):
-            self._excuse()
-            self._challenge, self._proved = said.challenge, False
-            if self._must_prove:
-                self._prove()
-        elif isinstance(said, Ended):
-            self._unsubscribed(said)
-        elif isinstance(said, Accepted) and not said.taken:
-            self.trouble = f"it refused an event: {safe(said.why, 120)}"
-            if said.why.startswith(_AUTH_REQUIRED) and not self._proved:
-                self._prove()
-
-    def _event(self, said: Delivered) -> None:
-        if said.subscription != SUBSCRIPTION:
-            raise ReceiveError("an event for another subscription", got=said.subscription)
-        event = said.event
-        if event.id in self._delivered:
-            self._repeats += 1
-            if self._repeats > limits.RELAY_REPEATS_MAX:
-                raise ReceiveError("the same events again and again")
-            return
-        if self._owner.seen(event.id):
-            return
-        try:
-            inbox = check_untrusted(event, self._owner.inboxes())
-        except SerializationError:
-            return  # a stranger's: the relay is not to blame
-        self._delivered[event.id] = None
-        if len(self._delivered) > limits.RELAY_SEEN_MAX:
-            self._delivered.popitem(last=False)
-        self._owner.delivered(self, event, inbox)
-
-    def _unsubscribed(self, said: Ended) -> None:
-        """A relay that does not let us read is of no use, unless it only wants to know whose inbox it is."""
-        if not said.why.startswith(_AUTH_REQUIRED):
-            raise ReceiveError("it ended the subscription", got=safe(said.why, 120))
-        self._excuse()
-        if not self._proved:
-            self._prove()
-
-    def _prove(self) -> None:
-        """Say that the inbox of today is ours, and read that one alone: relays that ask for this know one key for each
-        connection, and refuse the others. Relays that do not ask are not told more than they ask for.
+    async def _visit_all(self) -> None:
+        """Read what was left on other days, where a relay shows each connection one inbox: in connections of their own,
+        one after the other. What fails is read when this connection has broken and is there again.
         """
-        self._must_prove = True
-        if not self._challenge:
-            return
-        self._proved = True
-        name, key = next(iter(self._owner.inboxes().items()))
-        self.publish(auth(auth_event(key, self.url, self._challenge, self._owner.now_s())))
-        self._ask([name])
+        for name, key in list(self._owner.inboxes().items())[1:]:
+            with suppress(OSError, NetworkError, WebSocketException, EOFError, ValueError):
+                async with asyncio.timeout(limits.RELAY_VISIT_S):
+                    await self._visit({name: key})
 
-    def _excuse(self) -> None:
-        """Each challenge and each refusal costs us an answer."""
-        self._excuses += 1
-        if self._excuses > limits.RELAY_CHALLENGES_MAX:
-            raise ReceiveError("challenges without end")
+    async def _visit(self, inbox: Mapping[str, RelayKey]) -> None:
+        waiting: list[str] = []
+        async with await self._dial() as relay:
+            reader = Reader(self.url, self._owner, lambda: inbox, waiting.append, self._deliver, (LETTERS,))
+            reader.ask()
+            while LETTERS not in reader.read:
+                for frame in waiting:
+                    await relay.send(frame)
+                waiting.clear()
+                reader.take(await relay.recv())
+                await self._pace()
 
     def _failed(self, error: NetworkError) -> None:
         self.trouble = str(error)

@@ -204,7 +204,7 @@ class RelayStreams:
         self.identity = identity
         self.lines_per_s = LinesPerSecond(_LOG_LINES_PER_S)
         self.loop: asyncio.AbstractEventLoop
-        self._own = tuple(dict.fromkeys(relays))
+        self._first = self._own = tuple(dict.fromkeys(relays))
         self._accept = accept
         self._dial_timeout_s = dial_timeout_s
         self._route = route
@@ -219,16 +219,27 @@ class RelayStreams:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._resets_at = 0.0
+        self._running = False
 
     def start(self) -> None:
         """Begin to connect to our own relays. None of them has to be there yet."""
         self.loop = asyncio.get_running_loop()
+        self._running = True
         self._turn_page()
         for url in self._own:
             self._line(url)
 
+    def read_at(self, relays: Iterable[str]) -> None:
+        """Read our inboxes at these relays beside our first ones, in the place of what was said before."""
+        self._own = tuple(dict.fromkeys((*self._first, *relays)))[: limits.RELAYS_READ_MAX]
+        if self._running:
+            for url in self._own:
+                self._line(url)
+            self.tidy()
+
     async def stop(self) -> None:
         """Close every relay's connection. Streams end without a word."""
+        self._running = False
         for stream in list(self._streams.values()):
             stream.drop()
         for timer in self._timers.values():
@@ -246,7 +257,11 @@ class RelayStreams:
                 many relays already.
         """
         lines = [self._line(one) for one in dict.fromkeys((url, *self._own))]
-        await _any_ready(lines)
+        try:
+            await _any_ready(lines)
+        except BaseException:
+            self.tidy()  # who was dialled in vain is not called on for ever
+            raise
         stream = RelayStream(self, token_bytes(limits.RELAY_LINK_ID_BYTES), peer, True, lines)
         self._streams[stream.link] = stream
         stream.user = make(stream)
@@ -283,7 +298,7 @@ class RelayStreams:
         )
         frame = publish(event)
         for line in lines:
-            line.publish(frame)
+            line.publish(frame, event.id if kind == MAIL else "")
 
     def reset(self, link: bytes, peer: PublicKey, dialler: bool, lines: Iterable[RelayLine]) -> None:
         """Say that a link is not known here any more. Not more often than a few times a second."""
@@ -370,7 +385,7 @@ class RelayStreams:
     def _line(self, url: str) -> RelayLine:
         line = self._lines.get(url)
         if line is None:
-            if len(self._lines) >= limits.RELAY_LINES_MAX:
+            if len(self._lines) >= limits.RELAY_LINES_MAX and url not in self._own:
                 raise TransportError("too many relays", expected=f"at most {limits.RELAY_LINES_MAX}")
             line = self._lines[url] = RelayLine(url, self, self._dial_timeout_s, self._route)
         if (timer := self._timers.pop(url, None)) is not None:

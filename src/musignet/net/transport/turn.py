@@ -7,6 +7,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, cast
 
@@ -17,7 +18,10 @@ from aioice.ice import StunProtocol
 from ...limits import Limits
 from ..nat import TurnServer
 
-__all__ = ["allocate", "resolve"]
+__all__ = ["MALFORMED", "allocate", "resolve"]
+
+MALFORMED = (ValueError, KeyError, IndexError, AssertionError, struct.error)
+"""What aioice raises where it reads a message that is none."""
 
 
 async def resolve(host: str, port: int) -> tuple[str, int]:
@@ -63,7 +67,7 @@ async def allocate(
 async def _client(server: TurnServer, by: str) -> turn.TurnClientProtocol:
     loop = asyncio.get_running_loop()
     place = await resolve(server.host, server.port)
-    kind = turn.TurnClientTcpProtocol if by == "tcp" else turn.TurnClientUdpProtocol
+    kind = _TcpClient if by == "tcp" else _UdpClient
 
     def make() -> Any:
         return kind(
@@ -79,6 +83,22 @@ async def _client(server: TurnServer, by: str) -> turn.TurnClientProtocol:
     transport, protocol = await loop.create_datagram_endpoint(make, remote_addr=place)
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, turn.UDP_SOCKET_BUFFER_SIZE)
     return cast(turn.TurnClientProtocol, protocol)
+
+
+class _UdpClient(turn.TurnClientUdpProtocol):
+    """Not put out by a message that is none."""
+
+    def datagram_received(self, data: bytes | str, addr: tuple[str, int]) -> None:
+        with suppress(*MALFORMED):
+            super().datagram_received(data, addr)
+
+
+class _TcpClient(turn.TurnClientTcpProtocol):
+    """The same over TCP: the next message follows."""
+
+    def datagram_received(self, data: bytes | str, addr: tuple[str, int]) -> None:
+        with suppress(*MALFORMED):
+            super().datagram_received(data, addr)
 
 
 class _Allocation(turn.TurnTransport):

@@ -28,7 +28,7 @@ from .. import limits
 from ..crypto.aead import AeadError
 from ..crypto.keys import Identity
 from ..crypto.schnorr import PublicKey
-from ..errors import ReceiveError, SendError
+from ..errors import NetworkError, ReceiveError, SendError
 from ..text import safe, short_key
 from . import tlsauth
 from .messages import Priority
@@ -212,10 +212,13 @@ class SecureChannel:
                 self._next_act(events)
             else:
                 self._next_frames(self._keys.receiving, events, most)
-        except Exception as error:
+        except NetworkError as error:
             self._fail(error)
             if not events:
                 raise
+        except Exception as error:
+            self._fail(error)
+            raise
         return events
 
     def _take(self, size: int) -> bytes | bytearray | None:

@@ -11,7 +11,7 @@ from musignet import limits
 from musignet.bitcoin import finalise as finalising
 from musignet.bitcoin.group import Known
 from musignet.bitcoin.rules import Rule, RuleBroken
-from musignet.errors import InvalidMessage, NetworkError, SerializationError
+from musignet.errors import InvalidMessage, LocalError, NetworkError, SerializationError
 from musignet.signing import journal, rounds
 from musignet.signing.keyholder import Keyholder
 from musignet.signing.policy import Ask, No
@@ -445,6 +445,42 @@ def test_nothing_is_signed_when_the_nonces_died_between_burn_and_disk(table: Tab
     store = the(table.holders[ALICE].handle(MakePartials(SESSION, 1, others), NOW), Store)
     effects = table.holders[ALICE].handle(Stored(store.number), NOW + limits.NONCE_TTL_S)
     assert [type(one) for one in effects] == [AttemptLost]
+
+
+@pytest.mark.parametrize("end", ["signed", "wiped", "slept"])
+def test_keys_below_ours_live_as_long_as_the_attempt(end: str) -> None:
+    """Where each key is derived, every address has one: each in a locked page of its own."""
+    table = Table(shape="participants").approve().nonces()
+    holding = table.holders[ALICE]._held[table.session]
+    keys = list(holding.keys.values())
+    assert len(keys) == 2
+    if end == "signed":
+        the(table.ask_partials(ALICE), PartialsMade)
+    else:
+        table.do(ALICE, Wipe(table.session) if end == "wiped" else Resumed())
+    assert holding.keys == {}
+    for key in keys:
+        with pytest.raises(LocalError, match="wiped"):
+            key.prove(bytes(32))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_of_what_was_signed_long_ago_only_the_coins_are_remembered(table: Table, restarted: bool) -> None:
+    table.approve().nonces().partials()
+    asking = keyholder(ALICE, table.group, tuple(table.disks[ALICE]), verifier=lambda *_: True)
+    holder = asking if restarted else table.holders[ALICE]
+    late = NOW + limits.POLICY_DAY_S
+    perform(holder, Woken(), late - 1)
+    assert list(holder._held) == [SESSION], "the day still counts it"
+    perform(holder, Woken(), late)
+    assert not holder._held
+    again = proposal(random=b"\x08" * 32, expires_at=late + 60)
+    if restarted:
+        asked = the(perform(holder, Approve(again), late), Asked)
+        assert asked.replaces == {SESSION}
+        assert the(perform(holder, Approve(again, b"yes", asked.replaces), late), Approved)
+    else:
+        assert "same coin" in str(refusal(perform(holder, Approve(again), late)))
 
 
 def test_what_a_nonce_was_made_of_is_not_kept(table: Table) -> None:

@@ -248,8 +248,11 @@ SESSIONS_NAMED_MAX: Final = 256
 """Earlier sessions that one approval may replace: one for each input, and a few to spare."""
 
 SESSIONS_FAILED_PER_PROPOSER_MAX: Final = 32
-"""Sessions of one proposer that came to nothing and have not expired: each stays in memory, with a PSBT of up to 2 MiB,
-to answer those who come back, and in the journal for good. A member could propose and leave without an end."""
+"""Sessions of one proposer that came to nothing, until they expire: each stays in memory, with up to 2 MiB of PSBT, to
+answer those who come back, and in the journal for good. A member could propose and leave without an end."""
+
+SESSION_FAILED_COUNTS_S: Final = 3600.0
+"""How long such a session counts at least, however soon it expires: one makes 16 MiB of journal an hour at most."""
 
 EARLY_MESSAGES_MAX: Final = 4
 """Messages of one member that are kept for sessions whose proposal has not arrived: an approval, a nonce, a partial

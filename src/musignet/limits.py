@@ -450,6 +450,9 @@ INVITE_GUESTS_MAX: Final = 8
 """Keys that may come with one invite: it is for one person, who may come again or with another device. Each costs a
 check phrase, 0.1 s, and a place in the book. An invite with which more come has leaked: the next one is turned away."""
 
+DESK_WAITING_MAX: Final = 1024
+"""Words about pairings, foundings and relays that wait for one peer who acknowledges nothing; more are not said."""
+
 PROVISIONAL_PEERS_MAX: Final = 8
 """Unconfirmed keys that are let in at once while an invite is open. Strangers can fill these, and nothing else."""
 

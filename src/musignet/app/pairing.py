@@ -174,10 +174,7 @@ class PairingDesk:
     def _tell(self, effect: Effect) -> None:
         if isinstance(effect, Compare | Paired | PairingEnded):
             pairing = self.machine.get(effect.key)
-            error = "" if pairing.error is None else str(pairing.error)
-            self._daemon.events.publish(
-                "pairing", key=effect.key.hex(), step=pairing.step.value, words=pairing.words, error=error
-            )
+            self._daemon.events.publish("pairing", key=effect.key.hex(), step=pairing.step.value)
 
     async def _say(self, effect: Say) -> None:
         message = Message(effect.kind, self._network.id, effect.record)

@@ -384,6 +384,7 @@ def test_bad_requests_have_a_code_a_kind_and_a_sentence(tmp_path: Path) -> None:
         ("/v1/peers/bob/rename", {"label": ""}, 422, "InvalidMessage"),
         ("/v1/peers/bob/rename", {"label": "carol"}, 403, "AuthenticationError"),
         ("/v1/nonsense", {}, 404, "NoSuchRoute"),
+        ("/v1/sessions/", {"group": "savings", "psbt": ""}, 404, "NoSuchRoute"),
         ("/v1/status", {}, 405, "NoSuchRoute"),
     ]
 

@@ -55,8 +55,7 @@ async def _look(url: str, config: Config, route: Route, within_s: float) -> Find
         why = f": {safe(look.complaint, 160)}" if look.complaint else ""
         hint = f"for cosigners who are away {_ANOTHER}, beside it"
         return Finding(_LAYER, Verdict.NOTE, f"{does}, but keeps no letters{why}", hint)
-    asks = ", which it shows to whoever proves whose they are" if look.asks else ""
-    return Finding(_LAYER, Verdict.OK, f"{does}, and keeps letters{asks}")
+    return Finding(_LAYER, Verdict.OK, f"{does}, and keeps letters")
 
 
 def _spared(one: Finding) -> Finding:

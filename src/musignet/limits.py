@@ -423,6 +423,13 @@ PORT_MAPPING_ANSWER_MAX_BYTES: Final = 4 * KIB
 QUIC_WINDOW_BYTES: Final = MIB
 """What a peer may send ahead of what we took: 100 Mbit/s over 80 ms. All that a punched link holds unread."""
 
+QUIC_HOLES_MAX: Final = 1024
+"""Holes in what has arrived of a punched link's stream, and in the numbers of its packets: the window is 900 packets.
+aioquic looks at all of them with each frame."""
+
+QUIC_DATAGRAM_MAX_BYTES: Final = 2 * KIB
+"""A datagram on a punched path: more fits into no Ethernet frame, and holds more frames than anybody honest sends."""
+
 # --- one pairing, one founding ----------------------------------------------------------------------------------
 
 INVITE_MAX_CHARS: Final = 1023

@@ -10,10 +10,11 @@ import pytest
 
 pytest.importorskip("aioquic", reason="needs the extra `nat`")
 
+from aioquic.quic.packet import QuicStreamFrame
 from endpoints import Signal, aio, turns
 
 from musignet.errors import Timeout
-from musignet.limits import KIB, QUIC_WINDOW_BYTES
+from musignet.limits import KIB, QUIC_HOLES_MAX, QUIC_WINDOW_BYTES
 from musignet.net.transport.quic import Stream
 
 Line = Callable[[bytes], bytes | None]
@@ -113,6 +114,33 @@ async def test_what_waits_unread_is_no_heap_of_crumbs() -> None:
     far.stream.resume()
     await far.until(lambda: len(far.data) == 501)
     assert far.told.count("data") <= 5
+    await close(near, far)
+
+
+@aio
+async def test_a_peer_that_sends_crumbs_with_holes_between_them_is_cut_off() -> None:
+    """aioquic looks at every hole with every frame: half a million of them fit into the window."""
+    near, far = await opened()
+    near.stream.write(b"0")
+    await far.until(lambda: far.data)
+    receiver = far.stream._stream.receiver  # type: ignore[union-attr]
+    for number in range(QUIC_HOLES_MAX + 1):
+        receiver.handle_frame(QuicStreamFrame(data=b"x", offset=2 * number + 100))
+    near.stream.write(b"1")
+    await far.until(lambda: far.ends)
+    assert "holes" in str(far.ends[0])
+    await near.until(lambda: near.ends)
+
+
+@aio
+async def test_packets_that_never_come_are_remembered_within_a_bound() -> None:
+    near, far = await opened()
+    for space in far.stream._quic._spaces.values():  # type: ignore[union-attr]
+        for number in range(2 * QUIC_HOLES_MAX):
+            space.ack_queue.add(3 * number)
+    near.stream.write(b"there")
+    await far.until(lambda: far.data)
+    assert all(len(space.ack_queue) <= QUIC_HOLES_MAX for space in far.stream._quic._spaces.values())  # type: ignore[union-attr]
     await close(near, far)
 
 

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ...errors import Timeout
-from ...limits import KIB, QUIC_WINDOW_BYTES
+from ...limits import KIB, QUIC_DATAGRAM_MAX_BYTES, QUIC_HOLES_MAX, QUIC_WINDOW_BYTES
 
 __all__ = ["Reader", "Stream"]
 
@@ -80,6 +80,18 @@ class _Quic(QuicConnection):
         buffer.push_uint_var(limit)
         stream.max_stream_data_local = stream.max_stream_data_local_sent = limit
 
+    def forget_lost_packets(self) -> None:
+        """Acknowledge no more of what came before many others that never did (RFC 9000 13.2.3)."""
+        for space in self._spaces.values():
+            while len(space.ack_queue) > QUIC_HOLES_MAX:
+                space.ack_queue.shift()
+
+    @property
+    def crumbled(self) -> bool:
+        """Whether a stream came in more pieces than a bad line makes."""
+        streams = (*self._streams.values(), *self._crypto_streams.values())
+        return any(len(one.receiver._ranges) > QUIC_HOLES_MAX for one in streams)
+
 
 class Stream:
     """One QUIC connection with one stream.
@@ -125,12 +137,17 @@ class Stream:
 
     def receive(self, datagram: bytes) -> None:
         """Take a datagram."""
-        if self._ended:
+        if self._ended or len(datagram) > QUIC_DATAGRAM_MAX_BYTES:
             return
         quic = self._quic or self._accept(datagram)
         if quic is not None:
             quic.receive_datagram(datagram, _PLACE, now=self._loop.time())
             self._progress(quic)
+            quic.forget_lost_packets()
+            if quic.crumbled:
+                quic.close()
+                self._send_all()
+                self._end(OSError("a stream of holes"))
 
     def lost(self) -> None:
         """The path under the stream is gone."""

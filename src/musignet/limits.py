@@ -423,6 +423,9 @@ PORT_MAPPING_ANSWER_MAX_BYTES: Final = 4 * KIB
 QUIC_WINDOW_BYTES: Final = MIB
 """What a peer may send ahead of what we took: 100 Mbit/s over 80 ms. All that a punched link holds unread."""
 
+TURN_LIFETIME_MIN_S: Final = 30
+"""The least that a TURN server's address is taken to be lent for: it is asked again before that, and no more often."""
+
 QUIC_HOLES_MAX: Final = 1024
 """Holes in what has arrived of a punched link's stream, and in the numbers of its packets: the window is 900 packets.
 aioquic looks at all of them with each frame."""

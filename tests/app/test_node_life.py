@@ -309,7 +309,7 @@ BROKEN = [
     (
         "groups/" + GROUP_FILE.group.id.hex() + ".json",
         lambda path: path.write_bytes(GROUP_FILE.encode()),
-        "no wallet key",
+        "musignet init makes a node with one, in another data folder",
     ),
 ]
 

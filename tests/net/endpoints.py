@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -155,17 +156,16 @@ class Recorder(Signal, Gauged):
             self.on_connected(connection)
         self._note("connected", connection.peer.compressed)
 
-    def received(self, connection: Connection, envelopes: list[bytes]) -> None:
-        assert envelopes
+    def received(self, connection: Connection, envelopes: list[bytes], ids: bytes) -> None:
+        assert envelopes or ids
+        if ids:
+            self.ids += ids
+            self._note("acknowledged", ids)
         self.envelopes += envelopes
-        if self.on_received is not None:
+        if envelopes and self.on_received is not None:
             self.on_received(connection)
         for envelope in envelopes:
             self._note("received", envelope)
-
-    def acknowledged(self, connection: Connection, ids: bytes) -> None:
-        self.ids += ids
-        self._note("acknowledged", ids)
 
     def closed(self, connection: Connection, error: NetworkError | None, goodbye: CloseReceived | None) -> None:
         self.errors.append(error)
@@ -335,6 +335,10 @@ class Carrier(Protocol):
     acts: tuple[int, int, int]
     """The bytes of each."""
 
+    def place(self, port: int) -> str:
+        """Return a pattern for where a transport is that said this port."""
+        ...
+
     def initiator(self, identity: Identity, to: PublicKey, random: bytes, end: RawEnd) -> Initiator:
         """Return the dialler's side of a handshake on a raw end."""
         ...
@@ -356,6 +360,10 @@ class NoiseActs:
     """What carriers that speak Noise share."""
 
     acts = (noise.ACT_ONE_BYTES, noise.ACT_TWO_BYTES, noise.ACT_THREE_BYTES)
+    host: str
+
+    def place(self, port: int) -> str:
+        return re.escape(f"{self.host}:{port}")
 
     def initiator(self, identity: Identity, to: PublicKey, random: bytes, end: RawEnd) -> Initiator:
         return noise.Initiator(identity, to, random)
@@ -525,8 +533,8 @@ class Rogue:
 
         def read() -> object:
             self.channel.receive_data(self.end.take())
-            while (event := self.channel.next_event()) is not None:
-                self.events.append(event)
+            while events := self.channel.next_events():
+                self.events += events
             if self.channel.pending:
                 self.flush()
             return predicate()

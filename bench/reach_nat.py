@@ -57,15 +57,13 @@ class Node(Gauged):
     def connected(self, connection: Connection) -> None:
         self.connection = connection
 
-    def received(self, connection: Connection, envelopes: list[bytes]) -> None:
+    def received(self, connection: Connection, envelopes: list[bytes], ids: bytes) -> None:
         for envelope in envelopes:
             if envelope[:1] == b"?":
                 connection.send(b"!")
             elif envelope[:1] == b"!":
                 self.heard.put_nowait(envelope)
         connection.flush()
-
-    def acknowledged(self, connection: Connection, ids: bytes) -> None: ...
 
     def closed(self, connection: Connection, error: NetworkError | None, goodbye: CloseReceived | None) -> None: ...
 

@@ -22,8 +22,7 @@ TRIES = 1000
 BEHIND_OTHERS = {
     "net.bridge:import_untrusted",  # hands on to the bridge of the same name
     "signing.bridge:import_untrusted",  # a whole session stands behind it: tests/signing/test_bridge.py
-    "wire.tlsauth:open_length_untrusted",  # inside TLS, whose channel is that of Noise: tests/net/test_tls.py
-    "wire.tlsauth:open_body_untrusted",
+    "wire.tlsauth:open_untrusted",  # inside TLS, whose channel is that of Noise: tests/net/test_tls.py
 }
 """Not led to by a door of their own."""
 

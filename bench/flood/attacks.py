@@ -159,8 +159,8 @@ class _Line:
         if not data:
             raise EOFError
         self.channel.receive_data(data)
-        while (event := self.channel.next_event()) is not None:
-            if isinstance(event, CloseReceived):
+        while events := self.channel.next_events():
+            if any(isinstance(event, CloseReceived) for event in events):
                 raise EOFError
 
     async def read_on(self) -> None:

@@ -27,7 +27,10 @@ def safe(text: object, limit: int = LABEL_MAX_CHARS) -> str:
     Everything else is escaped as in a Python literal (`\\x1b`, `\\u202e`). Doing it twice changes nothing, so a
     sentence may be built from parts that are safe already. A text that is cut ends in `...`.
     """
-    shown = str(text)[: limit + 1].translate(_CONTROLS).encode("ascii", "backslashreplace").decode("ascii")
+    shown = str(text)
+    if len(shown) <= limit and shown.isascii() and shown.isprintable():
+        return shown  # as most are
+    shown = shown[: limit + 1].translate(_CONTROLS).encode("ascii", "backslashreplace").decode("ascii")
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 

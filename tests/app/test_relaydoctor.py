@@ -47,6 +47,12 @@ def examined(behaviour: Behaviour) -> list[Finding]:
     return of_it
 
 
+def test_a_proxy_whose_login_cannot_be_read_is_a_finding() -> None:
+    config = Config(relays=("wss://relay.example",), proxy_socks5="127.0.0.1:9050", proxy_login="/nowhere")
+    (finding,) = asyncio.run(examine_relays(config))
+    assert (finding.verdict, "the proxy's login" in finding.text) == (BLOCKS, True)
+
+
 class _Refuses(Behaviour):
     """It takes no event of a kind: `WORD` is its answer to each."""
 

@@ -80,12 +80,13 @@ class Stream:
 
     def event(self) -> object:
         """Return the next event, reading as much as it takes."""
-        while (event := self.channel.next_event()) is None:
+        while not (events := self.channel.next_events(1)):
             self.flush()  # an act that held is answered without an event
             data = self.stream.recv(4096)
             if not data:
                 raise AssertionError("the other side hung up")
             self.channel.receive_data(data)
+        (event,) = events  # nobody acknowledges here
         return event
 
 

@@ -156,17 +156,16 @@ class Recorder(Signal, Gauged):
             self.on_connected(connection)
         self._note("connected", connection.peer.compressed)
 
-    def received(self, connection: Connection, envelopes: list[bytes]) -> None:
-        assert envelopes
+    def received(self, connection: Connection, envelopes: list[bytes], ids: bytes) -> None:
+        assert envelopes or ids
+        if ids:
+            self.ids += ids
+            self._note("acknowledged", ids)
         self.envelopes += envelopes
-        if self.on_received is not None:
+        if envelopes and self.on_received is not None:
             self.on_received(connection)
         for envelope in envelopes:
             self._note("received", envelope)
-
-    def acknowledged(self, connection: Connection, ids: bytes) -> None:
-        self.ids += ids
-        self._note("acknowledged", ids)
 
     def closed(self, connection: Connection, error: NetworkError | None, goodbye: CloseReceived | None) -> None:
         self.errors.append(error)
@@ -534,8 +533,8 @@ class Rogue:
 
         def read() -> object:
             self.channel.receive_data(self.end.take())
-            while (event := self.channel.next_event()) is not None:
-                self.events.append(event)
+            while events := self.channel.next_events():
+                self.events += events
             if self.channel.pending:
                 self.flush()
             return predicate()

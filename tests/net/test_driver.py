@@ -396,8 +396,7 @@ async def test_what_a_transport_says_about_a_link_that_was_closed_means_nothing(
         await bob.service.disconnect_from_peer("alice")
         await alice.learns(PeerDown)
         before = list(bob.news)
-        driver.received(connection, [GOOD])
-        driver.acknowledged(connection, bytes(16))
+        driver.received(connection, [GOOD], bytes(16))
         driver.closed(connection, None, None)
         await turns()
         assert bob.news == before

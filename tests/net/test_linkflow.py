@@ -152,7 +152,7 @@ async def test_a_flood_of_empty_frames_is_held_back(carrier: Carrier) -> None:
         rogue = await Rogue.dial(carrier, both.listener, CAROL, BOB.public)
         await both.bob.hears("connected", 2)
         gauge = both.bob.gauge(CAROL.pubkey)
-        gauge._bytes.resize(1e6, 10 * FRAME_MIN_COST_BYTES)
+        gauge._meter.bytes_per_s, gauge._meter.level_bytes = 1e6, 10 * FRAME_MIN_COST_BYTES
         for _ in range(40):
             rogue.channel.acknowledge(bytes(16))
             rogue.flush()

@@ -676,9 +676,8 @@ async def test_what_was_not_acknowledged_arrives_after_the_reconnect_and_once(ca
 @aio
 async def test_stopping_tells_everybody_and_gives_up_what_waits(carrier: Carrier) -> None:
     async with party(carrier, "alice", "bob", limits=Limits(stop_timeout_s=0.05)) as (alice, bob):
-        bob.service._driver._acknowledge = lambda effect: None  # type: ignore[union-attr, method-assign, assignment]
         (known,) = bob.service._driver._connections.values()  # type: ignore[union-attr]
-        known[0].acknowledge = lambda message_id: None  # type: ignore[method-assign]
+        known[0].clogged(True)  # type: ignore[attr-defined]  # no acknowledgement leaves
         sending = asyncio.ensure_future(alice.service.send_message_to("bob", chat(), wait_ack=True))
         await bob.hears()
         with LogLines() as log:

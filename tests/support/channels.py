@@ -51,9 +51,9 @@ def wire(channel: SecureChannel) -> bytes:
 
 def drain(channel: SecureChannel) -> list[Event]:
     """Return what has arrived."""
-    events = []
-    while (event := channel.next_event()) is not None:
-        events.append(event)
+    events: list[Event] = []
+    while some := channel.next_events():
+        events += some
     return events
 
 
@@ -68,7 +68,7 @@ def dead(channel: SecureChannel) -> NetworkError:
     errors = []
     for _ in range(3):
         with pytest.raises(NetworkError) as caught:
-            channel.next_event()
+            channel.next_events()
         errors.append(caught.value)
     assert errors == errors[:1] * 3
     assert not channel.pending
@@ -81,10 +81,10 @@ def raw_peer(*, budget: ReassemblyBudget | None = None) -> tuple[SecureChannel, 
     dialler = Initiator(ALICE, BOB.public, secret("alice's ephemeral"))
     channel = SecureChannel.responder(BOB, secret("bob's ephemeral"), budget=budget)
     channel.receive_data(dialler.act_one())
-    assert channel.next_event() is None
+    assert not channel.next_events()
     act_three, keys = dialler.act_three(wire(channel))
     channel.receive_data(act_three)
-    assert isinstance(channel.next_event(), Established)
+    assert isinstance(channel.next_events()[0], Established)
     return channel, keys
 
 

@@ -306,10 +306,7 @@ DOORS: dict[str, Door] = {
     "an open channel": Door(
         _packets,
         (channels.sealed(channels.raw_peer()[1], channels.frame(0, 0, _SIGNED[0])),),
-        (
-            "wire.noise:CipherState.open_length_untrusted",
-            "wire.noise:CipherState.open_body_untrusted",
-        ),
+        ("wire.noise:Cipher.open_untrusted",),
     ),
     "frames": Door(
         _frames, (channels.frame(0, 0, b"whole"), channels.frame(1, 2, b"\0\0\0\3ab") + b"\n" + b"\x22\0c"), ()

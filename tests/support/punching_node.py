@@ -44,7 +44,7 @@ class _Sink(Gauged):
     def connected(self, connection: Connection) -> None:
         say(event="connected", path=str(connection.path), address=connection.address)
 
-    def received(self, connection: Connection, envelopes: list[bytes]) -> None:
+    def received(self, connection: Connection, envelopes: list[bytes], ids: bytes) -> None:
         for envelope in envelopes:
             self.count += 1
             if envelope.startswith(b"?"):
@@ -52,9 +52,6 @@ class _Sink(Gauged):
             elif envelope.startswith(b"!"):
                 say(event="answer", count=self.count, length=len(envelope))
         connection.flush()
-
-    def acknowledged(self, connection: Connection, ids: bytes) -> None:
-        pass
 
     def closed(self, connection: Connection, error: NetworkError | None, goodbye: CloseReceived | None) -> None:
         say(event="closed", error=type(error).__name__ if error else "", goodbye=goodbye is not None)

@@ -75,8 +75,8 @@ def _feed(channel: SecureChannel, data: bytes) -> tuple[list[Event], ReceiveErro
     channel.receive_data(data)
     events: list[Event] = []
     try:
-        while (event := channel.next_event()) is not None:
-            events.append(event)
+        while some := channel.next_events():
+            events += some
     except ReceiveError as raised:
         failure = raised
     else:

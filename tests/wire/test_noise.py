@@ -83,9 +83,8 @@ def _seals_with(keys: Keys, key: bytes) -> bool:
 
 
 def _opens_with(keys: Keys, key: bytes) -> bool:
-    head, body = Cipher(bytes(32), key).seal(b"hello")
-    length, nonce = keys.receiving.open_length_untrusted(head)
-    return (length, keys.receiving.open_body_untrusted(nonce, body)) == (5, b"hello")
+    packet = b"".join(Cipher(bytes(32), key).seal(b"hello"))
+    return keys.receiving.open_untrusted(packet, 0) == (b"hello", len(packet))
 
 
 def test_the_appendix_has_exactly_these_cases() -> None:
@@ -172,10 +171,9 @@ def test_bolt8_messages_rotate_as_published() -> None:
     assert sorted(outputs) == [0, 1, 500, 501, 1000, 1001]
     sender, receiver = Cipher(named["ck"], named["sk"]), Cipher(named["ck"], named["sk"])
     for number in range(1002):
-        head, body = sender.seal(b"hello")
-        assert outputs.get(number, head + body) == head + body
-        length, nonce = receiver.open_length_untrusted(head)
-        assert (length, receiver.open_body_untrusted(nonce, body)) == (5, b"hello")
+        packet = b"".join(sender.seal(b"hello"))
+        assert outputs.get(number, packet) == packet
+        assert receiver.open_untrusted(packet, 0) == (b"hello", len(packet))
 
 
 # --- what the vectors do not say --------------------------------------------------------------------------------------
@@ -384,7 +382,19 @@ def test_a_receiver_that_missed_a_packet_or_a_rotation_reads_nothing() -> None:
     heads = [sender.seal(b"x")[0] for _ in range(packets + 1)]
     for number in (1, packets):
         with pytest.raises(AeadError):
-            Cipher(key, key).open_length_untrusted(heads[number])
+            Cipher(key, key).open_untrusted(heads[number], 0)
+
+
+def test_a_packet_is_opened_once_it_is_whole_and_wherever_it_stands() -> None:
+    key = sha256(b"key").digest()
+    sender, receiver = Cipher(key, key), Cipher(key, key)
+    packets = [b"".join(sender.seal(bytes(number))) for number in range(3)]
+    stream, at = b"".join(packets), 0
+    for number, packet in enumerate(packets):
+        for end in range(at, at + len(packet)):
+            assert receiver.open_untrusted(stream[:end], at) is None
+        assert receiver.open_untrusted(stream, at) == (bytes(number), at + len(packet))
+        at += len(packet)
 
 
 def test_a_key_seals_a_thousand_times_and_no_more() -> None:

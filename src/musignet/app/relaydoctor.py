@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Final
 
-from ..errors import LocalError, NetworkError
+from ..errors import NetworkError
 from ..limits import RELAY_PROBE_S, RELAYS_MAX
 from ..net.transport.route import Route
 from ..text import safe
@@ -34,7 +34,7 @@ async def examine_relays(config: Config, within_s: float = RELAY_PROBE_S) -> lis
         route = route_of(config)
     except ModuleNotFoundError as error:
         return [Finding(_LAYER, Verdict.BLOCKED, f"[relays] needs {error.name}", "pip install 'musignet[relay]'")]
-    except LocalError as error:
+    except NetworkError as error:
         return [of_error(_LAYER, error)]
     found = await asyncio.gather(*(_look(url, config, route, within_s) for url in config.relays))
     if any(one.verdict is not Verdict.BLOCKED for one in found):

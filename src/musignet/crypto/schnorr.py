@@ -5,6 +5,7 @@ A tag's two leading SHA-256 blocks are hashed once, when the `TaggedHash` is mad
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -62,8 +63,9 @@ class PublicKey:
         return key
 
     @classmethod
+    @lru_cache(maxsize=256)
     def from_hex(cls, pubkey_hex: str) -> PublicKey:
-        """Parse 66 hex digits. Raises AuthenticationError for anything else."""
+        """Parse 66 hex digits, those of late once. Raises AuthenticationError for anything else."""
         try:
             return cls(bytes.fromhex(pubkey_hex))
         except ValueError:

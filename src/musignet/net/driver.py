@@ -246,11 +246,12 @@ class Driver:
 
     def _settle(self) -> None:
         """After the effects: write, arm the timer, tell the application. In that order, so that it may call back in."""
-        self._flush()
+        if self._to_flush:
+            self._flush()
         deadline = self.node.next_deadline()
         if deadline is not None and (self._armed is None or deadline < self._armed):
             self._arm(deadline)
-        if not self._telling:
+        if self._news and not self._telling:
             self._telling = True
             try:
                 self._tell_news()
@@ -261,11 +262,10 @@ class Driver:
 
     def _flush(self) -> None:
         """Write what was sent so far."""
-        if self._to_flush:
-            connections, self._to_flush = self._to_flush, {}
-            for number, connection in connections.items():
-                connection.flush()
-                self._acks_to_flush.pop(number, None)
+        connections, self._to_flush = self._to_flush, {}
+        for number, connection in connections.items():
+            connection.flush()
+            self._acks_to_flush.pop(number, None)
 
     def _tell_news(self) -> None:
         """Tell the application, one thing after the other: what it sets off in here is told after this one."""
@@ -422,7 +422,8 @@ class Driver:
         label = record.info.id if record is not None else ""
         node = self.node
         own, chain, groups = node.identity.pubkey, node.config.chain, node.ceremonies.ids
-        gate = Gate(connection.peer, own, chain, label=label, groups=groups)
+        public = record.public if record is not None else connection.peer  # parsed once
+        gate = Gate(public, own, chain, label=label, groups=groups)
         self._connections[connection.number] = (connection, gate)
         self.feed(
             PeerConnected(
@@ -440,28 +441,22 @@ class Driver:
         """What counts and bounds a peer, or says that it is none."""
         return self.node.conduct.gauge(self.node.book.get(key))
 
-    def received(self, connection: Connection, envelopes: list[bytes]) -> None:
+    def received(self, connection: Connection, envelopes: list[bytes], ids: bytes) -> None:
         """Verify what one read brought, then give it to the node as one batch."""
-        known = self._connections.get(connection.number)
+        number, inputs = connection.number, self._inputs
+        known = self._connections.get(number)
         if known is None:
             return
-        number, gate = connection.number, known[1]
-        inputs: list[Input] = [
-            MessageReceived(number, message)
-            if isinstance(message, VerifiedMessage)
-            else MessageRefused(number, message)
-            for message in self._opener.open(gate, envelopes)
-        ]
-        self._inputs.extend(inputs)
+        if ids:
+            inputs.append(Acknowledged(number, ids))
+        for message in self._opener.open(known[1], envelopes):
+            if isinstance(message, VerifiedMessage):
+                inputs.append(MessageReceived(number, message))
+            else:
+                inputs.append(MessageRefused(number, message))
         self._run()
         if self._brakes.disk_behind:
             self._brakes.apply(connection)
-
-    def acknowledged(self, connection: Connection, ids: bytes) -> None:
-        """The peer has these messages."""
-        if connection.number in self._connections:
-            self._inputs.append(Acknowledged(connection.number, ids))
-            self._soon()  # most often a message came in the same read, and takes it along
 
     def mail_moved(self, connection: Connection) -> None:
         """Whatever waited for the next mail goes on."""

@@ -114,8 +114,7 @@ class Mailing:
         link = self._pile(record)
         ids = b"".join(bundle.acknowledged)
         link.acknowledged(ids)
-        driver.acknowledged(link, ids)
-        driver.received(link, list(bundle.envelopes))
+        driver.received(link, list(bundle.envelopes), ids)
         fault = link.fault
         if link.open:
             driver.mail_moved(link)

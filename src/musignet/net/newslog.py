@@ -29,6 +29,8 @@ class NewsLog:
 
     def tell(self, news: News) -> None:
         """Say what is new of a peer."""
+        if isinstance(news, PeerUp | PeerDown) and not logger.isEnabledFor(logging.INFO):
+            return
         record = self._book.get(news.key)
         name = record.name if record is not None else f"key {short_key(news.key)}"
         if isinstance(news, PeerUp):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final, NamedTuple
 
@@ -158,6 +159,7 @@ def promised(addresses: Iterable[Address]) -> Rank | None:
     return min((one.rank for one in addresses), default=None)
 
 
+@lru_cache(maxsize=256)
 def path_by(carrier: str, host: str) -> Path:
     """Return how a link by this carrier to this host goes. A name that says nothing counts as one of the internet."""
     if carrier in _RELAY_PORTS:

@@ -60,6 +60,8 @@ class Arrivals:
             if len(windows) > self._limits.epochs_per_sender:  # an old one: never that of the run we are linked to
                 del windows[next(epoch for epoch in windows if epoch != link.epoch)]
         verdict = window.judge(body.seq, message.id)
+        if not self._disk:
+            return verdict
         key = link.peer.key
         known = message.id in self._handled.get(key, ()) or message.id in self._here.get(key, ())
         return Verdict.REPEAT if known and verdict is Verdict.NEW else verdict
@@ -67,7 +69,7 @@ class Arrivals:
     def take(self, link: Link, message: VerifiedMessage, verdict: Verdict, out: list[Effect]) -> None:
         """A message for the application, new or again."""
         key = link.peer.key
-        coming = self._coming.get(key, {}).get(message.id)
+        coming = self._coming.get(key, {}).get(message.id) if self._disk else None
         if coming is not None:
             coming.links.add(link.number)
         elif verdict is Verdict.REPEAT or not isinstance(message.type, MessageType):

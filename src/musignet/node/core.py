@@ -275,7 +275,7 @@ class Node:
         if not link.epoch or (link.mail is not Mail.NO and message.type == MessageType.PEER_ANNOUNCEMENT):
             self._announced(link, message)
             return
-        if (stray := unpaired(link.peer, message)) is not None:
+        if link.peer.provisional and (stray := unpaired(link.peer, message)) is not None:
             self._fault(link, stray)
             return
         verdict = self._arrivals.judge(link, message)

@@ -7,7 +7,6 @@ time is over, which is said, or when its peer is forgotten.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from ..crypto.keys import Identity
@@ -68,9 +67,11 @@ class Outbox:
         try:
             peers = _recipients(book, event.keys, event.keep_s > 0)
             to = peers[0].key if event.keys is not None and len(peers) == 1 else b""
-            _refuse_unpaired(peers, event.message)
-            for peer in peers if event.keep_s else ():
-                self._refuse_to_keep(event.keep_s, peer)
+            for peer in peers:
+                if peer.provisional:
+                    _refuse_unpaired(peer, event.message)
+                if event.keep_s:
+                    self._refuse_to_keep(event.keep_s, peer)
             signed = self._signed(event.message, to, peers, now)
         except NetworkError as error:
             out.append(Reply(event.request, error))
@@ -249,7 +250,7 @@ class Outbox:
 
     def _unpark(self, peer: PeerRecord, out: list[Effect]) -> None:
         while peer.parked and peer.links and peer.parked[0].ready and self._has_room(peer, peer.parked[0]):
-            self._accept(peer, peer.parked.popleft(), out)
+            self._accept(peer, peer.parked.pop(0), out)
 
     # --- on disk ------------------------------------------------------------------------------------------------------
 
@@ -318,10 +319,9 @@ def _recipients(book: Book, keys: tuple[bytes, ...] | None, kept: bool) -> list[
     return peers
 
 
-def _refuse_unpaired(peers: list[PeerRecord], message: Message) -> None:
-    unpaired = next((peer for peer in peers if peer.provisional), None)
-    if unpaired is not None and message.type not in UNPAIRED_MAY:
-        raise SendError(f"{unpaired.name} is not paired yet", hint="compare the six words and confirm them first")
+def _refuse_unpaired(peer: PeerRecord, message: Message) -> None:
+    if message.type not in UNPAIRED_MAY:
+        raise SendError(f"{peer.name} is not paired yet", hint="compare the six words and confirm them first")
 
 
 def _on_its_way(peer: PeerRecord, message_id: bytes) -> bool:
@@ -341,7 +341,7 @@ def _take_back(peer: PeerRecord | None, messages: list[Outgoing], error: Network
         for message in messages:
             if peer.unacked.pop(message.message_id, None) is not None:
                 peer.unacked_bytes -= len(message.data)
-        peer.parked = deque(message for message in peer.parked if message.message_id not in ids)
+        peer.parked = [message for message in peer.parked if message.message_id not in ids]
 
 
 def _accepted(message: Outgoing, out: list[Effect]) -> None:

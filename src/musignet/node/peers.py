@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
@@ -233,7 +232,7 @@ class PeerRecord:
         """Why the last try of a better path came to nothing."""
         self.unacked: dict[bytes, Outgoing] = {}
         self.unacked_bytes = 0
-        self.parked: deque[Outgoing] = deque()
+        self.parked: list[Outgoing] = []
         """Signed, and waiting for the disk, for a link, or for room in `unacked`."""
         self.windows: dict[bytes, Window] = {}
         """One per boot epoch, the newest last."""

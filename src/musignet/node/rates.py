@@ -45,11 +45,6 @@ class TokenBucket:
         self._level = burst
         self._at = now
 
-    def resize(self, per_s: float, burst: float) -> None:
-        """Change what flows and what is kept; a debt stays."""
-        self.per_s, self.burst = per_s, burst
-        self._level = min(self._level, burst)
-
     def level(self, now: float) -> float:
         """Return how many tokens there are; a debt is negative."""
         passed = now - self._at
@@ -76,6 +71,54 @@ class TokenBucket:
         self._level = min(self.burst, self._level + count)
 
 
+class Meter:
+    """Two buckets on one clock, of messages and of bytes, which what arrives is taken from together."""
+
+    __slots__ = (
+        "_at",
+        "burst_bytes",
+        "burst_messages",
+        "bytes_per_s",
+        "level_bytes",
+        "level_messages",
+        "messages_per_s",
+    )
+
+    def __init__(
+        self, messages_per_s: float, burst_messages: float, bytes_per_s: float, burst_bytes: float, now: float
+    ) -> None:
+        self._at = now
+        self.messages_per_s = messages_per_s
+        self.bytes_per_s = bytes_per_s
+        self.level_messages = self.burst_messages = burst_messages
+        self.level_bytes = self.burst_bytes = burst_bytes
+        """What is there, as of the last `flow` or `take`; a debt is negative."""
+
+    def flow(self, now: float) -> None:
+        """Let the tokens flow in that are due."""
+        passed = now - self._at
+        if passed > 0:
+            self._at = now
+            messages = self.level_messages + passed * self.messages_per_s
+            self.level_messages = messages if messages < self.burst_messages else self.burst_messages
+            octets = self.level_bytes + passed * self.bytes_per_s
+            self.level_bytes = octets if octets < self.burst_bytes else self.burst_bytes
+
+    def take(self, messages: int, octets: int, now: float) -> float:
+        """Take tokens, whether they are there or not. Returns how many seconds until all debt is paid; 0: none."""
+        self.flow(now)
+        self.level_messages -= messages
+        self.level_bytes -= octets
+        if self.level_messages >= 0 and self.level_bytes >= 0:
+            return 0.0
+        return max(self.late_s, -self.level_bytes / self.bytes_per_s)
+
+    @property
+    def late_s(self) -> float:
+        """How many seconds until the debt of messages is paid."""
+        return 0.0 if self.level_messages >= 0 else -self.level_messages / self.messages_per_s
+
+
 class Gauge:
     """What passes on all links to one peer, and how fast it may.
 
@@ -83,17 +126,24 @@ class Gauge:
     """
 
     __slots__ = (
-        "_bytes", "_fast_since", "_mark", "_messages", "_older", "_rates", "_scale", "_sending", "bytes_in",
-        "bytes_out", "floods", "held_s", "messages_in", "score", "standing",
+        "_fast_since", "_mark", "_meter", "_older", "_rates", "_scale", "_sending", "bytes_in", "bytes_out", "floods",
+        "held_s", "messages_in", "paced", "score", "standing",
     )  # fmt: skip
 
     def __init__(self, rates: Rates, standing: Standing, now: float) -> None:
         limits = rates.limits
         self._rates = rates
-        self._messages = TokenBucket(limits.peer_messages_per_s, limits.peer_burst_messages, now)
-        self._bytes = TokenBucket(limits.peer_bytes_per_s, limits.peer_burst_bytes, now)
+        self._meter = Meter(
+            limits.peer_messages_per_s,
+            limits.peer_burst_messages,
+            limits.peer_bytes_per_s,
+            limits.peer_burst_bytes,
+            now,
+        )
         self._scale = 1.0
         self._sending = _sending(limits.peer_send_bytes_per_s, now)
+        self.paced = self._sending is not None or rates.sending is not None
+        """Whether what is sent to it is bounded."""
         self.standing = standing
         self.score = 0.0
         self.bytes_in = self.bytes_out = 0
@@ -106,11 +156,13 @@ class Gauge:
         self._mark = self._older = (now, 0, 0)
 
     def scale(self, share: float) -> None:
-        """Give it this share of the usual rates and bursts, above 0 and at most 1."""
+        """Give it this share of the usual rates and of the burst of messages, above 0 and at most 1. Debt stays."""
         if share != self._scale:
-            limits, self._scale = self._rates.limits, share
-            self._messages.resize(limits.peer_messages_per_s * share, limits.peer_burst_messages * share)
-            self._bytes.resize(limits.peer_bytes_per_s * share, limits.peer_burst_bytes)
+            limits, meter, self._scale = self._rates.limits, self._meter, share
+            meter.messages_per_s = limits.peer_messages_per_s * share
+            meter.bytes_per_s = limits.peer_bytes_per_s * share
+            meter.burst_messages = limits.peer_burst_messages * share
+            meter.level_messages = min(meter.level_messages, meter.burst_messages)
 
     @property
     def share(self) -> float:
@@ -119,7 +171,8 @@ class Gauge:
 
     def room(self, now: float) -> int:
         """Return how many messages may be taken from it now, at least one."""
-        return max(1, int(self._messages.level(now)))
+        self._meter.flow(now)
+        return max(1, int(self._meter.level_messages))
 
     def arrived(self, size: int, frames: int, messages: int, now: float, *, more: bool = False) -> float:
         """Count what one read brought.
@@ -136,39 +189,41 @@ class Gauge:
             self._older, self._mark = self._mark, (now, self.bytes_in, self.messages_in)
         least = frames * FRAME_MIN_COST_BYTES
         cost = size if size > least else least
-        wait_s = self._bytes.take(cost, now)
+        own_s = self._meter.take(messages, cost, now)
+        total_s = self._rates.meter.take(messages, cost, now)
+        if own_s or total_s or more or self._fast_since is not None:
+            return self._hold_back(own_s, total_s, messages, more, now)
+        return 0.0
+
+    def _hold_back(self, own_s: float, total_s: float, messages: int, more: bool, now: float) -> float:
+        """Return how long to wait: for its own debt, and for that of all where it is loud."""
+        meter, wait_s = self._meter, own_s
         if messages:
-            too_fast_s = self._messages.take(messages, now)
-            if more and too_fast_s < _MORE_S:
-                too_fast_s = _MORE_S
-            self._judge(too_fast_s, now)
-            wait_s = max(wait_s, too_fast_s)
-        total_s = self._rates.arrived(cost, messages, now)
-        if total_s > wait_s and self._is_loud(now):
+            late_s = meter.late_s
+            if more and late_s < _MORE_S:
+                late_s = _MORE_S
+            self._judge(late_s, now)
+            wait_s = max(own_s, late_s)
+        if total_s > wait_s and self._is_loud():
             wait_s = total_s
         self.held_s += wait_s
         return wait_s
 
-    def _is_loud(self, now: float) -> bool:
+    def _is_loud(self) -> bool:
         """Whether it used more than half of what it may: when all together are too fast, the quiet ones do not wait."""
-        messages, octets = self._messages, self._bytes
-        return messages.level(now) < messages.burst / 2 or octets.level(now) < octets.burst / 2
+        meter = self._meter
+        return meter.level_messages < meter.burst_messages / 2 or meter.level_bytes < meter.burst_bytes / 2
 
-    def _judge(self, too_fast_s: float, now: float) -> None:
+    def _judge(self, late_s: float, now: float) -> None:
         """Whether it floods: it has been too fast for `flood_s`, and was never quiet for half a burst in between."""
-        if too_fast_s:
+        if late_s:
             if self._fast_since is None:
                 self._fast_since = now
             elif now - self._fast_since >= self._rates.limits.flood_s:
                 self._fast_since = now
                 self.floods += 1
-        elif self._fast_since is not None and self._messages.level(now) >= self._messages.burst / 2:
+        elif self._fast_since is not None and self._meter.level_messages >= self._meter.burst_messages / 2:
             self._fast_since = None
-
-    @property
-    def paced(self) -> bool:
-        """Whether what is sent to it is bounded."""
-        return self._sending is not None or self._rates.sending is not None
 
     def left(self, size: int, now: float) -> float:
         """Count what was written to it. Returns for how many seconds nothing more should be; 0: go on."""
@@ -191,19 +246,19 @@ class Rates:
 
     def __init__(self, limits: Limits, now: float = 0.0) -> None:
         self.limits = limits
-        self._messages = TokenBucket(limits.total_messages_per_s, limits.total_burst_messages, now)
-        self._bytes = TokenBucket(limits.total_bytes_per_s, limits.total_burst_bytes, now)
+        self.meter = Meter(
+            limits.total_messages_per_s,
+            limits.total_burst_messages,
+            limits.total_bytes_per_s,
+            limits.total_burst_bytes,
+            now,
+        )
         self.sending = _sending(limits.total_send_bytes_per_s, now)
         """For what is sent to all, in bytes; None: as fast as the links take it."""
 
     def gauge(self, standing: Standing, now: float = 0.0) -> Gauge:
         """Return a gauge for one peer."""
         return Gauge(self, standing, now)
-
-    def arrived(self, cost: int, messages: int, now: float) -> float:
-        """Count it for all. Returns the seconds until the debt of all is paid."""
-        wait_s = self._bytes.take(cost, now)
-        return max(wait_s, self._messages.take(messages, now)) if messages else wait_s
 
 
 def _sending(bytes_per_s: int, now: float) -> TokenBucket | None:

@@ -1,7 +1,7 @@
 """The encrypted channel of one link: handshake, frames, fragments, acknowledgements. Sans-IO.
 
     channel.receive_data(bytes from the socket)       channel.send(envelope, priority)
-    while (event := channel.next_event()):  ...       channel.acknowledge(message id)
+    while (events := channel.next_events()):  ...     channel.acknowledge(message id)
                                                       for piece in channel.data_to_send(): socket.write(piece)
 
 Each packet, of Noise or inside TLS, carries one frame:
@@ -19,7 +19,7 @@ whatever leaves next. Without a CLOSE, the end of the stream is a truncation (TH
 
 from __future__ import annotations
 
-from collections import deque
+from heapq import heappop, heappush
 from typing import Final, TypeAlias
 
 from msgspec import Struct
@@ -28,11 +28,11 @@ from .. import limits
 from ..crypto.aead import AeadError
 from ..crypto.keys import Identity
 from ..crypto.schnorr import PublicKey
-from ..errors import ReceiveError, SendError
+from ..errors import NetworkError, ReceiveError, SendError
 from ..text import safe, short_key
 from . import tlsauth
 from .messages import Priority
-from .noise import PROLOGUE, BrokenFrame, Initiator, Keys, Responder
+from .noise import PROLOGUE, BrokenFrame, Initiator, Keys, PacketCipher, Responder
 
 __all__ = ["Acked", "CloseReceived", "EnvelopeReceived", "Established", "Event", "ReassemblyBudget", "SecureChannel"]
 
@@ -46,6 +46,7 @@ _ID: Final = limits.MESSAGE_ID_BYTES
 _ZERO_ACKS: Final = b"\0"
 _PRIORITIES: Final = limits.PRIORITIES
 _FRAGMENT: Final = limits.FRAGMENT_BYTES
+_ALL: Final = 1 << 62
 _WHOLE_HEADS: Final = tuple(bytes((_WHOLE << 4 | priority, 0)) for priority in Priority)
 """The header of a whole envelope without acknowledgements, which most frames have."""
 
@@ -104,39 +105,32 @@ class _Incoming:
         self.data = bytearray()  # copied out of its frames: a fragment may be one byte in a frame of acknowledgements
 
 
-class _Outgoing:
-    """A message waiting to leave, and how much of it has."""
-
-    __slots__ = ("data", "sent")
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.sent = 0
-
-
 class SecureChannel:
     """One side of a link. Make it with `initiator` or `responder`; it lives as long as its connection.
 
-    After an exception from `next_event` the channel is dead: close the connection and send nothing.
+    After an exception from `next_events` the channel is dead: close the connection and send nothing.
     """
+
+    __slots__ = (
+        "_acks", "_acts", "_at", "_begun", "_budget", "_closing", "_failed", "_handshake", "_in", "_incoming", "_keys",
+        "_number", "_out", "_queue", "frames_received", "frames_sent", "queued_bytes",
+    )  # fmt: skip
 
     def __init__(self, handshake: Handshake, budget: ReassemblyBudget | None = None) -> None:
         self._handshake: Handshake | None = handshake
-        self._head_bytes = 0
-        self._tag_bytes = 0
         self._budget = budget or ReassemblyBudget()
         self._keys: Keys | None = None
         self._failed: Exception | None = None
         self._in: bytes | bytearray = b""
         self._at = 0
-        self._body: tuple[int, bytes] | None = None
         self._acts = 0
         self._incoming: dict[int, _Incoming] = {}
-        self._events: list[Event] = []
-        self._out: list[bytes] = []
-        self._queues: dict[
-            int, deque[_Outgoing]
-        ] = {}  # only of priorities that something waits in: most links are idle
+        self._out = b""
+        self._queue: list[tuple[int, int, bytes]] = []
+        """A heap: priority, number, envelope."""
+        self._number = 0
+        self._begun: dict[int, int] = {}
+        """How much of the first message of a priority has left, where it leaves in fragments."""
         self._acks: list[bytes] = []
         self._closing: bytes | None = None
         self.frames_received = 0
@@ -146,7 +140,7 @@ class SecureChannel:
         self.queued_bytes = 0
         """Bytes of envelopes accepted by `send` and not yet encrypted."""
         if isinstance(handshake, _DIALS):
-            self._out.append(handshake.act_one())
+            self._out = handshake.act_one()
 
     @classmethod
     def initiator(
@@ -181,12 +175,12 @@ class SecureChannel:
     @property
     def mid_frame(self) -> bool:
         """Whether a frame has begun to arrive and is not whole: the clock of THREATS.md T2 runs."""
-        return self._body is not None or self._at < len(self._in)
+        return self._at < len(self._in)
 
     # --- receiving ----------------------------------------------------------------------------------------------------
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes from the connection. Never raises; `next_event` says what they mean."""
+        """Take bytes from the connection. Never raises; `next_events` says what they mean."""
         if self._at == len(self._in):
             self._in = data
         else:
@@ -199,26 +193,33 @@ class SecureChannel:
             self._in = rest
         self._at = 0
 
-    def next_event(self) -> Event | None:
-        """Return what arrived next, or None when more bytes are needed.
+    def next_events(self, most: int = _ALL) -> list[Event]:
+        """Return what arrived next, in order, with at most `most` envelopes; empty when more bytes are needed.
+
+        `Established` comes alone. What came before a fault is returned first, and the fault raised by the next call.
 
         Raises:
             HandshakeError: an act that does not hold. Nothing is to be sent back.
             ReceiveError:   a frame that does not decrypt or breaks the rules of this module.
         """
-        if self._events:
-            return self._events.pop(0)
         if self._failed is not None:
             raise self._failed
+        events: list[Event] = []
+        if self._at == len(self._in):
+            return events
         try:
             if self._keys is None:
-                self._next_act()
+                self._next_act(events)
             else:
-                self._next_frame(self._keys)
+                self._next_frames(self._keys.receiving, events, most)
+        except NetworkError as error:
+            self._fail(error)
+            if not events:
+                raise
         except Exception as error:
             self._fail(error)
             raise
-        return self._events.pop(0) if self._events else None
+        return events
 
     def _take(self, size: int) -> bytes | bytearray | None:
         at = self._at
@@ -227,21 +228,21 @@ class SecureChannel:
         self._at = at + size
         return self._in[at : at + size]
 
-    def _next_act(self) -> None:
+    def _next_act(self, events: list[Event]) -> None:
         handshake = self._handshake
         if isinstance(handshake, _DIALS):
             act = self._take(handshake.act_two_bytes)
             if act is None:
                 return
             reply, self._keys = handshake.act_three(bytes(act))
-            self._out.append(reply)
+            self._out += reply
         elif isinstance(handshake, _ANSWERS) and self._acts == 0:
             act = self._take(handshake.act_one_bytes)
             if act is None:
                 return
-            self._out.append(handshake.act_two(bytes(act)))
+            self._out += handshake.act_two(bytes(act))
             self._acts = 1
-            self._next_act()
+            self._next_act(events)
             return
         elif isinstance(handshake, _ANSWERS):
             act = self._take(handshake.act_three_bytes)
@@ -251,64 +252,55 @@ class SecureChannel:
         if self._keys is not None:
             self._acts += 1
             self._handshake = None
-            self._head_bytes = self._keys.receiving.head_bytes
-            self._tag_bytes = self._keys.receiving.tag_bytes
-            self._events.append(Established(self._keys.peer, self._keys.transcript))
+            events.append(Established(self._keys.peer, self._keys.transcript))
 
-    def _next_frame(self, keys: Keys) -> None:
-        """Decrypt frames until one yields an event or the bytes run out."""
-        cipher, head, tag = keys.receiving, self._head_bytes, self._tag_bytes
+    def _next_frames(self, cipher: PacketCipher, events: list[Event], room: int) -> None:
+        """Open frames while their bytes are here, and there is room for envelopes."""
+        good = 0
         try:
-            while not self._events:
-                data, at = self._in, self._at
-                left = len(data) - at
-                if self._body is None:
-                    if left < head:
-                        return
-                    length, nonce = cipher.open_length_untrusted(data[at : at + head])
-                    size = length + tag
-                    at += head
-                    left -= head
-                else:
-                    size, nonce = self._body
-                if left < size:
-                    self._at, self._body = at, (size, nonce)
-                    return
-                self._at, self._body = at + size, None
+            while room > 0 and (packet := cipher.open_untrusted(self._in, self._at)) is not None:
+                frame, self._at = packet
                 self.frames_received += 1
-                self._frame_untrusted(cipher.open_body_untrusted(nonce, data[at : at + size]))
+                room -= self._frame_untrusted(frame, events)
+                good = len(events)
         except AeadError:
             raise BrokenFrame(
                 "a frame does not decrypt", hint="bytes were changed, lost or reordered on the way; the link is closed"
             ) from None
+        except ReceiveError:
+            del events[good:]  # a bad frame acknowledges nothing
+            raise
 
-    def _frame_untrusted(self, frame: bytes) -> None:
+    def _frame_untrusted(self, frame: bytes, events: list[Event]) -> int:
+        """Take a frame in. Returns how many envelopes it made whole: one or none."""
         if len(frame) < 2:
             raise ReceiveError("a frame without a header", expected="at least 2 bytes", got=len(frame))
-        kind, priority = frame[0] >> 4, frame[0] & 0x0F
-        start = 2 + _ID * frame[1]
+        kind, priority, acks = frame[0] >> 4, frame[0] & 0x0F, frame[1]
+        start = 2 + _ID * acks
         if len(frame) < start or priority >= _PRIORITIES:
             raise ReceiveError(
                 "a malformed frame header", expected="a priority below 4 and all acknowledged ids", got=frame[:2].hex()
             )
-        if start > 2:
-            self._events.append(Acked(frame[2:start]))
+        if acks:
+            events.append(Acked(frame[2:start]))
         if kind == _WHOLE:
-            self._events.append(EnvelopeReceived(frame[start:]))
-        elif kind == _FIRST:
-            self._first_untrusted(priority, memoryview(frame)[start:])
-        elif kind == _NEXT:
-            self._next_untrusted(priority, memoryview(frame)[start:])
-        elif kind == _CLOSE:
-            self._events.append(_close_notice_untrusted(frame[start:]))
+            events.append(EnvelopeReceived(frame[start:]))
+            return 1
+        if kind == _FIRST:
+            return self._first_untrusted(priority, memoryview(frame)[start:], events)
+        if kind == _NEXT:
+            return self._next_untrusted(priority, memoryview(frame)[start:], events)
+        if kind == _CLOSE:
+            events.append(_close_notice_untrusted(frame[start:]))
         elif kind != _EMPTY or len(frame) != start:
             raise ReceiveError(
                 "a malformed frame",
                 expected="a known kind; nothing behind the ids of an empty one",
                 got=frame[:2].hex(),
             )
+        return 0
 
-    def _first_untrusted(self, priority: int, data: memoryview) -> None:
+    def _first_untrusted(self, priority: int, data: memoryview, events: list[Event]) -> int:
         total = int.from_bytes(data[:4], "big")
         if priority in self._incoming:
             raise ReceiveError(
@@ -321,9 +313,9 @@ class SecureChannel:
                 got=total,
             )
         self._incoming[priority] = _Incoming(total)
-        self._next_untrusted(priority, data[4:])
+        return self._next_untrusted(priority, data[4:], events)
 
-    def _next_untrusted(self, priority: int, data: memoryview) -> None:
+    def _next_untrusted(self, priority: int, data: memoryview, events: list[Event]) -> int:
         incoming = self._incoming.get(priority)
         if incoming is None or not data:
             raise ReceiveError("a fragment of no message", got=Priority(priority).name)
@@ -341,10 +333,12 @@ class SecureChannel:
                 expected=f"at most {budget.max_bytes} bytes held",
                 got=budget.held_bytes,
             )
-        if held == incoming.total:
-            del self._incoming[priority]
-            budget.held_bytes -= incoming.total
-            self._events.append(EnvelopeReceived(bytes(incoming.data)))
+        if held < incoming.total:
+            return 0
+        del self._incoming[priority]
+        budget.held_bytes -= incoming.total
+        events.append(EnvelopeReceived(bytes(incoming.data)))
+        return 1
 
     def _release(self) -> None:
         """Give back what incomplete messages hold of the shared budget."""
@@ -357,7 +351,6 @@ class SecureChannel:
         self._failed = error
         if self._handshake is not None:
             self._handshake.wipe()
-        self._events.clear()
         self._release()
 
     def connection_lost(self) -> None:
@@ -380,10 +373,8 @@ class SecureChannel:
             raise SendError("an empty message")
         if self._closing is not None:
             raise SendError("this link is closing", hint="send again when the peer is connected")
-        queue = self._queues.get(priority)
-        if queue is None:
-            queue = self._queues[priority] = deque()
-        queue.append(_Outgoing(envelope))
+        self._number += 1
+        heappush(self._queue, (priority, self._number, envelope))
         self.queued_bytes += len(envelope)
 
     def acknowledge(self, message_id: bytes) -> None:
@@ -405,14 +396,14 @@ class SecureChannel:
     @property
     def urgent(self) -> bool:
         """Whether a message of a round waits."""
-        return bool(self._queues) and min(self._queues) <= Priority.ROUND_1
+        return bool(self._queue) and self._queue[0][0] <= Priority.ROUND_1
 
     @property
     def answers_waiting(self) -> tuple[int, int]:
         """Messages and bytes that wait and that the peer causes by what it sends: control and acknowledgements."""
-        queue, acks = self._queues.get(Priority.CONTROL, ()), len(self._acks)
-        frames = -(-acks // limits.ACKS_PER_FRAME_MAX)
-        return len(queue) + frames, sum(len(one.data) - one.sent for one in queue) + _ID * acks
+        sizes = [len(data) for priority, _, data in self._queue if priority == Priority.CONTROL]
+        frames = -(-len(self._acks) // limits.ACKS_PER_FRAME_MAX)
+        return len(sizes) + frames, sum(sizes) - self._begun.get(Priority.CONTROL, 0) + _ID * len(self._acks)
 
     @property
     def worn_out(self) -> bool:
@@ -426,19 +417,22 @@ class SecureChannel:
         """
         if self._failed is not None:
             return []
-        out, self._out = self._out, []
+        out = [self._out] if self._out else []
+        self._out = b""
         keys = self._keys
         if keys is None:
             return out
         seal = keys.sending.seal
         budget = max_bytes
-        while self.queued_bytes and budget > 0:
+        while self._queue and budget > 0:
             frame = self._next_outgoing()
             out += seal(frame)
             budget -= len(frame)
-        while self._acks and not self.queued_bytes:
+        if self._queue:
+            return out
+        while self._acks:
             out += seal(bytes((_EMPTY << 4,)) + self._take_acks())
-        if self._closing and not self.queued_bytes:
+        if self._closing:
             out += seal(bytes((_CLOSE << 4,)) + _ZERO_ACKS + self._closing)
             self._closing = b""
         return out
@@ -454,30 +448,23 @@ class SecureChannel:
     def _next_outgoing(self) -> bytes:
         """Return the next frame of the most urgent message."""
         self.frames_sent += 1
-        priority = min(self._queues)
-        message = self._queues[priority][0]
-        data, sent = message.data, message.sent
+        priority, _, data = self._queue[0]
         total = len(data)
         if total <= _FRAGMENT:
-            self._next_message(priority)
+            heappop(self._queue)
             self.queued_bytes -= total
             if not self._acks:
                 return _WHOLE_HEADS[priority] + data
             return b"".join((_WHOLE_HEADS[priority][:1], self._take_acks(), data))
+        sent = self._begun.pop(priority, 0)
         piece = memoryview(data)[sent : sent + _FRAGMENT]
-        message.sent = sent + len(piece)
         self.queued_bytes -= len(piece)
-        if message.sent == total:
-            self._next_message(priority)
+        if sent + len(piece) < total:
+            self._begun[priority] = sent + len(piece)
+        else:
+            heappop(self._queue)
         head = bytes((_NEXT << 4 | priority,)) if sent else bytes((_FIRST << 4 | priority,))
         return b"".join((head, self._take_acks(), b"" if sent else total.to_bytes(4, "big"), piece))
-
-    def _next_message(self, priority: int) -> None:
-        """The first message of this priority has left."""
-        queue = self._queues[priority]
-        queue.popleft()
-        if not queue:
-            del self._queues[priority]
 
     def __repr__(self) -> str:
         state = f"with {short_key(self._keys.peer.compressed)}" if self._keys else "in its handshake"

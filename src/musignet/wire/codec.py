@@ -59,5 +59,8 @@ class Codec(Generic[RecordT]):
             encoded = _encode(record)
         except (OverflowError, TypeError, ValueError) as error:
             raise SerializationError(f"not a {self._name}: {error}") from None
-        self.decode_untrusted(encoded)
+        try:
+            self._decode(encoded)  # our own encoder has one encoding for each value
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise SerializationError(f"not a {self._name}: {error}") from None
         return encoded

@@ -14,7 +14,7 @@ who does not hold it learns nothing of the dialler. Pure: bytes in, bytes out, r
 from __future__ import annotations
 
 from hmac import compare_digest
-from typing import ClassVar, Final
+from typing import Final
 
 from ..crypto.keys import Identity
 from ..crypto.schnorr import PublicKey, TaggedHash
@@ -43,20 +43,15 @@ class Framer:
 
     __slots__ = ()
 
-    head_bytes: ClassVar[int] = _LENGTH_BYTES
-    tag_bytes: ClassVar[int] = 0
-
     def seal(self, plaintext: bytes) -> tuple[bytes, bytes]:
         """Return a packet in two pieces, to be sent one after the other. `plaintext` has at most 65,535 bytes."""
         return len(plaintext).to_bytes(_LENGTH_BYTES, "big"), plaintext
 
-    def open_length_untrusted(self, sealed: bytes | bytearray) -> tuple[int, bytes]:
-        """Return the body's length, and nothing in place of a nonce."""
-        return int.from_bytes(sealed, "big"), b""
-
-    def open_body_untrusted(self, nonce: bytes, sealed: bytes | bytearray | memoryview) -> bytes:
-        """Return the body."""
-        return bytes(sealed)
+    def open_untrusted(self, data: bytes | bytearray, at: int) -> tuple[bytes, int] | None:
+        """Return the body of the packet that begins at `at`, and where the next one does; None: it is not whole yet."""
+        begin = at + _LENGTH_BYTES
+        end = begin + int.from_bytes(data[at:begin], "big")
+        return None if len(data) < end or len(data) < begin else (bytes(data[begin:end]), end)
 
 
 class _Proofs:

@@ -90,12 +90,8 @@ class Sink(Protocol):
         """Return what counts and bounds this peer. It says who the peer is to this node; `UNKNOWN` for anybody else."""
         ...
 
-    def received(self, connection: Connection, envelopes: list[bytes]) -> None:
-        """Whole envelopes from one read, in order."""
-        ...
-
-    def acknowledged(self, connection: Connection, ids: bytes) -> None:
-        """The peer has these messages: 16-byte ids, one after the other."""
+    def received(self, connection: Connection, envelopes: list[bytes], ids: bytes) -> None:
+        """What one read brought: whole envelopes, in order, and the 16-byte ids of messages that the peer has."""
         ...
 
     def closed(self, connection: Connection, error: NetworkError | None, goodbye: CloseReceived | None) -> None:

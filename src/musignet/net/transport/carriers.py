@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from ...crypto.keys import Identity
 from ...errors import ConnectionError, LocalError, NetworkError, PeerNotFound, TransportError
@@ -59,6 +59,7 @@ class Carriers:
         self.sink = sink
         self.carriers = dict(carriers)
         self._each = tuple(dict.fromkeys(self.carriers.values()))
+        self._dialling = {one for one in self._each if isinstance(one, Dials)}
 
     async def start(self) -> None:
         """Start all. Where one fails, those that were started are stopped again, and its error is raised."""
@@ -97,8 +98,8 @@ class Carriers:
         carrier = self.carriers.get(address.carrier)
         if carrier is None:
             raise TransportError(f"this node has no carrier for {address.carrier}:", got=address.text)
-        if isinstance(carrier, Dials):
-            return await carrier.dial(peer, address)
+        if carrier in self._dialling:
+            return await cast(Dials, carrier).dial(peer, address)
         return await carrier.connect(peer, address.host, address.port)
 
     def read_at(self, relays: Iterable[str]) -> None:

@@ -32,6 +32,25 @@ class Flow(ABC):
 
     _channel: SecureChannel
 
+    __slots__ = (
+        "_channel",
+        "_chunk",
+        "_clogged",
+        "_closing",
+        "_goes_on",
+        "_gone",
+        "_has_channel",
+        "_held",
+        "_limits",
+        "_loop",
+        "_paced",
+        "_rest",
+        "_stopped",
+        "_too_long",
+        "_unopened",
+        "gauge",
+    )  # fmt: skip
+
     def __init__(self, owner: _Owner, channel: SecureChannel | None) -> None:
         self.gauge: Gauge | None = None
         if channel is not None:  # otherwise it comes when the stream is open
@@ -54,7 +73,7 @@ class Flow(ABC):
         self._too_long: asyncio.TimerHandle | None = None
 
     @abstractmethod
-    def _write(self, pieces: list[bytes]) -> None: ...
+    def _write(self, data: bytes) -> None: ...
 
     @abstractmethod
     def _pause_stream(self) -> None:
@@ -85,6 +104,17 @@ class Flow(ABC):
                 timer.cancel()
 
     # --- reading ------------------------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the stream: open them now, or when the gauge has room again."""
+        if self._closing or self._gone:
+            return
+        self._channel.receive_data(data)
+        if self._held & _RATE:
+            self._unopened += len(data)
+            self._rest = True
+        else:
+            self._take_in(len(data))
 
     def pause_reading(self) -> None:
         self._hold(_OWNER)
@@ -124,14 +154,6 @@ class Flow(ABC):
         self._resume_stream()
         self._resumed()
 
-    def _arrived(self, size: int) -> None:
-        """Bytes are here: open them now, or when the gauge has room again."""
-        if self._held & _RATE:
-            self._unopened += size
-            self._rest = True
-        else:
-            self._take_in(size)
-
     def _count(self, gauge: Gauge, size: int, frames: int, messages: int, now: float) -> None:
         """Tell the gauge what came, and read nothing more while it says so."""
         wait_s = gauge.arrived(size, frames, messages, now, more=self._rest)
@@ -153,11 +175,13 @@ class Flow(ABC):
         if gauge is not None and gauge.paced and not self._closing:
             self._flush_slowly(gauge)
             return
-        while not (self._clogged or self._gone) and channel.pending:
-            pieces = channel.data_to_send(self._chunk)
+        more = channel.pending
+        while more and not (self._clogged or self._gone):
+            data = b"".join(channel.data_to_send(self._chunk))
             if gauge is not None:
-                gauge.bytes_out += sum(map(len, pieces))
-            self._write(pieces)
+                gauge.bytes_out += len(data)
+            self._write(data)
+            more = len(data) >= self._chunk and channel.pending
         if self._closing and not self._gone and not channel.pending:
             self._close_stream()
 
@@ -165,10 +189,10 @@ class Flow(ABC):
         """A frame at a time, as fast as we may; what belongs to a round does not wait."""
         channel = self._channel
         while not (self._clogged or self._gone) and channel.pending and (self._paced is None or channel.urgent):
-            pieces = channel.data_to_send(1)
-            self._write(pieces)
+            data = b"".join(channel.data_to_send(1))
+            self._write(data)
             loop = self._loop
-            wait_s = gauge.left(sum(map(len, pieces)), loop.time())
+            wait_s = gauge.left(len(data), loop.time())
             if wait_s and self._paced is None:
                 self._paced = loop.call_later(wait_s, self._flush_again)
 

@@ -42,6 +42,11 @@ _NO_LIMIT: Final = 1 << 62
 class ChannelLink(Flow):
     """A `Connection` over a byte stream. A carrier gives it bytes with `feed`, and writes for it with `_write`."""
 
+    __slots__ = (
+        "_acts", "_began", "_deadline", "_dialled", "_error", "_evicted", "_goodbye", "_made", "_opened", "_owner",
+        "_peer", "address", "number", "outbound", "transcript",
+    )  # fmt: skip
+
     mail: Final = Mail.NO
 
     def __init__(self, owner: ChannelTransport, channel: SecureChannel | None, outbound: bool, address: str) -> None:
@@ -153,35 +158,29 @@ class ChannelLink(Flow):
             self.began()
         self.flush()
 
-    def feed(self, data: bytes) -> None:
-        """Bytes from the stream."""
-        if self._closing or self._gone:
-            return
-        self._channel.receive_data(data)
-        self._arrived(len(data))
-
     def _take_in(self, size: int, *, freely: bool = False) -> None:
         """Open frames, as many messages of them as the gauge has room for, and count them. The rest waits here."""
         channel, gauge = self._channel, self.gauge
-        now = self._owner.loop.time()
+        now = self._loop.time()
         room = _NO_LIMIT if gauge is None or freely else gauge.room(now)
         frames = channel.frames_received
         self._rest = False
         envelopes: list[bytes] = []
-        acks: list[bytes] = []
+        acked: list[bytes] = []
         try:
             while len(envelopes) < room:
-                event = channel.next_event()
-                if event is None:
-                    break
-                if isinstance(event, EnvelopeReceived):
-                    envelopes.append(event.data)
-                elif isinstance(event, Acked):
-                    acks.append(event.ids)
-                elif isinstance(event, Established):
-                    self._established(event)
-                else:
-                    self._goodbye = event
+                events = channel.next_events(room - len(envelopes))
+                for event in events:
+                    if isinstance(event, EnvelopeReceived):
+                        envelopes.append(event.data)
+                    elif isinstance(event, Acked):
+                        acked.append(event.ids)
+                    elif isinstance(event, Established):
+                        self._established(event)
+                    else:
+                        self._goodbye = event
+                        break
+                if not events or self._goodbye is not None:
                     break
             else:
                 self._rest = True
@@ -189,10 +188,8 @@ class ChannelLink(Flow):
             self._error = error
         if gauge is not None and self._error is None and self._goodbye is None:
             self._count(gauge, size, channel.frames_received - frames, len(envelopes), now)
-        if acks:
-            self._owner.sink.acknowledged(self, b"".join(acks))
-        if envelopes and not self._closing:
-            self._owner.sink.received(self, envelopes)
+        if (envelopes or acked) and not self._closing:
+            self._owner.sink.received(self, envelopes, b"".join(acked))
         self._after_feed()
 
     def _after_feed(self) -> None:
@@ -201,7 +198,7 @@ class ChannelLink(Flow):
             self.lost(None)
             return
         channel = self._channel
-        if channel.established:
+        if self._peer is not None:
             if self._deadline is None and channel.mid_frame:
                 self._watch_frame()
             if self._clogged:
@@ -211,8 +208,8 @@ class ChannelLink(Flow):
         elif channel.acts_received != self._acts:
             self.flush()
             self._acts = channel.acts_received
-            whole = self._began + self._owner.limits.handshake_timeout_s
-            self._arm(whole - self._owner.loop.time(), self._too_slow)
+            whole = self._began + self._limits.handshake_timeout_s
+            self._arm(whole - self._loop.time(), self._too_slow)
 
     def _drop(self, error: NetworkError) -> None:
         self._error = error

@@ -62,11 +62,11 @@ class _MemoryLink(ChannelLink):
     def _is_reading(self) -> bool:
         return self._reading
 
-    def _write(self, pieces: list[bytes]) -> None:
+    def _write(self, data: bytes) -> None:
         other = self.other
         if other is None:
             return
-        other._arriving += pieces
+        other._arriving.append(data)
         if sum(map(len, other._arriving)) > _PIPE_BYTES:
             self.clogged(True)
         other._schedule()

@@ -99,8 +99,8 @@ class _QuicLink(ChannelLink):
     def _is_reading(self) -> bool:
         return self._stream is None or self._stream.reading
 
-    def _write(self, pieces: list[bytes]) -> None:
-        if self._stream is not None and self._stream.write(b"".join(pieces)) > self._chunk:
+    def _write(self, data: bytes) -> None:
+        if self._stream is not None and self._stream.write(data) > self._chunk:
             self.clogged(True)
 
     def _close_stream(self) -> None:

@@ -54,9 +54,9 @@ class _RelayLink(ChannelLink):
     def _is_reading(self) -> bool:
         return self._relayed is None or self._relayed.reading
 
-    def _write(self, pieces: list[bytes]) -> None:
+    def _write(self, data: bytes) -> None:
         if self._relayed is not None:
-            self._relayed.write(b"".join(pieces))
+            self._relayed.write(data)
 
     def _close_stream(self) -> None:
         if self._relayed is not None:

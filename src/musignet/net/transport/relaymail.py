@@ -161,11 +161,9 @@ class LetterBox:
             return
         if link is None or bundle.expires_at_ms < 1000 * self._streams.now_s():
             return
-        if bundle.acknowledged:
-            ids = b"".join(bundle.acknowledged)
-            link.acknowledged(ids)
-            self._sink.acknowledged(link, ids)
-        self._sink.received(link, list(bundle.envelopes))
+        ids = b"".join(bundle.acknowledged)
+        link.acknowledged(ids)
+        self._sink.received(link, list(bundle.envelopes), ids)
         if link.open and isinstance(self._sink, MailSink):
             self._sink.mail_moved(link)
 

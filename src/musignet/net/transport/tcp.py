@@ -40,9 +40,13 @@ _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class TcpLink(ChannelLink, asyncio.Protocol):
     """One TCP connection."""
 
-    _stream: asyncio.Transport | None = None
-    proxied = False
-    """Whether the stream ends at a proxy of ours, and the peer is beyond it."""
+    __slots__ = ("_stream", "proxied")
+
+    def __init__(self, owner: ChannelTransport, channel: SecureChannel | None, outbound: bool, address: str) -> None:
+        super().__init__(owner, channel, outbound, address)
+        self._stream: asyncio.Transport | None = None
+        self.proxied = False
+        """Whether the stream ends at a proxy of ours, and the peer is beyond it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = self._stream = cast(asyncio.Transport, transport)
@@ -87,9 +91,9 @@ class TcpLink(ChannelLink, asyncio.Protocol):
     def _is_reading(self) -> bool:
         return self._stream is None or self._stream.is_reading()
 
-    def _write(self, pieces: list[bytes]) -> None:
+    def _write(self, data: bytes) -> None:
         if self._stream is not None:
-            self._stream.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self._stream.write(data)
 
     def _close_stream(self) -> None:
         if self._stream is not None:

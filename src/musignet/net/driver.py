@@ -46,6 +46,7 @@ from ..node.inputs import (
     NetworkChanged,
     PeerConnected,
     PeerLost,
+    PlacesFailed,
     Saved,
     SaySignal,
     Stored,
@@ -375,7 +376,9 @@ class Driver:
 
     async def _dial(self, effect: Connect) -> None:
         try:
-            await self._transport.reach(effect.key.hex(), effect.addresses)
+            _, missed = await self._transport.reach(effect.key.hex(), effect.addresses)
+            if missed is not None:
+                self.feed(PlacesFailed(effect.key, frameless(missed)))
         except NetworkError as error:
             self.feed(ConnectFailed(effect.key, frameless(error)))
 

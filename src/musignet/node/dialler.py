@@ -60,6 +60,11 @@ class Dialler:
             peer.last_error = error
             self.again_later(peer, now)
 
+    def missed(self, peer: PeerRecord | None, error: NetworkError) -> None:
+        """A dial found a link, and before that nobody at other addresses: what keeps from those, if they are better."""
+        if peer is not None:
+            peer.path_error = error
+
     def answer(self, peer: PeerRecord, error: NetworkError | None, out: list[Effect]) -> None:
         """Answer everybody who waits for a link to this peer, the patient ones too."""
         dials, peer.dials, peer.patient = [*peer.dials, *peer.patient], [], []
@@ -144,7 +149,7 @@ class Dialler:
 
     def _connect(self, peer: PeerRecord, out: list[Effect]) -> None:
         peer.dialling = True
-        peer.redial_at = None
+        peer.redial_at = peer.path_error = None
         out.append(Connect(peer.key, peer.places))
 
     def _connect_better(self, peer: PeerRecord, now: float, out: list[Effect]) -> None:

@@ -26,6 +26,7 @@ from ...node.peers import Mail
 from ...text import safe, short_key
 from ...wire.channel import Acked, CloseReceived, EnvelopeReceived, Established, ReassemblyBudget, SecureChannel
 from ...wire.messages import CloseCode, Priority
+from ..oserror import spoken
 from .base import Sink
 from .flow import Flow
 from .slots import Slots
@@ -380,7 +381,7 @@ class ChannelTransport(ABC):
         except OSError as error:
             if isinstance(error, NetworkError):
                 raise
-            raise ConnectionError(f"cannot reach {place}: {error.strerror or error}", hint=_UNREACHABLE_HINT) from None
+            raise ConnectionError(f"cannot reach {place}: {spoken(error)}", hint=_UNREACHABLE_HINT) from None
         except (ValueError, OverflowError) as error:
             raise TransportError(f"{place} is no address: {error}") from None
         finally:

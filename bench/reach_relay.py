@@ -1,7 +1,7 @@
 """Links over relays beside direct TCP, ceremonies of three over two relays, and what a relay keeps for each reader.
 
-The relay is `musignet relay`, in a process of its own; each node, too. On the loopback: the figures show what relays
-cost, not what distance does.
+The relay is `musignet relay`, in a process of its own; each node, too. Relays of other makes are measured where they
+are installed (`make relays`). On the loopback: the figures show what relays cost, not what distance does.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.ceremony import account, identity, signing_group
+from tests.support.independent import MAKES, independent
 from tests.support.wallet import group, outpoint, psbt, spend
 from websockets.asyncio.client import connect
 
@@ -156,13 +157,24 @@ async def _grown(relay: Relay) -> float:
     return grown
 
 
+def _ceremonies(folder: Path, relays: list[str], count: int, tell: Callable[[str], None]) -> dict[str, list[float]]:
+    tell(f"ceremonies over {len(relays)} relays")
+    with closing(Side(__name__, "Ceremony", list(cpus()), folder)) as three:
+        three.call("start", relays=relays)
+        return {"ceremony, ms": [three.call("sign") for _ in range(count)]}
+
+
 def measure(folder: Path, rounds: int, messages: int, tell: Callable[[str], None]) -> dict[str, dict[str, list[float]]]:
     """Return for each path the samples of each measure."""
     samples: dict[str, dict[str, list[float]]] = {}
     with ExitStack() as stack:
         relays = [stack.enter_context(running(folder / f"relay{n}")) for n in range(2)]
+        made = {
+            one: stack.enter_context(independent(one, folder / one)) for one, make in MAKES.items() if not make.missing
+        }
         links = {}
-        for name, url in (("direct TCP", ""), ("a relay", relays[0].url)):
+        others = {name: one.url for name, one in made.items()}
+        for name, url in {"direct TCP": "", "a relay": relays[0].url, **others}.items():
             tell(f"opening: {name}")
             near, far = (
                 stack.enter_context(closing(Side(__name__, "Linked", [cpu], folder))) for cpu in (cpus()[0], cpus()[-1])
@@ -179,10 +191,11 @@ def measure(folder: Path, rounds: int, messages: int, tell: Callable[[str], None
                     near.call("round_trip", count=200 if name[0] == "d" else 20)
                 )
                 mine.setdefault("messages/s", []).append(near.call("rate", count=messages))
-        tell("ceremonies over two relays")
-        three = stack.enter_context(closing(Side(__name__, "Ceremony", list(cpus()), folder)))
-        three.call("start", relays=[one.url for one in relays])
-        samples["3-of-3 over two relays"] = {"ceremony, ms": [three.call("sign") for _ in range(4 * rounds)]}
+        urls = [one.url for one in relays]
+        samples["3-of-3 over two relays"] = _ceremonies(folder / "two", urls, 4 * rounds, tell)
+        if made:
+            urls = [urls[0], *(one.url for one in made.values())]
+            samples[f"3-of-3 over {len(urls)} makes"] = _ceremonies(folder / "makes", urls, 4 * rounds, tell)
         tell(f"{READERS} idle readers")
         samples[f"a relay with {READERS} readers"] = {"grown, MiB": [asyncio.run(_grown(relays[1]))]}
         samples[f"a relay with {READERS} readers"]["before, MiB"] = [relays[0].rss_mib()]

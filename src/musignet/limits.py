@@ -823,6 +823,9 @@ RELAY_SERVE_CLIENTS_MAX: Final = 2000
 RELAY_SERVE_EVENTS_PER_MINUTE: Final = 6000
 """Events that it takes from one connection: a node that sends without a pause at the pace at which others read."""
 
+RELAY_SERVE_MAIL_MAX: Final = 16_384
+"""Events that it stores: a GiB of the largest. Anybody can leave some; then there is no room until some expire."""
+
 RELAY_SERVE_TTL_MAX_S: Final = 8 * 86_400
 """How far ahead an event that it stores may expire: a message for a cosigner on holiday, and a clock that is wrong."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.nodes import GROUP, GROUP_FILE, RunningNode, cli_json, make_data
+from app.nodes import GROUP, GROUP_FILE, RunningNode, cli, cli_json, make_data
 from app.people import at, group, group_json
 from app.terminal import Terminal
 from musignet.app import config
@@ -159,6 +159,7 @@ def test_the_command_sets_shows_and_takes_and_invites_carry_them(tmp_path: Path,
             if found["state"] == "connected":
                 break
         assert (found["addresses"], found["path"]) == ([relay], "relayed by ws")
+        assert f"ok       relay: {relay} passes on what is said" in cli(bob.data, "doctor").stdout
         with at(alice, "invite", "--no-qr") as host:
             assert Invite.parse_untrusted(host.expect(r"(musig1[a-z0-9]{80,})").group(1)).addresses == (relay,)
             host.interrupt()

@@ -115,6 +115,23 @@ def test_one_says_no_and_nothing_is_kept(nodes: dict[str, RunningNode], when: st
     assert group_json(alice, "list") == group_json(bob, "list") == {"groups": [], "foundings": []}
 
 
+def test_ctrl_c_is_no_answer_and_joining_goes_on(nodes: dict[str, RunningNode]) -> None:
+    alice, bob = nodes["alice"], nodes["bob"]
+    with at(alice, "group", "create", "savings", "bob") as first:
+        founding = first.expect(r"musignet group join ([0-9a-f]{8})").group(1)
+        for args, question in (((), "Take part"), (("--yes",), "Do all screens")):
+            with at(bob, "group", "join", founding, *args) as second:
+                second.expect(question)
+                second.interrupt()
+                assert second.exit_code() == 130
+        with at(bob, "group", "join", founding) as second:
+            for one in (first, second):
+                one.expect("Do all screens")
+                one.type("y")
+            for one in (first, second):
+                assert one.exit_code() == 0
+
+
 def test_nobody_confirms_without_the_wallets_passphrase(nodes: dict[str, RunningNode]) -> None:
     """The proof is the keyholder's business: a program with the API alone founds nothing."""
     alice, bob = nodes["alice"], nodes["bob"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,6 +96,26 @@ def test_one_says_no_and_nothing_is_kept(people: tuple[RunningNode, RunningNode]
             host.interrupt()
             assert host.exit_code() == 130
     assert known(alice) == known(bob) == []
+
+
+def test_ctrl_c_gives_up_and_says_nothing_about_the_words(people: tuple[RunningNode, RunningNode]) -> None:
+    alice, bob = people
+    ready(alice, bob)
+    with at(alice, "invite", "--no-qr") as host:
+        guest, _ = meet(host, bob)
+        with guest:
+            guest.expect("Do both screens")
+            guest.interrupt()
+            assert guest.exit_code() == 130
+            assert "not confirmed" not in guest.seen
+            host.expect("Do both screens")
+            host.type("y")
+            host.expect("the other side ended the pairing: the pairing was cancelled.*invite is still open")
+            host._process.send_signal(15)
+            assert host.exit_code() == 143
+    found = re.search(INVITE, host.seen)
+    assert found is not None
+    assert "still waiting there?" in cli(bob.data, "join", found.group(1)).stderr, "SIGTERM withdrew it, too"
 
 
 def test_words_that_a_script_is_given_are_compared(people: tuple[RunningNode, RunningNode]) -> None:
@@ -217,6 +238,7 @@ def test_a_bad_invite_is_one_sentence_and_changes_nothing(people: Any, change: A
     done = cli(alice.data, "join", change(text))
     assert done.returncode == 1
     assert sentence in done.stderr
+    assert done.stderr.startswith("looking for whoever made it")  # a dial takes longer than people wait in silence
     assert len(done.stderr.splitlines()) <= 2
     assert known(alice) == []
     assert bob

@@ -18,9 +18,14 @@ from click.testing import CliRunner
 from websockets.asyncio.client import connect
 
 from musignet.app.cli import main
-from musignet.app.relay import GiftWrapsOnly
+from musignet.app.relay import GiftWrapsOnly, _sweep
 from musignet.crypto.relaykey import RelayKey
-from musignet.limits import RELAY_SERVE_SKEW_S, RELAY_SERVE_TTL_MAX_S
+from musignet.limits import (
+    RELAY_FRAME_MAX_BYTES,
+    RELAY_SERVE_MAIL_MAX,
+    RELAY_SERVE_SKEW_S,
+    RELAY_SERVE_TTL_MAX_S,
+)
 from musignet.wire import relaytalk
 from musignet.wire.giftwrap import LIVE, MAIL, Event, auth_event, wrap
 from support.keys import BOB, secret
@@ -156,6 +161,29 @@ def test_its_policy(kind: int, times: dict[str, int], why: str) -> None:
     found = GiftWrapsOnly().objection(nostr_sdk.Event.from_json(msgspec.json.encode(made).decode()))
     assert found.startswith(why)
     assert bool(found) == bool(why)
+
+
+def test_there_is_an_end_to_what_it_stores(tmp_path: Path) -> None:
+    """Whoever wants can leave gift wraps: they are counted as they come, and again with each sweep."""
+
+    async def run() -> None:
+        policy = GiftWrapsOnly()
+        mail, live = (nostr_sdk.Event.from_json(msgspec.json.encode(event(kind)).decode()) for kind in (MAIL, LIVE))
+        for _ in range(RELAY_SERVE_MAIL_MAX):
+            await policy.admit_event(mail, "")
+        assert policy.objection(mail).startswith("error: no room")
+        assert not policy.objection(live), "that is not stored"
+        database = await nostr_sdk.NostrLmdb.open(str(tmp_path))
+        await database.save_event(mail)
+        await _sweep(database, policy)
+        assert (policy.stored, policy.objection(mail)) == (1, "")
+
+    asyncio.run(run())
+
+
+def test_what_is_larger_than_any_gift_wrap_is_not_taken() -> None:
+    large = nostr_sdk.EventBuilder(nostr_sdk.Kind(LIVE), "x" * (RELAY_FRAME_MAX_BYTES + 1))
+    assert GiftWrapsOnly().objection(large.finalize(nostr_sdk.Keys.generate())) == "invalid: too large"
 
 
 def test_an_address_that_is_taken_is_a_sentence(relay: Running, tmp_path: Path) -> None:

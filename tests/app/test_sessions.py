@@ -205,7 +205,7 @@ def test_the_proof_of_a_fault_outlives_a_restart() -> None:
     alice = world.parties["alice"]
     assert alice.outcomes[-1].end is End.BLAMED
     again = Sessions(world.group, identity("alice").pubkey)
-    (told,) = again.resume(alice.disk, NOW + 60)
+    told = again.resume(alice.disk, NOW + 60)[-1]
     assert isinstance(told, Publish)
     assert isinstance(told.news, Outcome)
     assert (told.news.end, told.news.verdict) == (End.BLAMED, alice.outcomes[-1].verdict)

@@ -29,7 +29,7 @@ from musignet.signing.verbs import Approve, Approved, Asked, Refused, Reply, Wip
 from musignet.wire.envelope import VerifiedMessage
 from musignet.wire.messages import MessageType
 from support.ceremony import identity, say
-from support.vaults import consent, group_file, make_vault, pin_proof, set_policy, wallet
+from support.vaults import AUTO, consent, group_file, make_vault, pin_proof, set_policy, wallet
 from support.wallet import outpoint, psbt, replace_tx, spend
 
 FILE = group_file(("alice", "bob"))
@@ -282,6 +282,44 @@ def test_a_passphrase_is_needed_for_both_files(tmp_path: Path) -> None:
 
 
 # --- the policy and its day -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("changed", "answer", "words"), [
+    ('mode = "never"', Refused, "set to sign nothing"),
+    ('mode = "ask"', Asked, ""),
+    ('mode = "auto"', Refused, "cannot be understood now"),
+    ('mode = "sure"', Refused, "cannot be understood now"),
+    (None, Refused, "cannot be understood now"),
+])  # fmt: skip
+def test_a_stricter_policy_holds_at_once(path: Path, changed: str | None, answer: type, words: str) -> None:
+    """Also a file that is not understood: then nothing is signed, with or without a restart."""
+    set_policy(path, ID, AUTO)
+    one = Open(path)
+    one.pin()
+    assert isinstance(one.approve(Approve(proposal(1))), Approved)
+    if changed is None:
+        (path / "policy" / f"{ID.hex()}.toml").unlink()
+    else:
+        set_policy(path, ID, changed)
+    said = one.approve(Approve(proposal(2)))
+    assert isinstance(said, answer)
+    assert words in str(getattr(said, "error", ""))
+    assert str(path) not in str(said), "the other cosigners hear it"
+    one.close()
+
+
+@pytest.mark.parametrize("before", ['mode = "never"', 'mode = "ask"'])
+def test_a_policy_that_allows_more_needs_the_restart_that_needs_the_passphrase(path: Path, before: str) -> None:
+    """A program of the same user can write the file, and must not approve by it."""
+    set_policy(path, ID, before)
+    one = Open(path)
+    one.pin()
+    set_policy(path, ID, AUTO)
+    assert not isinstance(one.approve(Approve(proposal(1))), Approved)
+    one.close()
+    one = Open(path)
+    assert isinstance(one.approve(Approve(proposal(1))), Approved)
+    one.close()
 
 
 def test_a_day_is_counted_over_sessions_and_restarts(path: Path) -> None:

@@ -545,6 +545,23 @@ def test_old_change_needs_its_hint() -> None:
     assert changes(script, old, hint=(1, 3))
 
 
+@pytest.mark.parametrize(("at", "known_", "far"), [
+    ((1, GAP - 1), Known(), False),
+    ((1, GAP), Known(), True),
+    ((1, GAP), Known(last_index=(-1, 0)), False),
+    ((0, GAP + 5), Known(), False),
+])  # fmt: skip
+def test_a_coin_that_would_move_the_gap_far_is_confirmed(at: tuple[int, int], known_: Known, far: bool) -> None:
+    """Anybody can pay to our change address number 1,000,000,000: from then on change would be looked for there."""
+    done = accepted(psbt(WALLET, *spend(WALLET, coins=(at, (0, 5)))), known_=known_)
+    assert done.confirm == ({Confirm.SAY_YES} if far else frozenset())
+    assert [one.text for one in done.notices if one.rule is Rule.X5] == (
+        [f"input 1 is at our change address {at[1]}, beyond those in use: change will be looked for from there on"]
+        if far
+        else []
+    )
+
+
 @pytest.mark.parametrize("hint", [None, (1, 3), (0, 3), (1, 2**31 - 1)])
 def test_what_is_not_change(hint: tuple[int, int] | None) -> None:
     assert not changes(P2TR, hint=hint)

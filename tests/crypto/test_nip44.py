@@ -31,6 +31,18 @@ def test_both_sides_derive_one_key() -> None:
     assert OTHER[0].public_key().to_hex() == A.xonly.hex()
 
 
+def test_the_first_vector_of_the_specification() -> None:
+    one, two = (RelayKey.one_time(number.to_bytes(32)) for number in (1, 2))
+    key = conversation_key(one.shared_x(two.xonly))
+    assert key.hex() == "c41c775356fd92eadc63ff5a0dc1da211b268cbea22316767095b2871ea1412d"
+    payload = (
+        "AgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABee0G5VSK0/9YypIObAtDKfYE"
+        "AjD35uVkHyB0F4DwrcNaCXlCWZKaArsGrY6M9wnuTMxWfp1RTN9Xga8no+kF5Vsb"
+    )
+    assert encrypt(key, b"a", (1).to_bytes(32)) == payload
+    assert decrypt_untrusted(key, payload) == b"a"
+
+
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=700)
 
 

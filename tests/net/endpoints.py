@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -334,6 +335,10 @@ class Carrier(Protocol):
     acts: tuple[int, int, int]
     """The bytes of each."""
 
+    def place(self, port: int) -> str:
+        """Return a pattern for where a transport is that said this port."""
+        ...
+
     def initiator(self, identity: Identity, to: PublicKey, random: bytes, end: RawEnd) -> Initiator:
         """Return the dialler's side of a handshake on a raw end."""
         ...
@@ -355,6 +360,10 @@ class NoiseActs:
     """What carriers that speak Noise share."""
 
     acts = (noise.ACT_ONE_BYTES, noise.ACT_TWO_BYTES, noise.ACT_THREE_BYTES)
+    host: str
+
+    def place(self, port: int) -> str:
+        return re.escape(f"{self.host}:{port}")
 
     def initiator(self, identity: Identity, to: PublicKey, random: bytes, end: RawEnd) -> Initiator:
         return noise.Initiator(identity, to, random)

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from endpoints import soon
 from relays import LocalRelay
 
 from musignet.limits import Limits
@@ -15,12 +17,12 @@ from musignet.net.service import NetworkService
 from musignet.net.transport.relay import over_relays
 from musignet.node.addresses import Rank
 from musignet.node.effects import News, PeerUp, SessionNews
-from musignet.node.peers import PeerInfo
+from musignet.node.peers import PeerInfo, PeerState
 from musignet.signing.coordinator import Sessions
 from musignet.signing.effects import End, Outcome
 from musignet.wire.messages import Chain
 from support.ceremony import account, identity, signing_group
-from support.hostile_relay import BEHAVIOURS, HostileRelay
+from support.hostile_relay import BEHAVIOURS, Behaviour, Client, HostileRelay
 from support.wallet import psbt
 
 pytestmark = pytest.mark.driver
@@ -178,6 +180,40 @@ def test_who_goes_away_in_the_middle_signs_when_they_are_back(tmp_path: Path, re
                 await completed((alice, bob, again), session)
             finally:
                 await again.service.stop()
+
+    asyncio.run(main())
+
+
+class Interrupted(Behaviour):
+    """It says that it takes everything, and at times passes nothing on."""
+
+    silent = False
+
+    async def deliver(self, client: Client, event: dict[str, Any]) -> None:
+        if not self.silent:
+            await super().deliver(client, event)
+
+
+def test_who_does_not_answer_is_not_there_whatever_the_relay_says() -> None:
+    """Presence is a recent answer. The relay is connected all the time."""
+
+    async def main() -> None:
+        relay = HostileRelay(Interrupted())
+        bounds = Limits(ping_interval_s=0.2, dead_after_s=0.6, backoff_max_s=0.2, handshake_timeout_s=0.5)
+        async with relay.running():
+            alice, bob = (
+                NetworkService(name, host="", identity=identity(name), limits=bounds, carriers=[over_relays(relay.url)])
+                for name in ("alice", "bob")
+            )
+            async with alice, bob:
+                bob.add_peer(PeerInfo(id="alice", addresses=(relay.url,), pubkey_hex=alice.pubkey_hex))
+                alice.add_peer(PeerInfo(id="bob", addresses=(relay.url,), pubkey_hex=bob.pubkey_hex))
+                await alice.connect_to_peer("bob")
+                relay.behaviour.silent = True  # type: ignore[attr-defined]
+                await soon(lambda: alice.peer_state("bob") is not PeerState.CONNECTED)
+                assert len(relay.clients) == 2
+                relay.behaviour.silent = False  # type: ignore[attr-defined]
+                await soon(lambda: alice.peer_state("bob") is PeerState.CONNECTED)
 
     asyncio.run(main())
 

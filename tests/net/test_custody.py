@@ -11,6 +11,7 @@ import pytest
 
 from musignet import limits
 from musignet.errors import IoError, SerializationError
+from musignet.net.clock import readings
 from musignet.net.cosigner import HolderHere
 from musignet.net.custody import KEYHOLDER_KINDS, Custody, row
 from musignet.net.folder import DataFolder
@@ -88,6 +89,12 @@ def nonces(three: dict[str, One], attempt: int = 1) -> tuple[bytes, tuple[object
         if one.name != "alice":
             sent.append(say(one.name, MessageType.PUBLIC_NONCE, verb.session, made.payload))
     return verb.session, tuple(sent)
+
+
+def test_the_clocks_that_are_read_count_what_this_process_computes() -> None:
+    before = readings()
+    sum(range(100_000))
+    assert before.busy < readings().busy
 
 
 def test_it_signs_when_nothing_happened_to_the_machine(three: dict[str, One]) -> None:

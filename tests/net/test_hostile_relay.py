@@ -15,6 +15,8 @@ from musignet import limits
 from musignet.crypto.keys import Identity
 from musignet.limits import Limits
 from musignet.net.transport.relay import RelayTransport
+from musignet.net.transport.relayreader import Reader
+from musignet.wire.relaytalk import LETTERS
 from support.hostile_relay import BEHAVIOURS, Behaviour, HostileRelay
 from support.keys import ALICE, BOB, secret
 
@@ -127,6 +129,16 @@ async def test_where_it_delivers_anything_at_all_it_only_delays(name: str) -> No
         for node in (alice, bob):
             bounded(node)
         silent_about_us(relay)
+
+
+def test_ends_of_subscriptions_that_nobody_asked_for_are_not_collected() -> None:
+    """A relay may say so for ever, at the pace at which it is read."""
+    node = RelayTransport(ALICE, Recorder())
+    reader = Reader("wss://relay.example", node.streams, dict, lambda text: None, lambda event, inbox: None)
+    for number in range(1000):
+        reader.take(json.dumps(["EOSE", f"s{number}"]))
+    reader.take(json.dumps(["EOSE", LETTERS]))
+    assert reader.read == {LETTERS}
 
 
 BROKEN = [

@@ -187,13 +187,15 @@ async def test_a_live_link_takes_the_letters_place(tmp_path: Path, relays: list[
 
 
 @aio
-async def test_what_a_relay_keeps_says_nothing_and_expires(tmp_path: Path) -> None:
-    behaviour = Behaviour()
-    async with HostileRelay(behaviour).running() as relay, Node("alice", tmp_path, [relay.url]) as alice:
-        await alice.service.send_message_to("bob", chat(b"secret words"))
-        await alice.dials("bob")
-        await soon(lambda: any(event["kind"] == 1059 for event in behaviour.events))
-        letters = [event for event in behaviour.events if event["kind"] == 1059]
+async def test_what_each_relay_keeps_says_nothing_and_expires(tmp_path: Path) -> None:
+    kept, beside = Behaviour(), Behaviour()
+    async with HostileRelay(kept).running() as relay, HostileRelay(beside).running() as other:
+        async with Node("alice", tmp_path, [relay.url, other.url]) as alice:
+            await alice.service.send_message_to("bob", chat(b"secret words"))
+            await alice.dials("bob")
+            await soon(lambda: any(event["kind"] == 1059 for event in kept.events))
+        letters = [event for event in kept.events if event["kind"] == 1059]
+        assert letters == [event for event in beside.events if event["kind"] == 1059]
         for event in letters:
             assert b"secret words".hex() not in str(event)
             assert identity("bob").pubkey_hex[2:] not in str(event)

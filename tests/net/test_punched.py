@@ -148,16 +148,6 @@ async def test_both_ends_hear_the_life_of_a_link_in_order() -> None:
 
 
 @aio
-async def test_large_messages_pass_both_ways_at_once() -> None:
-    async with linked() as (alice, bob):
-        await alice.transport.send(bob.key, b"a" * (3 * MIB))
-        await bob.transport.send(alice.key, b"b" * (3 * MIB))
-        await alice.sink.hears("received")
-        await bob.sink.hears("received")
-        assert (len(alice.sink.envelopes[0]), len(bob.sink.envelopes[0])) == (3 * MIB, 3 * MIB)
-
-
-@aio
 async def test_behind_a_clogged_reader_little_is_handed_on_and_the_urgent_overtakes() -> None:
     async with linked() as (alice, bob):
         bob.link.pause_reading()

@@ -175,6 +175,28 @@ async def test_links_live_while_one_relay_is_left_and_messages_come_once(relays:
         assert sink(alice).errors == sink(bob).errors == []
 
 
+def ids(relay: HostileRelay) -> set[str]:
+    return {event["id"] for event in relay.behaviour.events}
+
+
+@aio
+async def test_each_message_is_at_every_relay_of_the_link_and_says_when_it_expires() -> None:
+    first, second = (HostileRelay(Behaviour()) for _ in range(2))
+    async with first.running(), second.running():
+        urls = [first.url, second.url]
+        async with nodes(urls, urls) as (alice, bob):
+            for line in (*alice.streams.lines, *bob.streams.lines):
+                await line.ready()
+            await alice.connect(BOB.pubkey_hex, urls[0], 0)
+            for n in range(5):
+                await says(alice, bob, b"message %d" % n)
+                await says(bob, alice, b"answer %d" % n)
+            await soon(lambda: ids(first) == ids(second))
+            assert len(ids(first)) > 10
+    for event in first.behaviour.events:
+        assert event["tags"][1] == ["expiration", str(event["created_at"] + limits.RELAY_TTL_S)]
+
+
 @aio
 async def test_a_relay_that_comes_back_carries_what_waited_at_once() -> None:
     hostile = HostileRelay(Behaviour())

@@ -26,7 +26,7 @@ class Machine:
 
     def after(self, *, asleep: float = 0.0, step: float = 0.0, awake: float = NETWORK_POLL_S) -> list[str]:
         """Look again; return what is new."""
-        real, monotonic, boot = self.at
+        real, monotonic, boot, _ = self.at
         assert boot is not None
         self.at = Readings(real + awake + asleep + step, monotonic + awake, boot + awake + asleep)
         self.told.clear()

@@ -9,8 +9,8 @@ from musignet.signing.clockjump import JumpDetector, Readings, jump
 START = Readings(1_800_000_000.0, 500.0, 900.0)
 
 
-def later(real: float, monotonic: float, boot: float | None) -> Readings:
-    return Readings(START.real + real, START.monotonic + monotonic, None if boot is None else 900.0 + boot)
+def later(real: float, monotonic: float, boot: float | None, busy: float = 0.0) -> Readings:
+    return Readings(START.real + real, START.monotonic + monotonic, None if boot is None else 900.0 + boot, busy)
 
 
 TABLE: list[tuple[str, Readings, bool, str | None]] = [
@@ -18,6 +18,8 @@ TABLE: list[tuple[str, Readings, bool, str | None]] = [
     ("a tick", later(0.25, 0.25, 0.25), True, None),
     ("a busy machine", later(5.0, 5.0, 5.0), True, None),
     ("a stall", later(5.1, 5.1, 5.1), True, "stood still for 5 s"),
+    ("the nonces of a thousand signers are summed", later(9, 9, 9, busy=4.1), True, None),
+    ("a stall after a computation", later(20, 20, 20, busy=4), True, "stood still for 16 s"),
     ("a long wait while nothing is alive", later(90_000, 90_000, 90_000), False, None),
     ("a short sleep", later(2.1, 0.2, 2.1), True, None),
     ("sleep", later(2.4, 0.2, 2.4), True, "slept for 2 s"),

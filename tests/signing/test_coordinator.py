@@ -12,7 +12,7 @@ from musignet.signing.coordinator import Sessions, SigningCoordinator, ToSend
 from musignet.signing.effects import End, Outcome, Publish, Save, Saved, SendToGroup
 from musignet.signing.keyholder import Keyholder
 from musignet.signing.policy import Ask
-from musignet.signing.records import Topology
+from musignet.signing.records import Approval, Topology
 from musignet.signing.session import Session
 from musignet.signing.verbs import Asked, Woken
 from musignet.wire.envelope import Message
@@ -153,6 +153,42 @@ def test_an_approval_is_revoked_though_the_crash_came_between_the_two_disks() ->
     before = len(net.disks["alice", True])
     late.resume(NOW + 60)
     assert len(net.disks["alice", True]) == before, "what has expired is wiped by the clock"
+
+
+def test_what_a_person_rejected_is_not_asked_again_after_a_restart() -> None:
+    """Whoever was away then says the proposal again, and hears how it ended."""
+    net = Net(policy=lambda _: Ask())
+    proposed = [Message.from_bytes(one).verify() for one in net.propose()]
+    (proposal,) = [one for one in proposed if one.type == MessageType.TRANSACTION_PROPOSAL]
+    net.nodes["bob"].handle_transaction_proposal(proposal, NOW)
+    net.nodes["bob"].cancel(proposal.session, NOW)
+    again = net.boot("bob", 1, policy=lambda _: Ask())
+    assert again.resume(NOW) == []
+    assert [one.end for one in again.news if isinstance(one, Outcome)] == [End.CANCELLED]
+    again.news.clear()
+    assert again.handle_transaction_proposal(proposal, NOW) == []
+    assert again.news == []
+    digest = again.sessions[proposal.session].digest
+    approval = say("alice", MessageType.APPROVAL, proposal.session, Approval(digest))
+    assert [Message.from_bytes(one).type for one in again.handle_other(approval, NOW)] == [MessageType.ABORT]
+
+
+def test_what_is_open_stays_open_over_a_restart_whatever_has_failed_meanwhile() -> None:
+    net = Net()
+    alice, most = net.nodes["alice"], limits.SESSIONS_FAILED_PER_PROPOSER_MAX
+    alice.present([identity("alice").pubkey], NOW)
+    made = psbt(GROUP.wallet, *spend(GROUP.wallet)).serialize()
+    for number in range(most):
+        alice.propose(made, bytes((number,)) * 32, NOW + 60, NOW)
+        (one,) = [one for one in alice.sessions if one.outcome is None]
+        if number < most - 1:
+            alice.cancel(one.id, NOW)
+    alice.propose(made, b"x" * 32, NOW + 60, NOW)  # the same coins: refused, and that fails, too
+    assert sum(one.outcome is not None for one in alice.sessions) == most
+    again = net.boot("alice", 1)
+    again.resume(NOW)
+    assert one.id in again.sessions
+    assert again.sessions[one.id].outcome is None
 
 
 def test_a_message_for_another_call() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from musignet.bitcoin.rules import Rule, RuleBroken
 from musignet.errors import InvalidMessage, PeerError
-from musignet.limits import ATTEMPTS_MAX, Limits
+from musignet.limits import ATTEMPTS_MAX, SLOTS_MAX, Limits
 from musignet.signing import blame, evidence
 from musignet.signing.attempt import Collected
 from musignet.signing.blame import Kind, accuse, verify_blame
@@ -22,6 +22,7 @@ from musignet.signing.records import (
     Approval,
     AttemptBegin,
     AttemptFailed,
+    ListWanted,
     PartialSignature,
     PublicNonce,
     Topology,
@@ -463,6 +464,25 @@ def test_nobody_uses_up_the_attempts_with_a_word() -> None:
     sessions.handle(say(FIRST, MessageType.APPROVAL, session, Approval(one.digest, ATTEMPTS_MAX)), NOW)
     assert one.attempt == 1
     assert one.outcome is None
+
+
+def test_a_list_that_no_message_can_carry_is_not_sent() -> None:
+    """Of many signers and inputs it has tens of megabytes; asking for it must not stop the node that was asked."""
+    names = tuple(f"member {number}" for number in range(70))
+    group = signing_group(names=names)
+    by_key = {identity(name).pubkey: name for name in names}
+    asked, asking = (by_key[group.collector(turn)] for turn in (1, 2))
+    made = proposal(names[0], group, inputs=1, topology=STAR)
+    sessions = Sessions(group, identity(asked).pubkey)
+    sessions.handle(made, NOW)
+    nonces = PublicNonce(1, bytes(8), bytes(66 * SLOTS_MAX))
+    said = [say(name, MessageType.PUBLIC_NONCE, made.session, nonces, group) for name in names if name != asked]
+    held = Collected(1, nonces={one.sender_key: one for one in said}, own_nonce=encode(nonces), own_aggregate=b"sum")
+    sessions[made.session]._collected[1] = held
+    for limit, sent in ((70, []), (2, [MessageType.NONCE_LIST])):
+        held.nonces = dict(list(held.nonces.items())[:limit])
+        effects = sessions.handle(say(asking, MessageType.LIST_WANTED, made.session, ListWanted(1), group), NOW)
+        assert [effect.kind for effect in effects if isinstance(effect, SendToGroup)] == sent
 
 
 @pytest.mark.parametrize("name", MEMBERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from hashlib import sha256
 
 import msgspec
@@ -74,6 +75,23 @@ def test_another_implementation_accepts_our_events(kind: int) -> None:
     auth = auth_event(INBOX, "wss://relay.example/path", "a challenge", NOW_S)
     assert nostr_sdk.Event.from_json(msgspec.json.encode(auth).decode()).verify()
     assert (auth.kind, auth.pubkey) == (AUTH, INBOX.xonly.hex())
+
+
+@pytest.mark.parametrize("kind", [LIVE, MAIL])
+@pytest.mark.parametrize("payload", [b"", b"payload", bytes(range(256)) * 20])
+def test_each_implementation_opens_what_the_other_wrapped(payload: bytes, kind: int) -> None:
+    """`nostr_sdk` is given the secrets as bytes: here they are of a test."""
+    pair, stranger = (nostr_sdk.Keys(nostr_sdk.SecretKey.from_bytes(secret(name))) for name in ("inbox", "stranger"))
+    inbox = RelayKey.one_time(secret("inbox"))
+    ours = wrapped(payload, kind=kind, inbox=inbox.xonly)
+    text = nostr_sdk.nip44_decrypt(pair.secret_key(), nostr_sdk.PublicKey.parse(ours.pubkey), ours.content)
+    assert base64.b64decode(text)[2 : 2 + len(payload)] == payload
+
+    content = nostr_sdk.nip44_encrypt(stranger.secret_key(), pair.public_key(), text, nostr_sdk.Nip44Version.V2)
+    tags = [nostr_sdk.Tag.parse(list(tag)) for tag in ours.tags]
+    made = nostr_sdk.EventBuilder(nostr_sdk.Kind(kind), content).tags(tags).finalize(stranger)
+    theirs = msgspec.json.decode(made.as_json(), type=Event)
+    assert open_untrusted(theirs, check_untrusted(theirs, {inbox.xonly.hex(): inbox})) == payload
 
 
 def test_too_much_for_one_event_is_refused() -> None:

@@ -57,8 +57,9 @@ class Pins:
 
     def forget(self, key: str) -> None:
         """Keep a peer no longer. Raises IoError."""
-        if self._by_key.pop(key, None) is not None:
+        if key in self._by_key:
             self._journal.append([Record(_FORGOTTEN, bytes.fromhex(key), b"")])
+            del self._by_key[key]
 
     def close(self) -> None:
         """Close the journal."""

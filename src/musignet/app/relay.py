@@ -1,6 +1,7 @@
 """A relay of one's own: nostr-sdk's, which keeps what it stores in LMDB, for gift wraps and nothing else.
 
-What it stores has to say when it expires, so that nobody can use it as a store, and the disk does not grow for ever.
+What it stores has to say when it expires, so that nobody can use it as a store, and there is an end to how much it is:
+the disk is not for strangers to fill.
 """
 
 from __future__ import annotations
@@ -25,11 +26,16 @@ class GiftWrapsOnly(nostr_sdk.WritePolicy):
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
+        self.stored = 0
+        """How many events lie on the disk: counted with each sweep, and those that came since."""
 
     async def admit_event(self, event: nostr_sdk.Event, socket_addr: str) -> nostr_sdk.WritePolicyResult:
         """Called by the relay, once for each event."""
         why = self.objection(event)
-        return nostr_sdk.WritePolicyResult.REJECT(why) if why else nostr_sdk.WritePolicyResult.ACCEPT()
+        if why:
+            return nostr_sdk.WritePolicyResult.REJECT(why)
+        self.stored += event.kind().as_u16() == MAIL
+        return nostr_sdk.WritePolicyResult.ACCEPT()
 
     def objection(self, event: nostr_sdk.Event) -> str:
         """Return why an event is not taken, as NIP-01 words it, or an empty string."""
@@ -42,6 +48,10 @@ class GiftWrapsOnly(nostr_sdk.WritePolicy):
             return (
                 f"invalid: what is stored has to expire within {limits.RELAY_SERVE_TTL_MAX_S // 86_400} days (NIP-40)"
             )
+        if len(event.content()) > limits.RELAY_FRAME_MAX_BYTES:
+            return "invalid: too large"
+        if kind == MAIL and self.stored >= limits.RELAY_SERVE_MAIL_MAX:
+            return "error: no room for more until some of it has expired"
         return ""
 
 
@@ -70,15 +80,15 @@ async def serve(folder: Path, host: str, port: int, tell: Callable[[str], None])
 
 
 async def _serve(folder: Path, host: str, port: int, tell: Callable[[str], None], stop: asyncio.Event) -> None:
-    database = await _open(folder)
+    database, policy = await _open(folder), GiftWrapsOnly()
     try:
-        relay = _relay(database, host, port)
+        relay = _relay(database, policy, host, port)
         await relay.run()
     except nostr_sdk.NostrSdkError as error:
         raise IoError(f"cannot listen on {host}:{port}: {error}", hint="another program may have this port") from None
     try:
         tell(f"a relay at {await relay.url()}; what waits for its readers is in {folder}")
-        await _sweep_until(stop, database)
+        await _sweep_until(stop, database, policy)
     finally:
         relay.shutdown()
     tell("stopped")
@@ -92,13 +102,13 @@ async def _open(folder: Path) -> nostr_sdk.NostrLmdb:
         raise IoError(f"cannot use {folder}: {error}", hint="check the folder and who owns it") from None
 
 
-def _relay(database: nostr_sdk.NostrLmdb, host: str, port: int) -> nostr_sdk.LocalRelay:
+def _relay(database: nostr_sdk.NostrLmdb, policy: GiftWrapsOnly, host: str, port: int) -> nostr_sdk.LocalRelay:
     rate = nostr_sdk.RateLimit(max_reqs=500, notes_per_minute=limits.RELAY_SERVE_EVENTS_PER_MINUTE)
     builder = (
         nostr_sdk.LocalRelayBuilder()
         .addr(host)
         .database(database)
-        .write_policy(GiftWrapsOnly())
+        .write_policy(policy)
         .auth_dm(True)  # an inbox is shown to whoever has its key
         .rate_limit(rate)
         .max_connections(limits.RELAY_SERVE_CLIENTS_MAX)
@@ -109,13 +119,19 @@ def _relay(database: nostr_sdk.NostrLmdb, host: str, port: int) -> nostr_sdk.Loc
     return (builder.port(port) if port else builder).build()
 
 
-async def _sweep_until(stop: asyncio.Event, database: nostr_sdk.NostrLmdb) -> None:
-    """Delete what is too old to be unexpired, now and every hour, until `stop`."""
+async def _sweep_until(stop: asyncio.Event, database: nostr_sdk.NostrLmdb, policy: GiftWrapsOnly) -> None:
+    """Sweep now and every hour, until `stop`."""
     while not stop.is_set():
-        oldest = int(time.time()) - limits.RELAY_SERVE_TTL_MAX_S - limits.RELAY_SERVE_SKEW_S
-        await database.delete_events(nostr_sdk.Filter().until(nostr_sdk.Timestamp.from_secs(oldest)))
+        await _sweep(database, policy)
         try:
             async with asyncio.timeout(limits.RELAY_SERVE_SWEEP_S):
                 await stop.wait()
         except TimeoutError:
             continue
+
+
+async def _sweep(database: nostr_sdk.NostrLmdb, policy: GiftWrapsOnly) -> None:
+    """Delete what is too old to be unexpired, and count what is left."""
+    oldest = int(time.time()) - limits.RELAY_SERVE_TTL_MAX_S - limits.RELAY_SERVE_SKEW_S
+    await database.delete_events(nostr_sdk.Filter().until(nostr_sdk.Timestamp.from_secs(oldest)))
+    policy.stored = await database.count(nostr_sdk.Filter())

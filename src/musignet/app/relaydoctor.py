@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Final
 
-from ..errors import LocalError, NetworkError
+from ..errors import NetworkError
 from ..limits import RELAY_PROBE_S, RELAYS_MAX
 from ..net.transport.route import Route
 from ..text import safe
@@ -34,7 +34,7 @@ async def examine_relays(config: Config, within_s: float = RELAY_PROBE_S) -> lis
         route = route_of(config)
     except ModuleNotFoundError as error:
         return [Finding(_LAYER, Verdict.BLOCKED, f"[relays] needs {error.name}", "pip install 'musignet[relay]'")]
-    except LocalError as error:
+    except NetworkError as error:
         return [of_error(_LAYER, error)]
     found = await asyncio.gather(*(_look(url, config, route, within_s) for url in config.relays))
     if any(one.verdict is not Verdict.BLOCKED for one in found):
@@ -55,8 +55,7 @@ async def _look(url: str, config: Config, route: Route, within_s: float) -> Find
         why = f": {safe(look.complaint, 160)}" if look.complaint else ""
         hint = f"for cosigners who are away {_ANOTHER}, beside it"
         return Finding(_LAYER, Verdict.NOTE, f"{does}, but keeps no letters{why}", hint)
-    asks = ", which it shows to whoever proves whose they are" if look.asks else ""
-    return Finding(_LAYER, Verdict.OK, f"{does}, and keeps letters{asks}")
+    return Finding(_LAYER, Verdict.OK, f"{does}, and keeps letters")
 
 
 def _spared(one: Finding) -> Finding:

@@ -16,7 +16,7 @@ from .. import limits
 from . import wally
 from .descriptor import Derived
 from .fields import LOCKTIME_TIME, In, Out
-from .group import Group, Known
+from .group import CHANGE, Group, Known
 from .musig_fields import check_contributions
 from .psbt import Psbt
 from .rules import Rule, RuleBroken
@@ -167,6 +167,15 @@ def x4_sighash(draft: Draft) -> Iterator[Notice]:
 def sighash_type(draft: Draft, index: int) -> int:
     """Return the sighash type that an input asks for; DEFAULT where it says nothing."""
     return int.from_bytes(draft.psbt.inputs[index].get(In.SIGHASH_TYPE) or b"", "little")
+
+
+def x5_gap(draft: Draft) -> Iterator[Notice]:
+    """A coin beyond the gap moves it: whoever knows the descriptor can pay there, to have our change sent as far."""
+    last = draft.known.last_index[CHANGE] + draft.group.bounds.address_gap
+    for index, ours in enumerate(draft.ours):
+        if ours is not None and ours.branch == CHANGE and ours.index > last:
+            what = f"input {index + 1} is at our change address {ours.index}, beyond those in use"
+            yield Notice(Rule.X5, f"{what}: change will be looked for from there on", Confirm.SAY_YES)
 
 
 def x6_inputs(draft: Draft) -> Iterator[Notice]:
@@ -355,7 +364,7 @@ def x17_mass(draft: Draft) -> Iterator[Notice]:
 
 
 CHECKS: Final[tuple[Check, ...]] = (
-    x6_inputs, x2_outputs, x13_amounts, x12_one_reading, x1_spent, x7_network, x8_time, x10_output_key, x11_aggregates,
-    x9_spend_path, x14_unsigned, x4_sighash, x17_mass, x3_fee,
+    x6_inputs, x2_outputs, x13_amounts, x12_one_reading, x1_spent, x5_gap, x7_network, x8_time, x10_output_key,
+    x11_aggregates, x9_spend_path, x14_unsigned, x4_sighash, x17_mass, x3_fee,
 )  # fmt: skip
-"""Every rule that looks at a whole PSBT. X5 is how `Draft.change` is made; X15 and X16 are of `Review`."""
+"""Every rule that looks at a whole PSBT. X5 is how `Draft.change` is made, too; X15 and X16 are of `Review`."""

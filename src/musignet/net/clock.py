@@ -34,4 +34,4 @@ def _going() -> float:
 def readings() -> Readings:
     """Return the clocks that tell whether this machine slept (`signing.clockjump`)."""
     boot = time.clock_gettime(_BOOT) if _BOOT is not None else None
-    return Readings(time.time(), time.monotonic(), boot)
+    return Readings(time.time(), time.monotonic(), boot, time.process_time())

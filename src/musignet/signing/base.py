@@ -13,7 +13,7 @@ from ..errors import NetworkError, PeerError, SerializationError
 from ..limits import PROGRESS_NAMES_MAX, Limits
 from ..wire.codec import Record
 from ..wire.envelope import VerifiedMessage
-from ..wire.messages import Abort, MessageType, payload_encode
+from ..wire.messages import Abort, MessageType, payload_cap_bytes, payload_encode
 from . import rounds
 from .attempt import Collected
 from .blame import Kind, Verdict, accuse, verify_blame
@@ -117,6 +117,8 @@ class SessionBase:
         return self._collected.setdefault(attempt, Collected(attempt))
 
     def _send(self, kind: MessageType, payload: bytes, to: bytes | None = None) -> None:
+        if len(payload) > payload_cap_bytes(kind):
+            return  # the list of many signers' nonces: what it would prove stays unproved
         self.released = self.released or kind is MessageType.PARTIAL_SIGNATURE
         self._out.append(SendToGroup(kind, self.id, payload, to, self._again))
 

@@ -23,6 +23,8 @@ class Readings(NamedTuple):
     """It stops while the machine sleeps."""
     boot: float | None
     """It goes on. None where there is no such clock."""
+    busy: float = 0.0
+    """CPU time of this process: while it computes, it does not stand still."""
 
 
 def jump(before: Readings, now: Readings, *, ticking: bool) -> str | None:
@@ -37,8 +39,9 @@ def jump(before: Readings, now: Readings, *, ticking: bool) -> str | None:
     step = now.real - before.real - going
     if abs(step) > limits.CLOCK_STEP_MAX_S:
         return f"the wall clock moved by {step:.0f} s"
-    if monotonic < 0 or (ticking and monotonic > limits.CLOCK_STALL_MAX_S):
-        return f"this process stood still for {monotonic:.0f} s"
+    still = monotonic - max(0.0, now.busy - before.busy)
+    if monotonic < 0 or (ticking and still > limits.CLOCK_STALL_MAX_S):
+        return f"this process stood still for {min(still, monotonic):.0f} s"
     return None
 
 

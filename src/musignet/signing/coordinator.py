@@ -32,7 +32,7 @@ from .proposal import Proposal, require_member
 from .records import Topology, TransactionProposal, decode_untrusted, encode, session_id
 from .session import Cancel, Consent, Present, Session, Start
 from .star import StarSession
-from .verbs import KeyholderInput, Reply, Store, Stored, Wipe, Woken
+from .verbs import KeyholderInput, Reply, Store, Stored, Woken
 
 __all__ = ["Sessions", "SigningCoordinator", "ToSend"]
 
@@ -77,27 +77,31 @@ class Sessions:
         What has ended is told again, with its end alone; of a completion that has expired, too.
         """
         proposals: dict[bytes, SignedMessage] = {}
-        ended: dict[bytes, tuple[int, bytes]] = {}
+        ends: dict[bytes, tuple[int, bytes]] = {}
         for record in records:
             if record[0] == 0:
                 message = Message.from_bytes(record[1:])
                 proposals[message.session] = message
             else:
-                ended[record[1:33]] = (record[0], record[33:])
+                ends[record[1:33]] = (record[0], record[33:])
         out: list[SessionEffect] = []
         for session, message in proposals.items():
-            kind, rest = ended.get(session, (0, b""))
-            if kind == 1:
-                end, blame = read_end(rest)
-                verdict = verify_blame(blame, self.group) if blame else None
-                out.append(Publish(Outcome(session, end, verdict=verdict, blame=blame)))
-                if not _expired(message, now):  # a crash may have come before the keyholder had it on its own disk
-                    out.append(Wipe(session))
-            elif _expired(message, now):
-                out.append(Publish(Outcome(session, End.COMPLETED if kind == 2 else End.EXPIRED)))
-            else:
-                out += self._open(message.verify(), now, restarted=True, completion=rest)
+            out += self._resume_one(message, *ends.get(session, (0, b"")), now)
         return out
+
+    def _resume_one(self, message: SignedMessage, kind: int, rest: bytes, now: float) -> list[SessionEffect]:
+        """Args: kind, rest - of the last record of its end; 0 and nothing where there is none."""
+        ended = None
+        if kind == 1:
+            end, blame = read_end(rest)
+            ended = Outcome(
+                message.session, end, verdict=verify_blame(blame, self.group) if blame else None, blame=blame
+            )
+        if _expired(message, now):
+            return [Publish(ended or Outcome(message.session, End.COMPLETED if kind == 2 else End.EXPIRED))]
+        proposal = message.verify()
+        completion = rest if kind == 2 else b""
+        return self._open(proposal, now, Start(proposal, restarted=True, completion=completion, ended=ended))
 
     def handle(self, event: SessionsInput, now: float) -> list[SessionEffect]:
         """Take one input and return the effects, to be performed in order."""
@@ -111,7 +115,7 @@ class Sessions:
             for session in list(self._sessions.values()):
                 out += session.handle(event, now)
         elif isinstance(event, VerifiedMessage) and event.type == MessageType.TRANSACTION_PROPOSAL:
-            out += self._open(event, now, restarted=False)
+            out += self._open(event, now, Start(event))
         else:
             found = self._sessions.get(event.session)
             if found is not None:
@@ -138,17 +142,16 @@ class Sessions:
         due = (one.next_deadline() for one in self._working)
         return min((at for at in due if at is not None), default=None)
 
-    def _open(
-        self, message: VerifiedMessage, now: float, *, restarted: bool, completion: bytes = b""
-    ) -> list[SessionEffect]:
+    def _open(self, message: VerifiedMessage, now: float, start: Start) -> list[SessionEffect]:
         """Open a session, or refuse it with a reason that everybody is told."""
         if message.session in self._sessions:
             return []
         try:
             require_member(message, self.group, MessageType.TRANSACTION_PROPOSAL, message.session)
             proposal = Proposal.open_untrusted(message, self.group)
-            proposal.require_time(now)
-            self._require_room(proposal.proposer, now)
+            if not start.restarted:
+                proposal.require_time(now)
+                self._require_room(proposal.proposer, now)
             kind = _KINDS[proposal.record.topology]
             session = kind(
                 self.group,
@@ -164,7 +167,7 @@ class Sessions:
         self._sessions[proposal.session] = session
         self._working.append(session)
         out = session.handle(self._present, now)
-        out += session.handle(Start(message, restarted, completion), now)
+        out += session.handle(start, now)
         for early in self._take_early(session.id):
             out += session.handle(early, now)
         return out

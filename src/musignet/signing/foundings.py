@@ -141,17 +141,7 @@ class Foundings:
             raise InvalidMessage(
                 f"the group {name!r} of {by} has expired, or expires too late", hint="check the clocks"
             )
-        of_one = [one for one in self._open.values() if one.proposal.proposer == proposal.proposer]
-        waiting = sum(not one.over for one in self._open.values())
-        if (
-            sum(not one.over for one in of_one) >= limits.FOUNDINGS_PER_PROPOSER_MAX
-            or sum(one.step is Step.ENDED for one in of_one) >= limits.FOUNDINGS_FAILED_PER_PROPOSER_MAX
-            or waiting >= limits.FOUNDINGS_OPEN_MAX
-        ):
-            raise InvalidMessage(
-                f"too many groups wait to be founded, or came to nothing: that of {by} is refused",
-                hint="they count until they expire",
-            )
+        self._require_room(proposal.proposer, by)
         strangers = [
             seat for seat in proposal.content.members if seat.identity != own and not self._label_of(seat.identity)
         ]
@@ -166,6 +156,20 @@ class Foundings:
                 f"the group {name!r} of {by} has two members of one name", hint="`musignet rename` one"
             )
         return self._begin(proposal)[1]
+
+    def _require_room(self, proposer: bytes, by: str) -> None:
+        of_one = [one.step for one in self._open.values() if one.proposal.proposer == proposer]
+        failed = of_one.count(Step.ENDED)
+        for count, most in (
+            (sum(not one.over for one in self._open.values()), limits.FOUNDINGS_OPEN_MAX),
+            (len(of_one) - failed - of_one.count(Step.FOUNDED), limits.FOUNDINGS_PER_PROPOSER_MAX),
+            (failed, limits.FOUNDINGS_FAILED_PER_PROPOSER_MAX),
+        ):
+            if count >= most:
+                raise InvalidMessage(
+                    f"too many groups wait to be founded, or came to nothing: that of {by} is refused",
+                    hint="they count until they expire",
+                )
 
     def _begin(self, proposal: Proposal) -> tuple[Founding, list[FoundingEffect]]:
         labels = {key: self._known(key) for key in proposal.members}

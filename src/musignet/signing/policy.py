@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ..bitcoin.review import Review
 
-__all__ = ["Answer", "Ask", "No", "Policy", "Yes", "ask_always"]
+__all__ = ["Answer", "Ask", "No", "Policy", "Yes", "ask_always", "stricter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,11 @@ class Ask:
 
 Answer: TypeAlias = Yes | No | Ask
 Policy: TypeAlias = Callable[[Review], Answer]
+
+
+def stricter(one: Answer, other: Answer) -> Answer:
+    """Return the answer that allows less; the first where both allow the same."""
+    return min(one, other, key=lambda answer: (No, Ask, Yes).index(type(answer)))
 
 
 def ask_always(_: Review) -> Answer:

@@ -1,7 +1,7 @@
 """The policy file of one group: what this device signs by itself, what it asks a person about, what it refuses.
 
 It is TOML and strict: a text that cannot be understood whole is no policy, and without a policy nothing is signed. The
-file is read once, when the keyholder starts. `TEMPLATE` explains every key.
+file is read when the keyholder starts and, to be stricter, for each transaction. `TEMPLATE` explains every key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ __all__ = ["TEMPLATE", "PolicyError", "Rules"]
 
 TEMPLATE: Final = """\
 # What this device does when a transaction of this group is proposed. An unknown key, or a value that cannot be
-# understood, means that nothing is signed. Restart the keyholder after a change. Amounts are whole satoshi.
+# understood, means that nothing is signed. What allows less holds for the next transaction; what allows more, and
+# nonces_wait_h, only once the keyholder was started again. Amounts are whole satoshi.
 
 # "ask": a person says yes to each transaction. "auto": what keeps every limit below is signed without a person, what
 # does not is handled as `beyond` says. "never": nothing is signed. What the review itself wants a person for (a high

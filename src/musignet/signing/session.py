@@ -41,6 +41,7 @@ from .verbs import (
     Reply,
     Status,
     StatusIs,
+    Wipe,
     Wiped,
     Woken,
 )
@@ -58,6 +59,8 @@ class Start(Struct, frozen=True):
     restarted: bool = False
     completion: bytes = b""
     """The payload of our completion, where the journal has it: others may not have heard it."""
+    ended: Outcome | None = None
+    """Another end, where the journal has one: others may not have heard it, nor the keyholder."""
 
 
 class Consent(Struct, frozen=True):
@@ -171,6 +174,10 @@ class Session(SessionBase, ABC):
             read = decode_untrusted(MessageType.TRANSACTION_COMPLETE, event.completion)
             assert isinstance(read, TransactionComplete)
             self._complete(split(read.signatures, SIGNATURE_BYTES, len(self.slots)), on_disk=True)
+        elif event.ended is not None:
+            self.outcome = event.ended
+            self._advance(Event.FAILED)
+            self._out += (Wipe(self.id), Publish(event.ended))
         elif event.restarted:
             self._on_disk = True
             self._out.append(Status(self.id))

@@ -1,6 +1,7 @@
 """Run seeds of the simulator: `python -m musignet.sim --seeds 2000`, or one of them in full: `--seed 17 --show`.
 
-There are two kinds of world: `links`, nodes that talk, and `ceremony`, nodes that sign, with disks and liars.
+There are three kinds of world: `links`, nodes that talk; `letters`, nodes that leave each other letters at relays which
+harm them; and `ceremony`, nodes that sign, with disks and liars.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from . import ceremony, world
+from . import ceremony, letters, world
 from .invariants import Broken
 from .tape import Tape
 
@@ -29,6 +30,7 @@ WORLDS: Final[Mapping[str, _Kind]] = {
         lambda seed, show: world.run(seed, show=show),
         ("crash", "break", "partition", "hole", "duplicate", "MessageArrived", "PeerDown", "ConnectFailed"),
     ),
+    "letters": _Kind(lambda seed, show: letters.run(seed, show=show), letters.MUST_HAPPEN),
     "ceremony": _Kind(lambda seed, show: ceremony.run(seed, show=show), ceremony.MUST_HAPPEN),
 }
 
@@ -36,7 +38,7 @@ WORLDS: Final[Mapping[str, _Kind]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m musignet.sim", description=__doc__)
-    parser.add_argument("--world", choices=[*WORLDS], help="this kind of world; without it both")
+    parser.add_argument("--world", choices=[*WORLDS], help="this kind of world; without it all")
     parser.add_argument("--seeds", type=int, default=300, help="how many seeds of each to run (default 300)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default 0)")
     parser.add_argument("--seed", type=int, help="run this seed only")

@@ -52,7 +52,7 @@ from .actors import Actor, End, make_pair
 from .invariants import Invariants
 from .tape import Tape
 
-__all__ = ["Plan", "World", "run"]
+__all__ = ["Plan", "World", "gate_between", "run"]
 
 NodeMaker: TypeAlias = Callable[[Identity, NodeConfig, Callable[[int], bytes]], Node]
 
@@ -278,32 +278,32 @@ class World:
     def _dial(self, actor: Actor, key: bytes) -> None:
         """A node dials: act one and two cross, then act three arrives at the other side."""
         target, life = self.reached(key), actor.life
-
-        def fail(error: ConnectionError | Timeout) -> None:
-            if actor.life == life:
-                self.feed(actor, ConnectFailed(key, error))
-
+        failed = partial(self._dial_failed, actor, life, key)
         if self._cut_until(actor, target) > self.now:
-            self._at(self.now + 10.0, lambda: fail(Timeout(f"{target.name} did not answer")))
+            self._at(self.now + 10.0, partial(failed, Timeout(f"{target.name} did not answer")))
             return
         there = self.now + self._delay()
         back = there + self._delay()
 
         def arrive() -> None:
             if target.node is None:
-                self._at(back, lambda: fail(ConnectionError(f"{target.name} is down")))
+                self._at(back, partial(failed, ConnectionError(f"{target.name} is down")))
             else:
                 self._at(back, lambda: self._open(actor, life, target, target.life))
 
         self._at(there, arrive)
+
+    def _dial_failed(self, actor: Actor, life: int, key: bytes, error: NetworkError) -> None:
+        if actor.life == life:
+            self.feed(actor, ConnectFailed(key, error))
 
     def _open(self, near: Actor, near_life: int, far: Actor, far_life: int) -> None:
         if near.life != near_life or near.node is None:
             return
         self._links += 2
         third = self.now + self._delay()
-        near_end = End(near, self._links, _gate(near, far), self.now)
-        far_end = End(far, self._links + 1, _gate(far, near), third)
+        near_end = End(near, self._links, gate_between(near, far), self.now)
+        far_end = End(far, self._links + 1, gate_between(far, near), third)
         far_end.life = far_life
         make_pair(near_end, far_end)
         near.ends[near_end.number] = near_end
@@ -442,7 +442,8 @@ def run(seed: int, plan: Plan | None = None, *, show: bool = False) -> Tape:
     return World(seed, plan, show=show).run()
 
 
-def _gate(own: Actor, peer: Actor) -> Gate:
+def gate_between(own: Actor, peer: Actor) -> Gate:
+    """Return what judges the peer's messages at this machine."""
     groups = own.node.ceremonies.ids if own.node is not None else frozenset[bytes]()
     return Gate(peer.identity.public, own.key, Chain.REGTEST, label=peer.name, groups=groups)
 

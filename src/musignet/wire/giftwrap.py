@@ -2,8 +2,9 @@
 
     payload -> length, payload, zeros -> base64 -> NIP-44 to the inbox -> event of kind 21059 or 1059
 
-What NIP-59 calls the seal is the Noise channel inside, which proves both sides and forgets its keys; `Sealed` mail has
-its own. A relay learns the name of an inbox, the time, and one of four sizes.
+Ours for the same reasons as `crypto.nip44`, and for the seal: what NIP-59 calls so is the Noise channel inside, which
+proves both sides and forgets its keys; `Sealed` mail has its own. A relay learns the name of an inbox, the time, and
+one of four sizes.
 """
 
 from __future__ import annotations

@@ -12,12 +12,13 @@ from ...errors import IoError
 from ...limits import CHAIN_CALL_TIMEOUT_S, CHAIN_SYNC_TIMEOUT_S, FEE_TARGET_BLOCKS, FEE_TARGET_MAX_BLOCKS
 from ..chain.amounts import parse_amount, parse_fee_rate
 from ..client import Client, path
-from .common import Command, data_option, json_option, say, show
+from .common import Command, data_option, json_option, meanwhile, say, show
 from .sessions import describe
 
 __all__ = ["balance", "broadcast", "send", "sync"]
 
 _MAX = "max"
+_ASKING = "asking the chain backend"
 _SLOW_S = CHAIN_SYNC_TIMEOUT_S + 4 * CHAIN_CALL_TIMEOUT_S
 """A scan, a fee estimate and a broadcast, each to its own deadline: the node's sentence comes before ours."""
 
@@ -35,6 +36,7 @@ def sync(data: Path, as_json: bool, group: str) -> None:
 
     The backend is the one of [chain] in config.toml.
     """
+    meanwhile(as_json, _ASKING)
     found = _connect(data).post(path("v1", "groups", group, "sync"))
     show(as_json, found, lambda: _lines(found, verbose=False))
 
@@ -98,6 +100,7 @@ def send(
         "target_blocks": target,
         "coins": list(coins),
     }
+    meanwhile(as_json, _ASKING)
     client = _connect(data)
     made = client.post(path("v1", "groups", group, "psbt"), payment)
     if file is not None:
@@ -130,5 +133,6 @@ def broadcast(data: Path, as_json: bool, session: str) -> None:
 
     Any of the cosigners can, and twice does no harm.
     """
+    meanwhile(as_json, _ASKING)
     found = _connect(data).post(path("v1", "sessions", session, "broadcast"))
     show(as_json, found, lambda: say(f"transaction {found['txid']}"))

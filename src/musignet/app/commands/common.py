@@ -31,6 +31,7 @@ __all__ = [
     "fd",
     "json_option",
     "label",
+    "meanwhile",
     "place",
     "run_async",
     "say",
@@ -171,6 +172,12 @@ def connect(data: Path, timeout_s: float = API_CLIENT_TIMEOUT_S) -> Client:
 def say(text: str = "") -> None:
     """Print one line for a person, in printable ASCII whatever a peer chose (THREATS.md Z1)."""
     click.echo(safe(text, max(len(text), 1)))
+
+
+def meanwhile(as_json: bool, text: str) -> None:
+    """Say what takes longer than a second, to the person who waits: on standard error, beside the answer."""
+    if not as_json:
+        click.echo(safe(text, len(text)), err=True)
 
 
 def size(count: float) -> str:

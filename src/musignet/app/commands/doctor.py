@@ -32,10 +32,10 @@ def doctor(data: Path, as_json: bool) -> None:
     """Test whether peers can find and reach this node, and say what blocks.
 
     Interfaces, the UDP port, broadcast and multicast heard by this machine itself, where it listens, firewalls and the
-    clock; the relays that [relays] names; STUN and TURN servers and the router's port forwarding, where [nat] asks for
-    them; the proxy and Tor's control port; and what the running node has met. It works without a running node, too.
-    With only-tor the proxy alone is asked. All at once, within half a minute; what takes longer than a second says so
-    on standard error. Exit code 1: something blocks.
+    clock; the relays of [relays] and, while the node runs, of its groups; STUN and TURN servers and the router's port
+    forwarding, where [nat] asks for them; the proxy and Tor's control port; and what the running node has met. It works
+    without a running node, too. With only-tor the proxy alone is asked. All at once, within half a minute; what takes
+    longer than a second says so on standard error. Exit code 1: something blocks.
     """
     import asyncio
 
@@ -44,6 +44,9 @@ def doctor(data: Path, as_json: bool) -> None:
     status = _status(client)
     if settings.only_tor or (status is not None and status["only_tor"]):
         settings = replace(settings, only_tor=True)
+    elif status is not None:
+        of_groups = (url for group in client.get("/v1/groups") for url in group["relays"])
+        settings = replace(settings, relays=tuple(dict.fromkeys((*settings.relays, *of_groups))))
     findings = asyncio.run(_examined(_layers(settings, 0 if status is None else status["port"]), as_json))
     last = _running(client, status, data)
     findings += last

@@ -19,7 +19,7 @@ from ...wire.invite import Invite
 from ..client import ApiError, Client, path
 from ..ending import interrupted
 from ..qr import show_qr
-from .common import Command, Exit, Failure, connect, data_option, json_option, label, place, say, show
+from .common import Command, Exit, Failure, connect, data_option, json_option, label, meanwhile, place, say, show
 
 __all__ = ["duration", "invite", "join"]
 
@@ -139,6 +139,7 @@ def join(data: Path, as_json: bool, name: str | None, invite: str, yes_words: st
     """
     client = connect(data, API_JOIN_TIMEOUT_S)
     events = client.events(_COMPARE_S)
+    meanwhile(as_json, "looking for whoever made it")
     found = client.post("/v1/pairings", {"invite": invite})
     try:
         _Talk(client, as_json, name, yes_words).follow(events, key=found["key"])

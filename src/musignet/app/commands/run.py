@@ -18,7 +18,7 @@ from ..keyholder.hardening import closed
 from ..logs import set_up
 from ..places import LOG_FILE
 from ..run import open_identity
-from .common import Command, Exit, Failure, connect, data_option, fd, json_option, run_async, say, show
+from .common import Command, Exit, Failure, connect, data_option, fd, json_option, meanwhile, run_async, say, show
 
 __all__ = ["run", "stop"]
 
@@ -109,6 +109,7 @@ def stop(data: Path, as_json: bool) -> None:
     pid = connect(data).get("/v1/status")["pid"]
     with suppress(ProcessLookupError):  # it was stopping already
         os.kill(pid, signal.SIGTERM)
+    meanwhile(as_json, "it finishes what is on the wire")
     if not background.ended(pid, _STOP_S):
         raise Failure(
             f"the node still runs after {_STOP_S:.0f} s", Exit.TIMEOUT, kind="Timeout", hint="look at its log"

@@ -8,6 +8,7 @@ A group is believed for its proof, which is checked at each start: putting a fil
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from ...bitcoin.descriptor import KeyExpression
 from ...bitcoin.review import Review
 from ...bitcoin.walletkey import WalletAccount
 from ...chain import Chain
-from ...errors import AuthenticationError, IoError, LocalError
+from ...errors import AuthenticationError, IoError, LocalError, NetworkError
 from ...net.approver import load_approver
 from ...net.custody import Custody
 from ...net.folder import DataFolder
@@ -30,11 +31,13 @@ from ...signing.founding_records import prove_possession
 from ...signing.group import SigningGroup
 from ...signing.groupfile import GroupFile
 from ...signing.keyholder import Account
-from ...signing.policy import Answer
+from ...signing.policy import Answer, No, stricter
 from ...signing.policyfile import TEMPLATE, PolicyError, Rules
 from ...signing.verbs import Reply
 
 __all__ = ["Vault"]
+
+logger = logging.getLogger(__name__)
 
 _PURPOSE_STEPS: Final = 3
 _PROOF_CHARS: Final = 2 * limits.SIGNATURE_BYTES
@@ -188,7 +191,8 @@ class Vault:
         rules = self._rules(group)
 
         def policy(review: Review) -> Answer:
-            return rules.judge(review, custody.keyholder.day_sat())
+            day_sat = custody.keyholder.day_sat()
+            return stricter(rules.judge(review, day_sat), self._judge_now(group, review, day_sat))
 
         account = Account(
             group=group,
@@ -200,6 +204,14 @@ class Vault:
         )
         custody = Custody(account, self._folder, lambda reply: self._answer(group.id, reply))
         self._groups[group.id] = custody
+
+    def _judge_now(self, group: SigningGroup, review: Review, day_sat: int) -> Answer:
+        """Return what the file says now: what it allows beyond the one of the start is for the next start."""
+        try:
+            return self._rules(group).judge(review, day_sat)
+        except NetworkError as error:  # the other cosigners hear the reason, and not where our files are
+            logger.error("%s", error)
+            return No("its file cannot be understood now")
 
     def _rules(self, group: SigningGroup) -> Rules:
         name = f"{group.id.hex()}.toml"

@@ -129,11 +129,7 @@ class RelayLine:
         if self._reader.narrowed and self._socket is not None:
             self._socket.transport.abort()
         else:
-            self.ask()
-
-    def ask(self) -> None:
-        """Ask for the same inboxes once more: what is stored there comes again."""
-        self._reader.ask()
+            self._reader.ask()
 
     async def ready(self) -> None:
         """Return when it is up. Raises ConnectionError when the next attempt fails, or it broke the rules lately."""
@@ -162,11 +158,6 @@ class RelayLine:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._decide(False)
-
-    @property
-    def asks(self) -> bool:
-        """Whether it shows an inbox only to whoever proves that it is theirs."""
-        return bool(self._reader.narrowed)
 
     # --- the connection -----------------------------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from secrets import token_bytes
 from typing import Final
 
@@ -37,8 +38,6 @@ class Look:
     """From an event's leaving until it was back."""
     keeps: bool
     """Whether what is left there is still there for who reads later."""
-    asks: bool
-    """Whether it shows an inbox only to whoever proves that it is theirs."""
     complaint: str
     """What it said against something, or an empty string."""
 
@@ -53,7 +52,7 @@ async def ask_relay(url: str, dial_timeout_s: float, route: Route = DIRECT, with
     try:
         await probe.reached()
         passes_s = await probe.passes_s()
-        return Look(passes_s, await probe.keeps(), probe.line.asks, probe.line.trouble)
+        return Look(passes_s, await probe.keeps(), probe.line.trouble)
     finally:
         await probe.line.stop()
 
@@ -69,13 +68,14 @@ class _Probe:
     """The owner of one line, with an inbox of its own."""
 
     def __init__(self, url: str, dial_timeout_s: float, route: Route, within_s: float) -> None:
+        self._connect: Callable[[], RelayLine] = partial(RelayLine, url, self, dial_timeout_s, route)
         self._within_s = within_s
         self.lines_per_s: LinesPerSecond = _Silent(1)
         self._inbox = RelayKey.one_time(token_bytes(32))
         self._sent: dict[str, float] = {}
         self._back: dict[str, float] = {}
         self._more = asyncio.Event()
-        self.line = RelayLine(url, self, dial_timeout_s, route)
+        self.line = self._connect()
 
     # --- for the line -------------------------------------------------------------------------------------------------
 
@@ -120,21 +120,27 @@ class _Probe:
         return min(at - self._sent[one] for one, at in self._back.items())
 
     async def keeps(self) -> bool:
-        """Leave something, and when it was passed on, ask for what is there."""
+        """Leave something, and when it was passed on or refused, connect again and see whether it is there."""
         left = self._say(MAIL)
-        for asks_again in (False, True):
-            self._back.pop(left, None)
-            if asks_again:
-                self.line.ask()
-            try:
-                async with asyncio.timeout(self._within_s):
-                    while left not in self._back:
-                        if not self.line.up or self.line.trouble:
-                            return False
-                        await self._wait(RELAY_PROBE_AGAIN_S)
-            except TimeoutError:
-                return False
-        return True
+        if not await self._is_back(left):
+            return False
+        await self.line.stop()
+        del self._back[left]
+        self.line = self._connect()
+        try:
+            await self.reached()
+        except ConnectionError:
+            return False
+        return await self._is_back(left)
+
+    async def _is_back(self, event_id: str) -> bool:
+        try:
+            async with asyncio.timeout(self._within_s):
+                while event_id not in self._back and self.line.up and not self.line.trouble:
+                    await self._wait(RELAY_PROBE_AGAIN_S)
+        except TimeoutError:
+            pass
+        return event_id in self._back
 
     def _say(self, kind: int) -> str:
         event = wrap(

@@ -93,7 +93,7 @@ class Reader:
         if isinstance(said, Delivered):
             self._event(said)
         elif isinstance(said, StoredEnd):
-            self.read.add(said.subscription)
+            self.read |= {said.subscription} & set(self._wanted)  # others are not ours
         elif isinstance(said, Challenged):
             self._excuse()
             self._challenge, self._proved = said.challenge, False

@@ -621,6 +621,9 @@ LOOK_MAX_S: Final = 600.0
 NOISE_MESSAGE_MAX_BYTES: Final = 65_535
 """BOLT 8: a two-byte length."""
 
+CIPHERS_AWAKE_MAX: Final = 64
+"""Directions of links that keep their cipher object, 2 KiB each: 32 busy links. Making one takes some microseconds."""
+
 ROTATE_AFTER_MESSAGES: Final = 1000
 """BOLT 8: encryptions with one key, two per message; then the key is rotated."""
 
@@ -1037,6 +1040,6 @@ class Limits:
 
     # Work.
     verify_batch: int = 16
-    """Messages in one read from which a second thread takes half of the signatures. Below it, starting costs more."""
+    """Messages in one read from which a second thread takes most of the signatures. Below it, starting costs more."""
     log_lines_per_s: float = 1.0
     """Lines about refused strangers, faults and peers that come and go, in all. What was left out is counted."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musignet.limits import FRAME_MIN_COST_BYTES, MIB, Limits
-from musignet.node.rates import Gauge, Rates, Standing, TokenBucket
+from musignet.node.rates import Gauge, Meter, Rates, Standing, TokenBucket
 
 LIMITS = Limits()
 UNPACED = Limits(pace_burst_messages=10**6)
@@ -71,6 +71,24 @@ def test_whoever_waits_as_long_as_it_is_told_never_gets_more_than_burst_and_rate
         assert taken <= burst + per_s * now + 1e-6 * (1 + taken)
         now += bucket.take(amount, now)
         taken += amount
+
+
+@given(
+    rates=st.tuples(*[st.floats(min_value=0.1, max_value=1e5)] * 2),
+    bursts=st.tuples(*[st.floats(min_value=1, max_value=1e6)] * 2),
+    takes=st.lists(st.tuples(st.floats(min_value=-1, max_value=10), *[st.integers(0, 10**6)] * 2), max_size=40),
+)
+def test_a_meter_is_two_buckets(
+    rates: tuple[float, float], bursts: tuple[float, float], takes: list[tuple[float, int, int]]
+) -> None:
+    meter = Meter(rates[0], bursts[0], rates[1], bursts[1], 5.0)
+    buckets = [TokenBucket(per_s, burst, 5.0) for per_s, burst in zip(rates, bursts, strict=True)]
+    now = 5.0
+    for pause, *amounts in takes:
+        now += pause
+        late_s = [bucket.take(amount, now) for bucket, amount in zip(buckets, amounts, strict=True)]
+        assert meter.take(amounts[0], amounts[1], now) == max(late_s)
+        assert meter.late_s == late_s[0]
 
 
 # --- a gauge ----------------------------------------------------------------------------------------------------------

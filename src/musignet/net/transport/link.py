@@ -189,7 +189,9 @@ class ChannelLink(Flow):
         except NetworkError as error:
             self._error = error
         if gauge is not None and self._error is None and self._goodbye is None:
-            self._count(gauge, size, channel.frames_received - frames, len(envelopes), now)
+            wait_s = gauge.arrived(size, channel.frames_received - frames, len(envelopes), now, more=self._rest)
+            if wait_s:
+                self._slow_down(wait_s)
         if (envelopes or acked) and not self._closing:
             self._owner.sink.received(self, envelopes, b"".join(acked))
         self._after_feed()

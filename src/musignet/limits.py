@@ -248,8 +248,11 @@ SESSIONS_NAMED_MAX: Final = 256
 """Earlier sessions that one approval may replace: one for each input, and a few to spare."""
 
 SESSIONS_FAILED_PER_PROPOSER_MAX: Final = 32
-"""Sessions of one proposer that came to nothing and have not expired: each stays in memory, with a PSBT of up to 2 MiB,
-to answer those who come back, and in the journal for good. A member could propose and leave without an end."""
+"""Sessions of one proposer that came to nothing, until they expire: each stays in memory, with up to 2 MiB of PSBT, to
+answer those who come back, and in the journal for good. A member could propose and leave without an end."""
+
+SESSION_FAILED_COUNTS_S: Final = 3600.0
+"""How long such a session counts at least, however soon it expires: one makes 16 MiB of journal an hour at most."""
 
 EARLY_MESSAGES_MAX: Final = 4
 """Messages of one member that are kept for sessions whose proposal has not arrived: an approval, a nonce, a partial
@@ -423,6 +426,16 @@ PORT_MAPPING_ANSWER_MAX_BYTES: Final = 4 * KIB
 QUIC_WINDOW_BYTES: Final = MIB
 """What a peer may send ahead of what we took: 100 Mbit/s over 80 ms. All that a punched link holds unread."""
 
+TURN_LIFETIME_MIN_S: Final = 30
+"""The least that a TURN server's address is taken to be lent for: it is asked again before that, and no more often."""
+
+QUIC_HOLES_MAX: Final = 1024
+"""Holes in what has arrived of a punched link's stream, and in the numbers of its packets: the window is 900 packets.
+aioquic looks at all of them with each frame."""
+
+QUIC_DATAGRAM_MAX_BYTES: Final = 2 * KIB
+"""A datagram on a punched path: more fits into no Ethernet frame, and holds more frames than anybody honest sends."""
+
 # --- one pairing, one founding ----------------------------------------------------------------------------------
 
 INVITE_MAX_CHARS: Final = 1023
@@ -449,6 +462,9 @@ INVITES_OPEN_MAX: Final = 8
 INVITE_GUESTS_MAX: Final = 8
 """Keys that may come with one invite: it is for one person, who may come again or with another device. Each costs a
 check phrase, 0.1 s, and a place in the book. An invite with which more come has leaked: the next one is turned away."""
+
+DESK_WAITING_MAX: Final = 1024
+"""Words about pairings, foundings and relays that wait for one peer who acknowledges nothing; more are not said."""
 
 PROVISIONAL_PEERS_MAX: Final = 8
 """Unconfirmed keys that are let in at once while an invite is open. Strangers can fill these, and nothing else."""

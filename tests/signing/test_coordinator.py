@@ -246,6 +246,23 @@ def test_nobody_fills_memory_and_disk_by_proposing_and_leaving() -> None:
     assert list(sessions) == [], "what has expired does not count"
 
 
+def test_nor_by_proposing_what_expires_at_once() -> None:
+    sessions, most = Sessions(GROUP, identity("carol").pubkey), limits.SESSIONS_FAILED_PER_PROPOSER_MAX
+    opened, now = 0, NOW
+    for number in range(2 * most):
+        made = proposal("bob", GROUP, inputs=1, random=bytes((number,)) * 32, expires_at=now + 1)
+        saves = [one for one in sessions.handle(made, now) if isinstance(one, Save)]
+        opened += len(saves)
+        now += 1
+        saves += sessions.handle(Woken(), now)
+        for save in saves:
+            if isinstance(save, Save):
+                sessions.handle(Saved(save.session, save.number), now)
+    assert opened == most
+    sessions.handle(Woken(), NOW + limits.SESSION_FAILED_COUNTS_S + most)
+    assert list(sessions) == []
+
+
 def test_a_refused_proposal_is_refused_aloud_to_the_group_and_silently_to_strangers() -> None:
     sessions = Sessions(GROUP, identity("carol").pubkey)
     late = sessions.handle(proposal(expires_at=NOW), NOW)

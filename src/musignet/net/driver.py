@@ -285,6 +285,7 @@ class Driver:
 
     def _network_changed(self, how: str) -> None:
         logger.info("%s: links are asked, and who is missing is dialled", safe(how, 200))
+        self._armed = None  # the timer stood still while the machine slept, our clock did not
         self.feed(NetworkChanged())
 
     def _wake(self) -> None:

@@ -34,6 +34,8 @@ _LOW_WATER = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 _BACKLOG = 128
 _EXHAUSTED_PAUSE_S = 0.5
+_TAKEN = "another program may have this port; port 0 picks a free one"
+_NOT_OURS = "this machine has no such address; 0.0.0.0 stands for every one that it has"
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -165,7 +167,7 @@ class TcpTransport(ChannelTransport):
         except (OSError, ValueError, OverflowError) as error:
             raise IoError(
                 f"cannot listen on {self.host}:{self.port}: {getattr(error, 'strerror', None) or error}",
-                hint="another program may have this port; port 0 picks a free one",
+                hint=_NOT_OURS if isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL else _TAKEN,
             ) from None
         self.port = self._listener.getsockname()[1]
         self._accept_more()

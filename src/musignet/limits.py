@@ -845,6 +845,9 @@ RELAY_SERVE_MAIL_MAX: Final = 16_384
 RELAY_SERVE_TTL_MAX_S: Final = 8 * 86_400
 """How far ahead an event that it stores may expire: a message for a cosigner on holiday, and a clock that is wrong."""
 
+RELAY_SERVE_INBOXES_MAX: Final = 16
+"""Inboxes in one filter of a subscription: a node asks for ten, those of the days around today."""
+
 RELAY_SERVE_SKEW_S: Final = 2 * 86_400
 """How far the time in an event may be from now: NIP-59 allows senders to go back two days."""
 

@@ -91,6 +91,35 @@ def test_the_list_needs_none_of_our_modules_but_the_list() -> None:
     assert eval(done.stderr) == ["musignet", "musignet.app", "musignet.app.cli", "musignet.app.lazy"]
 
 
+EXTRAS = (
+    "aioice", "aioquic", "bdkpython", "bitcoin_core_rpc", "keyring", "miniupnpc", "nostr_sdk", "pbk",
+    "prometheus_client", "python_socks", "segno", "starlette", "uvicorn", "websockets", "zeroconf",
+)  # fmt: skip
+
+
+def test_without_extras_each_says_what_it_is_and_a_node_says_what_to_install(tmp_path: Path) -> None:
+    script = f"""
+import sys
+for name in {EXTRAS!r}:
+    sys.modules[name] = None
+from click.testing import CliRunner
+from musignet.app.cli import main
+def run(*args):
+    done = CliRunner().invoke(main, args)
+    return done.exit_code, done.output
+for name in {list(PLACES)!r}:
+    code, text = run(*name.split(), "--help")
+    assert code == 0 and "Example: " in text, (name, text)
+where = ("--data", {str(tmp_path / "a")!r})
+assert run("init", *where, "--no-wallet", "--insecure-no-passphrase")[0] == 0
+code, text = run("run", *where)
+assert code == 1 and 'pip install "musignet[node]"' in text, text
+assert run("stop", *where)[0] == 3
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 def test_completion_knows_the_commands() -> None:
     environment = {"_MUSIGNET_COMPLETE": "bash_complete", "COMP_WORDS": "musignet sho", "COMP_CWORD": "1", "PATH": ""}
     code = "from musignet.app.cli import main; main(prog_name='musignet')"

@@ -812,6 +812,9 @@ RELAY_PROBE_AGAIN_S: Final = 0.5
 RELAY_PINGS_MAX: Final = 10_000
 """Pings of one connection that are answered: one every ten seconds for a day. Then it is made anew."""
 
+RELAY_PINGS_S: Final = 86_400.0
+"""Who took longer for these has broken no rule."""
+
 LETTER_MAX_BYTES: Final = MIB
 """A sealed bundle that is left at a relay: a proposal with a PSBT of 512 KiB. Larger messages wait for a link."""
 

@@ -707,6 +707,10 @@ KNOWN_PREFIX_FACTOR: Final = 10
 """How many times as many handshakes a prefix may begin where a cosigner came from: several may share a router. All of
 them fail at 0.6 % of a core."""
 
+TLS_HANDSHAKE_COST_S: Final = 0.0005
+"""What TLS counts for before our own handshake inside it: 0.23 ms in OpenSSL and as much around it, spent where no
+clock of ours runs."""
+
 WELCOME_S: Final = 86_400.0
 """How long a prefix is known after a cosigner came from there: a cosigner who connects once a day stays known."""
 

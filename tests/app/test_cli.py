@@ -23,7 +23,7 @@ from musignet.app.commands.group import COMMANDS as GROUP_COMMANDS
 from musignet.app.commands.inbox import COMMANDS as INBOX_COMMANDS
 from musignet.app.commands.outbox import COMMANDS as OUTBOX_COMMANDS
 from musignet.app.sessions import NotFound
-from musignet.errors import IoError, Timeout
+from musignet.errors import IoError, LocalError, Timeout
 from musignet.limits import LABEL_MAX_CHARS
 from musignet.net.folder import DataFolder
 from musignet.signing.groupfile import GroupFile
@@ -298,6 +298,20 @@ def test_a_socket_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
     for place in (tmp_path / "s", tmp_path / ("x" * 200)):
         with pytest.raises((IoError, NotRunning)):
             Client(place).get("/v1/status")
+
+
+def test_no_name_is_no_route() -> None:
+    """`musignet forget ""` would otherwise ask for another route than it means, and be told that all is well."""
+    for one in ("", " "):
+        with pytest.raises(LocalError, match="a name is missing"):
+            path("v1", "peers", one)
+
+
+@pytest.mark.driver
+def test_an_answer_that_sends_us_elsewhere_is_none(tmp_path: Path) -> None:
+    answer = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /v1/peers\r\nContent-Length: 0\r\n\r\n"
+    with pytest.raises(ApiError, match="code 307"):
+        Client(answering(tmp_path, answer)).delete("/v1/peers/")
 
 
 def test_names_in_routes_are_quoted() -> None:

@@ -46,6 +46,7 @@ from ..node.inputs import (
     NetworkChanged,
     PeerConnected,
     PeerLost,
+    PlacesFailed,
     Saved,
     SaySignal,
     Stored,
@@ -284,6 +285,7 @@ class Driver:
 
     def _network_changed(self, how: str) -> None:
         logger.info("%s: links are asked, and who is missing is dialled", safe(how, 200))
+        self._armed = None  # the timer stood still while the machine slept, our clock did not
         self.feed(NetworkChanged())
 
     def _wake(self) -> None:
@@ -374,7 +376,9 @@ class Driver:
 
     async def _dial(self, effect: Connect) -> None:
         try:
-            await self._transport.reach(effect.key.hex(), effect.addresses)
+            _, missed = await self._transport.reach(effect.key.hex(), effect.addresses)
+            if missed is not None:
+                self.feed(PlacesFailed(effect.key, frameless(missed)))
         except NetworkError as error:
             self.feed(ConnectFailed(effect.key, frameless(error)))
 
@@ -439,19 +443,20 @@ class Driver:
         return self.node.conduct.gauge(self.node.book.get(key))
 
     def received(self, connection: Connection, envelopes: list[bytes], ids: bytes) -> None:
-        """Verify what one read brought, then give it to the node as one batch."""
+        """Verify what one read brought, and give it to the node."""
         number, inputs = connection.number, self._inputs
         known = self._connections.get(number)
         if known is None:
             return
         if ids:
             inputs.append(Acknowledged(number, ids))
-        for message in self._opener.open(known[1], envelopes):
-            if isinstance(message, VerifiedMessage):
-                inputs.append(MessageReceived(number, message))
-            else:
-                inputs.append(MessageRefused(number, message))
-        self._run()
+        for opened in self._opener.open(known[1], envelopes):
+            for message in opened:
+                if isinstance(message, VerifiedMessage):
+                    inputs.append(MessageReceived(number, message))
+                else:
+                    inputs.append(MessageRefused(number, message))
+            self._run()
         if self._brakes.disk_behind:
             self._brakes.apply(connection)
 

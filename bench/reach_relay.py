@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.ceremony import account, identity, signing_group
-from tests.support.independent import MAKES, independent
+from tests.support.independent import MAKES, Independent, independent
 from tests.support.wallet import group, outpoint, psbt, spend
 from websockets.asyncio.client import connect
 
@@ -141,7 +141,7 @@ def running(folder: Path) -> Iterator[Relay]:
         relay._process.wait()
 
 
-async def _grown(relay: Relay) -> float:
+async def _grown(relay: Relay | Independent) -> float:
     """Return by how many MiB the relay grows with `READERS` connections, each with three inboxes and nothing to do."""
     before = relay.rss_mib()
     sockets = []
@@ -197,6 +197,9 @@ def measure(folder: Path, rounds: int, messages: int, tell: Callable[[str], None
             urls = [urls[0], *(one.url for one in made.values())]
             samples[f"3-of-3 over {len(urls)} makes"] = _ceremonies(folder / "makes", urls, 4 * rounds, tell)
         tell(f"{READERS} idle readers")
-        samples[f"a relay with {READERS} readers"] = {"grown, MiB": [asyncio.run(_grown(relays[1]))]}
-        samples[f"a relay with {READERS} readers"]["before, MiB"] = [relays[0].rss_mib()]
+        for name, relay in {"a relay": relays[1], **made}.items():
+            before = relay.rss_mib()
+            samples[f"{name} with {READERS} readers"] = {
+                "grown, MiB": [asyncio.run(_grown(relay))], "before, MiB": [before]
+            }  # fmt: skip
     return samples

@@ -248,8 +248,11 @@ SESSIONS_NAMED_MAX: Final = 256
 """Earlier sessions that one approval may replace: one for each input, and a few to spare."""
 
 SESSIONS_FAILED_PER_PROPOSER_MAX: Final = 32
-"""Sessions of one proposer that came to nothing and have not expired: each stays in memory, with a PSBT of up to 2 MiB,
-to answer those who come back, and in the journal for good. A member could propose and leave without an end."""
+"""Sessions of one proposer that came to nothing, until they expire: each stays in memory, with up to 2 MiB of PSBT, to
+answer those who come back, and in the journal for good. A member could propose and leave without an end."""
+
+SESSION_FAILED_COUNTS_S: Final = 3600.0
+"""How long such a session counts at least, however soon it expires: one makes 16 MiB of journal an hour at most."""
 
 EARLY_MESSAGES_MAX: Final = 4
 """Messages of one member that are kept for sessions whose proposal has not arrived: an approval, a nonce, a partial
@@ -423,6 +426,16 @@ PORT_MAPPING_ANSWER_MAX_BYTES: Final = 4 * KIB
 QUIC_WINDOW_BYTES: Final = MIB
 """What a peer may send ahead of what we took: 100 Mbit/s over 80 ms. All that a punched link holds unread."""
 
+TURN_LIFETIME_MIN_S: Final = 30
+"""The least that a TURN server's address is taken to be lent for: it is asked again before that, and no more often."""
+
+QUIC_HOLES_MAX: Final = 1024
+"""Holes in what has arrived of a punched link's stream, and in the numbers of its packets: the window is 900 packets.
+aioquic looks at all of them with each frame."""
+
+QUIC_DATAGRAM_MAX_BYTES: Final = 2 * KIB
+"""A datagram on a punched path: more fits into no Ethernet frame, and holds more frames than anybody honest sends."""
+
 # --- one pairing, one founding ----------------------------------------------------------------------------------
 
 INVITE_MAX_CHARS: Final = 1023
@@ -449,6 +462,9 @@ INVITES_OPEN_MAX: Final = 8
 INVITE_GUESTS_MAX: Final = 8
 """Keys that may come with one invite: it is for one person, who may come again or with another device. Each costs a
 check phrase, 0.1 s, and a place in the book. An invite with which more come has leaked: the next one is turned away."""
+
+DESK_WAITING_MAX: Final = 1024
+"""Words about pairings, foundings and relays that wait for one peer who acknowledges nothing; more are not said."""
 
 PROVISIONAL_PEERS_MAX: Final = 8
 """Unconfirmed keys that are let in at once while an invite is open. Strangers can fill these, and nothing else."""
@@ -927,27 +943,35 @@ class Limits:
     """Links that others opened: four groups of 15. Beyond it a cosigner still gets one, and a stranger goes."""
     outbound_slots: int = 16
     """Links that we opened, dials under way included: a group of 15. A cosigner gets one all the same."""
-    half_open_slots: int = 16
-    """Inbound links that have not finished their handshake: 16 x 5 s is 3 slow-lorises a second, at most."""
+    lobby_slots: int = 1024
+    """Inbound streams that have said nothing yet, or wait to be served. Each is a descriptor and a kilobyte. 10,000
+    silent ones a second are each given 0.1 s, and whoever speaks is served within a second."""
+    half_open_slots: int = 256
+    """Inbound links whose handshake is under way: act two was sent, act three has 0.2 s to come at 1,250 strangers a
+    second, which is half a core. Each is some 10 KiB."""
     half_open_per_prefix: int = 4
-    """Of those from one IPv4 /32 or IPv6 /64, so that one host cannot hold them all."""
-    half_open_grace_s: float = 0.05
-    """What a link has to show act one before it is the first to go when the half-open slots are full: a dialler sends
-    it with the connection."""
+    """Of both from one IPv4 /32 or IPv6 /64, so that one host cannot hold them all."""
     links_per_peer: int = 4
     """Inbound links of one key: the one in use, one not yet known to be dead, and two of a simultaneous dial."""
     prefix_handshakes_per_s: float = 1.0
     """Handshakes from one prefix that do not end with a peer we let in (THREATS.md T1): those give their token back."""
     prefix_burst_handshakes: int = 5
     """The same at once: a wrong key typed a few times, or several people behind one router."""
-    handshakes_per_s: float = 200.0
-    """The same from everywhere (T1): act one costs 0.24 ms, all of it 0.58 ms, so this is 5 to 12 % of a core."""
+    handshakes_share: float = 0.5
+    """Of one processor's time that handshakes may take, from everywhere together (T1). A bad act one costs 0.15 ms,
+    all of a handshake 0.6 ms. What does not fit waits in the lobby; nobody is turned away for it."""
+    handshakes_burst_s: float = 0.005
+    """The same at once: links that are up get their turn after it."""
     prefix_faults_max: int = 20
     """Failed handshakes of one prefix within ten minutes; then it is refused for a while (T12)."""
-    accepts_per_wake: int = 32
+    accepts_per_wake: int = 64
     """Connections taken from the kernel per turn of the loop: links that are up get their turn in between."""
+    listen_backlog: int = 1024
+    """Connections that the kernel keeps meanwhile. Behind a full one a dialler's kernel tries again after 1, 3 and 7 s.
+    The kernel may have a lower bound of its own (Linux: `net.core.somaxconn`, 4096)."""
     descriptors_share: float = 0.8
-    """Of RLIMIT_NOFILE: beyond it new connections are closed at once, so that journals and dials still get one."""
+    """Of RLIMIT_NOFILE: beyond it whoever is least welcome in the lobby, then of the half-open ones, gives its own to a
+    newer connection, so that journals and dials still get one."""
 
     # Bandwidth. What comes faster is not dropped: reading pauses, and it waits on the sender's side.
     peer_messages_per_s: float = 50.0
@@ -962,6 +986,11 @@ class Limits:
     """From all peers together: 15 % of a core. Who has used less than half of its own burst does not wait for this."""
     total_burst_messages: int = 4000
     """The same at once: three messages of each of 1,000 signers in a star, with room."""
+    pace_burst_messages: int = 128
+    """The same in one turn of the loop: 20 ms, in which nothing else gets its turn. Behind it each read brings one more
+    message, and the rest of it waits 50 ms."""
+    pace_messages_per_s: float = 1000.0
+    """How fast those come back: slower than they are worked off, or a turn would never end."""
     total_bytes_per_s: int = 16_000_000
     """Bytes from all peers together: half a core, and more than a home has."""
     total_burst_bytes: int = 32 * MIB

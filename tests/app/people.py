@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from support.wallet import psbt, spend
 
 __all__ = [
     "WORDS", "approve", "at", "file_of", "found", "group", "group_json", "init", "pair", "propose", "run", "sign",
-    "signed", "until",
+    "signed", "staying", "until",
 ]  # fmt: skip
 
 WORDS = {name: new_words(bytes((number,)) * 16) for number, name in enumerate(("alice", "bob", "carol"), 1)}
@@ -40,6 +42,19 @@ def init(path: Path, name: str, *args: str, listen: str = "127.0.0.1:0") -> Path
     os.close(reader)
     assert done.returncode == 0, done.stderr
     return path
+
+
+@contextmanager
+def staying(machine: Machine, *args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a command that stays, on a machine. Returns it with its first line."""
+    command = machine.command(sys.executable, "-u", "-m", "musignet", *args)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout.readline()
+        finally:
+            process.send_signal(signal.SIGCONT)  # it may have been stopped
+            process.terminate()
 
 
 def run(path: Path, machine: Machine | None = None) -> RunningNode:

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -39,7 +40,10 @@ from musignet.limits import (
     API_IDLE_S,
 )
 from musignet.net.folder import DataFolder
+from musignet.node.pairing import Role as Pairer
+from musignet.node.pairing import hello_proof
 from musignet.node.peers import PeerInfo
+from musignet.wire.messages import PairHello
 from support.ceremony import account, identity
 
 pytestmark = pytest.mark.driver
@@ -380,6 +384,7 @@ def test_bad_requests_have_a_code_a_kind_and_a_sentence(tmp_path: Path) -> None:
         ("/v1/peers/bob/rename", {"label": ""}, 422, "InvalidMessage"),
         ("/v1/peers/bob/rename", {"label": "carol"}, 403, "AuthenticationError"),
         ("/v1/nonsense", {}, 404, "NoSuchRoute"),
+        ("/v1/sessions/", {"group": "savings", "psbt": ""}, 404, "NoSuchRoute"),
         ("/v1/status", {}, 405, "NoSuchRoute"),
     ]
 
@@ -472,6 +477,23 @@ def test_a_slow_reader_is_told_that_it_missed_some_and_holds_nobody_up() -> None
         assert (await anext(stream))["number"] == API_EVENTS_WAITING_MAX + 1
         await stream.aclose()  # type: ignore[attr-defined]
         assert len(events) == 0
+
+    asyncio.run(main())
+
+
+def test_events_show_nothing_that_a_reader_may_not_ask_for(tmp_path: Path) -> None:
+    """`/v1/pairings` is for admins; everybody who may read hears that something happened there."""
+
+    async def main() -> None:
+        async with running(tmp_path / "a") as (daemon, _):
+            guest, transcript = identity("guest").pubkey, bytes(32)
+            invite = daemon.pairings.invite(("127.0.0.1:1",))
+            hello = PairHello(hello_proof(Pairer.GUEST, invite.secret, transcript), "guest", ())
+            stream = daemon.events.listen()
+            daemon.pairings._perform(daemon.pairings.machine.heard(guest, hello, transcript, time.time()))
+            (shown,) = daemon.pairings.machine
+            assert shown.words
+            assert await anext(stream) == {"event": "pairing", "key": guest.hex(), "step": "compare the words"}
 
     asyncio.run(main())
 

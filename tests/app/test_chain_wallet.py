@@ -85,8 +85,11 @@ def test_strangers_coins_in_no_block_are_spent_only_by_name() -> None:
     made, _ = wallet(SURE, CHANGE_SEEN, SEEN)
     assert spent(made, SOMEBODY, 80_000) == {SURE.outpoint, CHANGE_SEEN.outpoint}
     assert spent(made, SOMEBODY, None) == {SURE.outpoint, CHANGE_SEEN.outpoint}
-    with pytest.raises(InsufficientFunds):
+    with pytest.raises(InsufficientFunds, match=f"{SEEN.out.amount_sat} sat more are in no block yet"):
         made.send(SOMEBODY, 100_000)
+    tied = f"{SURE.out.amount_sat} sat more are in other sessions: musignet sessions"
+    with pytest.raises(InsufficientFunds, match=tied):
+        made.send(SOMEBODY, 80_000, reserved=[SURE.outpoint])
     assert spent(made, SOMEBODY, 80_000, coins=[SEEN.outpoint]) == {SEEN.outpoint}
 
 

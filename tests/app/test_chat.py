@@ -35,6 +35,7 @@ def _command(alice: Terminal) -> list[str]:
 def test_two_terminals(alice: Terminal) -> None:
     with Terminal(*_command(alice)) as bob:
         key = bob.expect(r"bob has key ([0-9a-f]{66})").group(1)
+        bob.expect(r"\* dialling 127\.0\.0\.1:\d+\n")
         bob.expect(r"not yet: .* closed the connection before letting us in")
         alice.expect(f"somebody at 127.0.0.1 wants to talk, with key {key}")
         alice.type("hello?")

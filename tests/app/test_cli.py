@@ -23,7 +23,7 @@ from musignet.app.commands.group import COMMANDS as GROUP_COMMANDS
 from musignet.app.commands.inbox import COMMANDS as INBOX_COMMANDS
 from musignet.app.commands.outbox import COMMANDS as OUTBOX_COMMANDS
 from musignet.app.sessions import NotFound
-from musignet.errors import IoError, Timeout
+from musignet.errors import IoError, LocalError, Timeout
 from musignet.limits import LABEL_MAX_CHARS
 from musignet.net.folder import DataFolder
 from musignet.signing.groupfile import GroupFile
@@ -89,6 +89,35 @@ def test_the_list_needs_none_of_our_modules_but_the_list() -> None:
     assert "Exit codes: 0 done" in done.stdout
     assert "_MUSIGNET_COMPLETE=bash_source" in done.stdout
     assert eval(done.stderr) == ["musignet", "musignet.app", "musignet.app.cli", "musignet.app.lazy"]
+
+
+EXTRAS = (
+    "aioice", "aioquic", "bdkpython", "bitcoin_core_rpc", "keyring", "miniupnpc", "nostr_sdk", "pbk",
+    "prometheus_client", "python_socks", "segno", "starlette", "uvicorn", "websockets", "zeroconf",
+)  # fmt: skip
+
+
+def test_without_extras_each_says_what_it_is_and_a_node_says_what_to_install(tmp_path: Path) -> None:
+    script = f"""
+import sys
+for name in {EXTRAS!r}:
+    sys.modules[name] = None
+from click.testing import CliRunner
+from musignet.app.cli import main
+def run(*args):
+    done = CliRunner().invoke(main, args)
+    return done.exit_code, done.output
+for name in {list(PLACES)!r}:
+    code, text = run(*name.split(), "--help")
+    assert code == 0 and "Example: " in text, (name, text)
+where = ("--data", {str(tmp_path / "a")!r})
+assert run("init", *where, "--no-wallet", "--insecure-no-passphrase")[0] == 0
+code, text = run("run", *where)
+assert code == 1 and 'pip install "musignet[node]"' in text, text
+assert run("stop", *where)[0] == 3
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_completion_knows_the_commands() -> None:
@@ -269,6 +298,20 @@ def test_a_socket_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
     for place in (tmp_path / "s", tmp_path / ("x" * 200)):
         with pytest.raises((IoError, NotRunning)):
             Client(place).get("/v1/status")
+
+
+def test_no_name_is_no_route() -> None:
+    """`musignet forget ""` would otherwise ask for another route than it means, and be told that all is well."""
+    for one in ("", " "):
+        with pytest.raises(LocalError, match="a name is missing"):
+            path("v1", "peers", one)
+
+
+@pytest.mark.driver
+def test_an_answer_that_sends_us_elsewhere_is_none(tmp_path: Path) -> None:
+    answer = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /v1/peers\r\nContent-Length: 0\r\n\r\n"
+    with pytest.raises(ApiError, match="code 307"):
+        Client(answering(tmp_path, answer)).delete("/v1/peers/")
 
 
 def test_names_in_routes_are_quoted() -> None:

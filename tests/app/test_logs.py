@@ -111,3 +111,11 @@ def test_without_a_file_it_goes_to_standard_error(root: logging.Logger, capsys: 
     set_up(Config())
     root.error("something")
     assert capsys.readouterr().err.endswith("ERROR something\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_a_full_disk_is_no_traceback_on_the_screen(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
+    handler = set_up(Config(log_file="/dev/full"))
+    root.warning("a line")
+    handler.close()
+    assert capfd.readouterr().err == ""

@@ -103,6 +103,18 @@ def test_a_node_with_a_passphrase_starts_with_it_alone(locked: Path) -> None:
     assert "file descriptor 77" in closed.stderr
 
 
+def test_a_passphrase_may_be_mistyped_twice(locked: Path) -> None:
+    for typed, end in (("first", "passphrase for the wallet"), ("wrong", "Error: wrong passphrase")):
+        with Terminal("run", "--data", str(locked)) as screen:
+            for _ in range(2):
+                screen.expect("Passphrase of the identity")
+                screen.type("wrong")
+                screen.expect("wrong passphrase.*; type it again")
+            screen.expect("Passphrase of the identity")
+            screen.type(typed)
+            screen.expect(end)
+
+
 def test_it_can_be_stopped_while_it_waits_for_a_passphrase(locked: Path) -> None:
     with Terminal("run", "--data", str(locked)) as screen:
         screen.expect("Passphrase of the identity")
@@ -139,7 +151,10 @@ def test_words_that_were_not_written_down_make_no_wallet(tmp_path: Path) -> None
     with Terminal("init", "--data", str(tmp_path / "a")) as screen:
         screen.expect("written down")
         screen.type("")
-        screen.expect(r"Word \d+:")
+        number = screen.expect(r"Word (\d+):").group(1)
+        for _ in range(2):
+            screen.type("nonsense")
+            screen.expect(f"another word; look at number {number} on your paper\nWord {number}:")
         screen.type("nonsense")
         screen.expect("another word; nothing was made")
         assert screen.exit_code() == 1
@@ -294,7 +309,7 @@ BROKEN = [
     (
         "groups/" + GROUP_FILE.group.id.hex() + ".json",
         lambda path: path.write_bytes(GROUP_FILE.encode()),
-        "no wallet key",
+        "musignet init makes a node with one, in another data folder",
     ),
 ]
 

@@ -8,42 +8,70 @@ from typing import Any
 
 import pytest
 
-from musignet.app.api.peers import _better
+from musignet.app.api.peers import _better, _left_at
 from musignet.app.commands.peers import _lines
 from musignet.app.config import parse
-from musignet.errors import ConnectionError
+from musignet.errors import ConnectionError, NetworkError, Timeout
 from musignet.net.peer import Peer
+from musignet.net.transport.carriers import Unreachable
 from musignet.node.addresses import Path, Rank
 from musignet.node.book import Book
-from musignet.node.peers import Link, PeerInfo
+from musignet.node.peers import Link, Mail, PeerInfo
 from support.keys import ALICE, BOB
 
 PLACES = ("10.0.0.9:8737", "tls://bob.example:443", "wss://relay.example")
 SHOWN: dict[str, Any] = {
     "label": "bob", "key": BOB.pubkey_hex, "state": "connected", "pinned": True, "host": "10.0.0.9", "port": 8737,
-    "addresses": list(PLACES), "path": "relayed by wss", "at": "relay.example:443", "better": "", "round_trip_s": 0.1,
+    "addresses": list(PLACES), "path": "relayed by wss", "at": "relay.example:443", "better": "", "left_at": "",
+    "round_trip_s": 0.1,
     "seen_s_ago": 1.0, "error": "", "bytes_in": 0, "bytes_out": 0, "messages_in": 0, "bytes_per_s": 0.0,
     "messages_per_s": 0.0, "held_s": 0.0, "share": 1.0, "score": 0.0, "why": "", "refused_s": 0.0,
 }  # fmt: skip
 
 
-def peer(path: Path | None, error: ConnectionError | None = None) -> Peer:
-    """Return a peer with these places, reached in this way."""
+def peer(
+    path: Path | None, error: NetworkError | None = None, *, due: float | None = 60.0, mail: Mail = Mail.NO
+) -> Peer:
+    """Return a peer with these places, reached in this way; a better one is tried at `due`."""
     record = Book(ALICE.pubkey, max_peers=1).put(PeerInfo(id="bob", addresses=PLACES, pubkey_hex=BOB.pubkey_hex))
-    record.path_error = error
+    record.path_error, record.better_at = error, due
     if path is not None:
-        record.links.append(Link(1, record, True, 0.0, path=path, address="relay.example:443"))
+        record.links.append(Link(1, record, True, 0.0, path=path, address="relay.example:443", mail=mail))
     unused: Any = None
     return Peer(unused, record)
 
 
-def test_why_a_better_path_is_not_taken() -> None:
-    relayed = Path(Rank.RELAYED, "wss")
-    assert _better(peer(relayed)) == "10.0.0.9:8737, tls://bob.example:443: not tried yet"
-    assert _better(peer(relayed, ConnectionError("refused"))) == "10.0.0.9:8737, tls://bob.example:443: refused"
-    assert _better(peer(Path(Rank.DIRECT, "tls"))) == "10.0.0.9:8737: not tried yet"
-    assert _better(peer(Path(Rank.LAN, "tcp"))) == ""
-    assert _better(peer(None)) == ""
+RELAYED = Path(Rank.RELAYED, "wss")
+LAN, TLS, _ = PLACES
+REASONS = [
+    (None, f"{LAN}: not tried since it is connected; {TLS}: not tried since it is connected"),
+    (ConnectionError("refused"), f"{LAN}: refused; {TLS}: refused"),
+    (Unreachable(BOB.pubkey_hex, {LAN: Timeout("silent"), "ice:": ConnectionError("no path")}),
+     f"{LAN}: silent; {TLS}: not tried since it is connected"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "words"), REASONS, ids=["not tried", "one reason", "a reason each"])
+def test_why_a_better_path_is_not_taken_and_when_it_is_tried_again(error: NetworkError | None, words: str) -> None:
+    assert _better(peer(RELAYED, error), 48.0) == f"{words}; tried again in 12 s"
+    assert _better(peer(RELAYED, error), 61.0) == f"{words}; tried again in 0 s"
+    assert _better(peer(RELAYED, error, due=None), 0.0) == f"{words}; not tried from here: this node does not dial it"
+    dialled = peer(RELAYED, error)
+    dialled._record.dialling = True
+    assert _better(dialled, 0.0) == f"{words}; being tried now"
+
+
+def test_a_path_is_better_than_some_and_where_there_is_none_nothing_is_said() -> None:
+    assert _better(peer(Path(Rank.DIRECT, "tls")), 0.0).startswith(f"{LAN}: not tried since it is connected; tried")
+    assert _better(peer(Path(Rank.LAN, "tcp")), 0.0) == ""
+    assert _better(peer(None), 0.0) == ""
+
+
+def test_whoever_is_away_is_reached_by_no_path_and_it_says_where_things_are_left_for_it() -> None:
+    for mail, left in ((Mail.NO, ""), (Mail.LETTERS, "at relay.example:443"), (Mail.ROUNDS, "by hand")):
+        one = peer(RELAYED, mail=mail)
+        assert _left_at(one) == left
+        assert bool(_better(one, 0.0)) == (mail is Mail.NO)
 
 
 def test_a_peer_without_a_link_has_no_path() -> None:
@@ -56,6 +84,8 @@ def test_the_list_says_path_places_and_reason_only_where_asked(capsys: pytest.Ca
     for part in (", ".join(PLACES), "reached relayed by wss at relay.example:443", "better: 10.0.0.9:8737: refused"):
         assert part in shown
     assert "\x1b" not in shown
+    _lines([SHOWN | {"path": "", "left_at": "at wss://relay.example"}], True)
+    assert "\n    away: what it is told is left at wss://relay.example\n" in capsys.readouterr().out
     _lines([SHOWN], False)
     assert "relay" not in capsys.readouterr().out
     _lines([SHOWN | {"addresses": [], "path": "", "at": ""}], True)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ from typing import Any
 import pytest
 
 from app.nodes import RunningNode, cli, cli_json
-from app.people import approve, found, group_json, init, pair, run, signed, until
+from app.people import approve, found, group_json, init, pair, run, signed, staying, until
 from musignet.app.config import load, template
 from musignet.app.places import KEYHOLDER_FOLDER
 from musignet.limits import Limits
@@ -35,19 +32,6 @@ pytestmark = [
     pytest.mark.driver,
     pytest.mark.skipif(bool(why := reason_against()), reason=why or "a lab can be built"),
 ]
-
-
-@contextmanager
-def musignet(lab: Lab, place: str, *args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run a command that stays, somewhere in the lab. Returns it with its first line."""
-    command = lab.machine(place).command(sys.executable, "-u", "-m", "musignet", *args)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process, process.stdout.readline()
-        finally:
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
 
 
 def person(folder: Path, name: str, **settings: Any) -> Path:
@@ -82,8 +66,11 @@ def test_they_pair_over_the_relay_sign_through_the_hole_and_what_one_missed_is_c
 ) -> None:
     with (
         Lab(("cone", "cone")) as lab,
-        musignet(lab, "pub", "relay", "--listen", f"{INTERNET}:7777", "--data", str(tmp_path / "relay")) as (relay, up),
-        musignet(lab, "A", "regtest", "--esplora", "127.0.0.1:0") as (_, chain),
+        staying(lab.machine("pub"), "relay", "--listen", f"{INTERNET}:7777", "--data", str(tmp_path / "relay")) as (
+            relay,
+            up,
+        ),
+        staying(lab.machine("A"), "regtest", "--esplora", "127.0.0.1:0") as (_, chain),
     ):
         assert "a relay at" in up
         lab.start_turn()

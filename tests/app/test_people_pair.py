@@ -93,6 +93,7 @@ def test_one_says_no_and_nothing_is_kept(people: tuple[RunningNode, RunningNode]
             host.expect("Do both screens")
             host.type("y")
             host.expect("the other side ended the pairing.*invite is still open")
+            assert "no words" not in host.seen, "one sentence is enough"
             host.interrupt()
             assert host.exit_code() == 130
     assert known(alice) == known(bob) == []

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.nodes import RunningNode, cli_json, make_data
-from app.people import at, pair
+from app.people import at, pair, until
 from app.terminal import Terminal
+from musignet.node.peers import PeerInfo
 from musignet.wire.invite import Invite
 from support.ceremony import identity
 
@@ -46,3 +48,22 @@ def test_two_people_behind_routers_pair_over_a_relay(tmp_path: Path, relay: str)
                 if one["state"] == "connected":
                     break
             assert one["path"] == "relayed by ws"
+
+
+def test_what_failed_before_the_relay_answered_is_what_keeps_from_the_direct_path(tmp_path: Path, relay: str) -> None:
+    infos = {
+        name: PeerInfo(id=name, addresses=(relay, "127.0.0.1:9"), pubkey_hex=identity(name).pubkey_hex)
+        for name in ("alice", "bob")
+    }
+    quiet = {"listen_host": "", "relays": (relay,)}
+    alices = make_data(tmp_path / "alice", "alice", peers=[infos["bob"]], **quiet)
+    bobs = make_data(tmp_path / "bob", "bob", peers=[infos["alice"]], auto_connect=False, **quiet)
+    with RunningNode(bobs, "bob") as bob, RunningNode(alices, "alice") as alice:
+        for node in (bob, alice):
+            node.expect("not listening")
+        until(lambda: cli_json(alices, "peers")[0]["path"] == "relayed by ws")
+        better = cli_json(alices, "peers")[0]["better"]
+        assert re.fullmatch(
+            r"127\.0\.0\.1:9: cannot reach 127\.0\.0\.1:9: .*refused.*; tried again in [23]\d s", better
+        )
+        assert cli_json(bobs, "peers")[0]["better"].endswith("not tried from here: this node does not dial it")

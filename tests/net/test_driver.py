@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from musignet.net.newslog import NewsLog
 from musignet.node.book import Book
 from musignet.node.config import NodeConfig
 from musignet.node.effects import Fault, PeerDown, PeerUp
+from musignet.node.inputs import Woken
 from musignet.node.peers import PeerInfo, PeerState
 from musignet.wire.channel import Acked, CloseReceived, EnvelopeReceived
 from musignet.wire.envelope import Body, Message, SignedMessage, _codec, _digest
@@ -385,6 +387,23 @@ def test_the_clock_goes_on_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPa
     before = driver.now()
     boot["clock"] += 8 * 3600
     assert driver.now() == before + 8 * 3600
+
+
+@aio
+async def test_after_sleep_what_was_due_is_due_at_once(memory: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timers of the event loop do not count sleep: what was due in an hour would hold up all that is due sooner."""
+    bob = Party(memory, BOB, "bob")
+    await bob.start()
+    driver = bob.service._driver
+    due = driver.now() + 3600
+    driver.node._timers.set(due, b"group")
+    driver.feed(Woken())
+    assert driver._armed == due
+    monkeypatch.setattr(driver, "now", lambda: due + 8 * 3600)
+    driver._network_changed("the machine slept for 28800 s")
+    assert driver._timer is not None
+    assert driver._timer.when() <= asyncio.get_running_loop().time()
+    await bob.service.stop()
 
 
 @aio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +18,7 @@ from musignet.limits import Limits
 from musignet.net.transport.relay import RelayTransport
 from musignet.net.transport.relayreader import Reader
 from musignet.wire.relaytalk import LETTERS
-from support.hostile_relay import BEHAVIOURS, Behaviour, HostileRelay
+from support.hostile_relay import BEHAVIOURS, Behaviour, Client, HostileRelay
 from support.keys import ALICE, BOB, secret
 
 MESSAGES = [secret(f"message {n}") * (1 + 40 * (n % 3 == 2)) for n in range(9)]
@@ -142,7 +143,8 @@ def test_ends_of_subscriptions_that_nobody_asked_for_are_not_collected() -> None
 
 
 BROKEN = [
-    "garbage", "binary data", "an event of 64 KiB", "an event of 16 MiB", "deep JSON", "deep tags", "lone surrogates",
+    "garbage", "binary data", "an event of 64 KiB", "a harmless message of more than 64 KiB", "an event of 16 MiB",
+    "deep JSON", "deep tags", "lone surrogates",
     "numbers out of range", "events of others", "another kind of event", "another subscription",
     "challenges without end", "refusals without end", "pings without end", "ends subscriptions",
 ]  # fmt: skip
@@ -167,6 +169,28 @@ async def test_a_relay_that_breaks_a_rule_is_left_named_and_asked_more_and_more_
     assert relay.count <= 3
     assert f"the relay {relay.url} broke the rules" in caplog.text
     assert rule in caplog.text
+
+
+class Chatters(Behaviour):
+    """It says a second's worth more than is read at once, and then that it serves nobody."""
+
+    async def subscribed(self, client: Client, subscription: str) -> None:
+        for number in range(limits.RELAY_EVENTS_BURST + int(limits.RELAY_EVENTS_PER_S)):
+            await client.say("NOTICE", f"{number}")
+        await client.say("CLOSED", subscription, "go away")
+
+
+@aio
+async def test_what_comes_faster_than_50_messages_a_second_waits_in_its_connection() -> None:
+    """THREATS.md R5: a burst is read at once, the rest at the pace, however fast the relay speaks."""
+    clock = asyncio.get_running_loop().time
+    async with HostileRelay(Chatters()).running() as relay:
+        node = RelayTransport(ALICE, Recorder(), relays=[relay.url])
+        began = clock()
+        await node.start()
+        await soon(lambda: bool(relay.read), WITHIN_S)
+        assert clock() - began > 0.9
+        await node.stop()
 
 
 def test_there_are_many_of_them() -> None:

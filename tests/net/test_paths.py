@@ -90,7 +90,8 @@ async def test_where_no_place_is_alive_the_error_names_them_all() -> None:
 
 @aio
 async def test_on_a_worse_path_the_better_address_is_shown_with_what_keeps_from_it_and_taken_once_it_answers() -> None:
-    limits = Limits(better_path_min_s=0.05, better_path_max_s=0.05)
+    soon = {"better_path_min_s": 0.05, "better_path_max_s": 0.05, "ice_offers_pause_s": 0.05, "ice_gather_s": 0.05}
+    limits = Limits(**soon)
     async with pair(limits=limits) as (alice, bob):
         port = dead_port()
         peer = await alice.service.connect_to_peer(bob.info)

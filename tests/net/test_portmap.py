@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,14 @@ def test_the_words_of_the_configuration() -> None:
 
 
 # --- the process that speaks UPnP -------------------------------------------------------------------------------------
+
+
+@aio
+async def test_a_process_that_cannot_be_begun_is_one_of_our_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of memory or descriptors: whoever renews a port tries again later."""
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(TransportError, match="UPnP: No such file"):
+        await Upnp().look()
 
 
 def helper(folder: Path, body: str) -> Upnp:

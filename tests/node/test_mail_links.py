@@ -130,6 +130,36 @@ def test_its_end_is_no_news(end: object) -> None:
     assert alice.book.get(BOB).links == []
 
 
+ROUNDS = [MessageType.PUBLIC_NONCE, MessageType.PARTIAL_SIGNATURE, MessageType.NONCE_LIST, MessageType.AGGREGATE_NONCE]
+
+
+@pytest.mark.parametrize("kind", ROUNDS)
+def test_what_a_round_had_said_is_never_left_anywhere_and_goes_on_the_next_live_link(kind: MessageType) -> None:
+    """Also when the link broke before it was acknowledged: `sim.absences` found that it was."""
+    alice, bob = node("alice", "bob"), node("bob", "alice")
+    alice.handle(JoinGroup(1, Sessions(GROUP, ALICE), ()), NOW)
+
+    def linked(number: int, mail: Mail = Mail.NO) -> list[MessageType | int]:
+        said = alice.handle(PeerConnected(number, BOB, True, mail=mail), NOW)
+        if mail is Mail.NO:
+            said += carry(bob.handle(PeerConnected(number, ALICE, False), NOW), alice, number, NOW)
+        return [Message.from_bytes(one.data).type for one in said if isinstance(one, Send)]
+
+    def says() -> int:
+        out: list[Effect] = []
+        alice.ceremonies._send(GROUP.id, SendToGroup(kind, bytes(32), b"x"), NOW, out)
+        return len(out)
+
+    linked(5)
+    assert says() == 1
+    alice.handle(PeerLost(5, None, None), NOW)
+    assert linked(7, Mail.LETTERS) == [MessageType.PEER_ANNOUNCEMENT]
+    assert says() == 0
+    assert linked(9) == [MessageType.PEER_ANNOUNCEMENT, kind]
+    alice.handle(PeerLost(9, None, None), NOW)
+    assert linked(11, Mail.ROUNDS) == [MessageType.PEER_ANNOUNCEMENT, kind], "a stick is in somebody's hand"
+
+
 @pytest.mark.parametrize(("mail", "away"), [(Mail.LETTERS, True), (Mail.ROUNDS, False)])
 def test_sessions_know_who_gets_mail(mail: Mail, away: bool) -> None:
     alice = node("alice", "bob")

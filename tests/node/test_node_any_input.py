@@ -46,6 +46,7 @@ from musignet.node.inputs import (
     PeerConnected,
     PeerLost,
     PeerSeen,
+    PlacesFailed,
     SendMessage,
     Stop,
     Stored,
@@ -139,6 +140,7 @@ commands = st.one_of(
 )
 happenings = st.one_of(
     st.builds(ConnectFailed, keys, errors),
+    st.builds(PlacesFailed, keys, errors),
     st.builds(PeerLost, links, st.none() | errors, goodbyes),
     st.builds(MessageReceived, links, st.sampled_from(ARRIVING)),
     st.builds(MessageRefused, links, faults),

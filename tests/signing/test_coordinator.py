@@ -12,7 +12,7 @@ from musignet.signing.coordinator import Sessions, SigningCoordinator, ToSend
 from musignet.signing.effects import End, Outcome, Publish, Save, Saved, SendToGroup
 from musignet.signing.keyholder import Keyholder
 from musignet.signing.policy import Ask
-from musignet.signing.records import Approval, Topology
+from musignet.signing.records import Approval, Topology, TransactionProposal, session_id
 from musignet.signing.session import Session
 from musignet.signing.verbs import Asked, Woken
 from musignet.wire.envelope import Message
@@ -228,6 +228,21 @@ def test_no_more_sessions_than_a_proposer_and_a_group_may_have() -> None:
     assert sum(isinstance(one, Session) for one in sessions) == limits.SESSIONS_PER_GROUP_MAX
 
 
+def test_a_proposal_too_many_is_refused_unread_and_its_refusal_holds_nothing_of_it() -> None:
+    sessions = Sessions(GROUP, identity("carol").pubkey)
+    record = TransactionProposal(GROUP.id, bytes(32), int((NOW + 60) * 1000), b"no PSBT", "")
+    unreadable = say(
+        "alice", MessageType.TRANSACTION_PROPOSAL, session_id(identity("alice").pubkey, record), record, GROUP
+    )
+    for number in range(limits.SESSIONS_PER_PROPOSER_MAX):
+        assert _opened(sessions, "alice", number)
+    (refused,) = [one.news for one in sessions.handle(unreadable, NOW) if isinstance(one, Publish)]
+    assert isinstance(refused, Outcome)
+    assert refused.error is not None
+    assert "too many open sessions of this proposer" in str(refused.error), "not that it has no reading"
+    assert refused.error.__traceback__ is None, "its frames hold the proposal"
+
+
 def test_nobody_fills_memory_and_disk_by_proposing_and_leaving() -> None:
     sessions, most = Sessions(GROUP, identity("carol").pubkey), limits.SESSIONS_FAILED_PER_PROPOSER_MAX
     left = payload_encode(MessageType.ABORT, Abort(2, "changed my mind"))
@@ -244,6 +259,23 @@ def test_nobody_fills_memory_and_disk_by_proposing_and_leaving() -> None:
     assert not _opened(sessions, "bob", 99)
     sessions.handle(Woken(), NOW + 3600)
     assert list(sessions) == [], "what has expired does not count"
+
+
+def test_nor_by_proposing_what_expires_at_once() -> None:
+    sessions, most = Sessions(GROUP, identity("carol").pubkey), limits.SESSIONS_FAILED_PER_PROPOSER_MAX
+    opened, now = 0, NOW
+    for number in range(2 * most):
+        made = proposal("bob", GROUP, inputs=1, random=bytes((number,)) * 32, expires_at=now + 1)
+        saves = [one for one in sessions.handle(made, now) if isinstance(one, Save)]
+        opened += len(saves)
+        now += 1
+        saves += sessions.handle(Woken(), now)
+        for save in saves:
+            if isinstance(save, Save):
+                sessions.handle(Saved(save.session, save.number), now)
+    assert opened == most
+    sessions.handle(Woken(), NOW + limits.SESSION_FAILED_COUNTS_S + most)
+    assert list(sessions) == []
 
 
 def test_a_refused_proposal_is_refused_aloud_to_the_group_and_silently_to_strangers() -> None:

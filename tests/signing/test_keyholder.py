@@ -11,7 +11,7 @@ from musignet import limits
 from musignet.bitcoin import finalise as finalising
 from musignet.bitcoin.group import Known
 from musignet.bitcoin.rules import Rule, RuleBroken
-from musignet.errors import InvalidMessage, NetworkError, SerializationError
+from musignet.errors import InvalidMessage, LocalError, NetworkError, SerializationError
 from musignet.signing import journal, rounds
 from musignet.signing.keyholder import Keyholder
 from musignet.signing.policy import Ask, No
@@ -447,6 +447,42 @@ def test_nothing_is_signed_when_the_nonces_died_between_burn_and_disk(table: Tab
     assert [type(one) for one in effects] == [AttemptLost]
 
 
+@pytest.mark.parametrize("end", ["signed", "wiped", "slept"])
+def test_keys_below_ours_live_as_long_as_the_attempt(end: str) -> None:
+    """Where each key is derived, every address has one: each in a locked page of its own."""
+    table = Table(shape="participants").approve().nonces()
+    holding = table.holders[ALICE]._held[table.session]
+    keys = list(holding.keys.values())
+    assert len(keys) == 2
+    if end == "signed":
+        the(table.ask_partials(ALICE), PartialsMade)
+    else:
+        table.do(ALICE, Wipe(table.session) if end == "wiped" else Resumed())
+    assert holding.keys == {}
+    for key in keys:
+        with pytest.raises(LocalError, match="wiped"):
+            key.prove(bytes(32))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_of_what_was_signed_long_ago_only_the_coins_are_remembered(table: Table, restarted: bool) -> None:
+    table.approve().nonces().partials()
+    asking = keyholder(ALICE, table.group, tuple(table.disks[ALICE]), verifier=lambda *_: True)
+    holder = asking if restarted else table.holders[ALICE]
+    late = NOW + limits.POLICY_DAY_S
+    perform(holder, Woken(), late - 1)
+    assert list(holder._held) == [SESSION], "the day still counts it"
+    perform(holder, Woken(), late)
+    assert not holder._held
+    again = proposal(random=b"\x08" * 32, expires_at=late + 60)
+    if restarted:
+        asked = the(perform(holder, Approve(again), late), Asked)
+        assert asked.replaces == {SESSION}
+        assert the(perform(holder, Approve(again, b"yes", asked.replaces), late), Approved)
+    else:
+        assert "same coin" in str(refusal(perform(holder, Approve(again), late)))
+
+
 def test_what_a_nonce_was_made_of_is_not_kept(table: Table) -> None:
     drawn, draw = [], drawer("watched")
 
@@ -572,19 +608,19 @@ def test_a_key_that_is_not_ours() -> None:
 def test_a_day_counts_approvals_until_they_are_revoked_or_a_day_old() -> None:
     disk: list[bytes] = []
     holder = keyholder("alice")
-    assert holder.day_sat() == 0
+    assert holder.day() == (0, 0)
     verb = proposal("bob")
     perform(holder, Approve(verb), NOW, disk)
-    assert holder.day_sat() == 602_000
+    assert holder.day() == (602_000, 2_000)
     again = keyholder("alice", records=disk)
     perform(again, Woken(), NOW + 3_599)
-    assert again.day_sat() == 602_000, "a restart forgets nothing"
+    assert again.day() == (602_000, 2_000), "a restart forgets nothing"
     perform(again, Woken(), NOW + 3_601)
-    assert again.day_sat() == 0, "it expired before anything was signed"
+    assert again.day() == (0, 0), "it expired before anything was signed"
     perform(holder, Wipe(verb.session), NOW + 1, disk)
-    assert holder.day_sat() == 0
+    assert holder.day() == (0, 0)
     perform(keyholder("alice", records=disk), Woken(), NOW + 2)
-    assert keyholder("alice", records=disk).day_sat() == 0
+    assert keyholder("alice", records=disk).day() == (0, 0)
 
 
 def test_a_day_counts_what_was_signed_though_it_was_revoked() -> None:
@@ -595,9 +631,9 @@ def test_a_day_counts_what_was_signed_though_it_was_revoked() -> None:
     held.partials[1] = b"payload"
     perform(holder, Wipe(verb.session), NOW + 1)
     perform(holder, Woken(), NOW + 86_399)
-    assert holder.day_sat() == 602_000
+    assert holder.day() == (602_000, 2_000)
     perform(holder, Woken(), NOW + 86_400)
-    assert holder.day_sat() == 0
+    assert holder.day() == (0, 0)
 
 
 @pytest.mark.parametrize("index", [3, 19, 20, 23, 24])

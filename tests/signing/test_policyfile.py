@@ -16,7 +16,7 @@ from musignet.bitcoin.review import Review, review
 from musignet.bitcoin.transaction import TxOut
 from musignet.chain import Chain
 from musignet.errors import LocalError
-from musignet.signing.policy import Ask, No, Yes
+from musignet.signing.policy import Ask, Day, No, Yes
 from musignet.signing.policyfile import TEMPLATE, PolicyError, Rules
 from support.wallet import EXTERNAL, group, psbt, replace_tx, spend
 
@@ -41,10 +41,10 @@ def paying(*outputs: TxOut) -> Review:
 
 
 def test_the_three_modes() -> None:
-    assert rules('mode = "ask"').judge(REVIEW, 0) == Ask()
-    assert rules(AUTO).judge(REVIEW, 0) == Yes()
-    assert isinstance(rules('mode = "never"').judge(REVIEW, 0), No)
-    assert isinstance(rules('mode = "never"\nbeyond = "ask"\nmax_amount_sat = 0').judge(REVIEW, 0), No)
+    assert rules('mode = "ask"').judge(REVIEW, Day(0)) == Ask()
+    assert rules(AUTO).judge(REVIEW, Day(0)) == Yes()
+    assert isinstance(rules('mode = "never"').judge(REVIEW, Day(0)), No)
+    assert isinstance(rules('mode = "never"\nbeyond = "ask"\nmax_amount_sat = 0').judge(REVIEW, Day(0)), No)
 
 
 AT_THE_EDGE = {
@@ -66,33 +66,44 @@ def test_a_limit_holds_to_the_satoshi(key: str) -> None:
         ("ask", "refuse", Ask, No),
     ):
         head = f'mode = "{mode}"\nbeyond = "{beyond}"\n{base}'
-        assert isinstance(rules(f"{head}{key} = {most}").judge(REVIEW, day), kept)
-        assert isinstance(rules(f"{head}{key} = {most - 1}").judge(REVIEW, day), broken)
+        assert isinstance(rules(f"{head}{key} = {most}").judge(REVIEW, Day(day)), kept)
+        assert isinstance(rules(f"{head}{key} = {most - 1}").judge(REVIEW, Day(day)), broken)
 
 
 def test_what_is_refused_is_said() -> None:
-    answer = rules('mode = "ask"\nbeyond = "refuse"\nmax_amount_sat = 5').judge(REVIEW, 0)
+    answer = rules('mode = "ask"\nbeyond = "refuse"\nmax_amount_sat = 5').judge(REVIEW, Day(0))
     assert answer == No("the amount would be 600000 sat, more than 5 sat")
 
 
 def test_a_day_counts_what_was_approved_before_it() -> None:
     policy = rules(f'mode = "auto"\nmax_amount_per_day_sat = {SENT + FEE}')
-    assert policy.judge(REVIEW, 0) == Yes()
-    assert policy.judge(REVIEW, 1) == Ask()
+    assert policy.judge(REVIEW, Day(0)) == Yes()
+    assert policy.judge(REVIEW, Day(1)) == Ask()
+
+
+@pytest.mark.parametrize("limit", ["", "max_fee_per_day_sat = 50_000"])
+def test_the_fees_of_a_day_are_bounded_where_nobody_is_asked(limit: str) -> None:
+    """A cosigner could have the wallet pay itself again and again: the allowed address is ours, the fee is burned."""
+    most = 50_000 if limit else limits.FEE_CAP_SAT
+    listed = rules(f'mode = "auto"\nallowed_addresses = ["{ADDRESS}"]\n{limit}')
+    assert listed.judge(REVIEW, Day(10**9, most - FEE)) == Yes()
+    assert listed.judge(REVIEW, Day(10**9, most - FEE + 1)) == Ask()
+    asked = rules(f'mode = "ask"\nbeyond = "refuse"\n{limit}')
+    assert isinstance(asked.judge(REVIEW, Day(0, most)), No if limit else Ask)
 
 
 def test_only_listed_addresses_are_paid() -> None:
     listed = rules(f'mode = "auto"\nallowed_addresses = ["{ADDRESS}"]')
-    assert listed.judge(REVIEW, 0) == Yes()
-    assert rules(f'mode = "auto"\nallowed_addresses = ["{str(ADDRESS).upper()}"]').judge(REVIEW, 0) == Yes()
-    assert rules(f'mode = "auto"\nallowed_addresses = ["{OWN}"]').judge(REVIEW, 0) == Ask()
-    assert rules('mode = "auto"\nallowed_addresses = []').judge(REVIEW, 0) == Ask()
+    assert listed.judge(REVIEW, Day(0)) == Yes()
+    assert rules(f'mode = "auto"\nallowed_addresses = ["{str(ADDRESS).upper()}"]').judge(REVIEW, Day(0)) == Yes()
+    assert rules(f'mode = "auto"\nallowed_addresses = ["{OWN}"]').judge(REVIEW, Day(0)) == Ask()
+    assert rules('mode = "auto"\nallowed_addresses = []').judge(REVIEW, Day(0)) == Ask()
     for other in (
         TxOut(1000, group().derive(RECEIVE, 9).script),  # an address of ours that is not change
         TxOut(1000, group().derive(CHANGE, 500).script),  # too far to be found again
         TxOut(0, b"\x6a\x04data"),  # no address at all
     ):
-        assert listed.judge(paying(other), 0) == Ask()
+        assert listed.judge(paying(other), Day(0)) == Ask()
 
 
 AMOUNTS = st.integers(0, 2_000_000)
@@ -115,7 +126,7 @@ def test_never_yes_beyond_a_limit(
     keys = {"max_amount_sat": amount, "max_fee_sat": fee, "max_fee_rate_sat_vb": rate, "allowed_addresses": listed}
     lines = [f"{key} = {value}".replace("'", '"') for key, value in keys.items() if value is not None]
     text = "\n".join([f'mode = "{mode}"', f'beyond = "{beyond}"', f"max_amount_per_day_sat = {day}", *lines])
-    answer = rules(text).judge(REVIEW, spent)
+    answer = rules(text).judge(REVIEW, Day(spent))
     keeps = (
         (amount is None or amount >= SENT)
         and spent + SENT + FEE <= day
@@ -183,7 +194,7 @@ def test_any_text_is_a_policy_or_refused(text: str) -> None:
 
 
 def test_the_template_explains_every_key_and_asks() -> None:
-    assert rules(TEMPLATE).judge(REVIEW, 0) == Ask()
+    assert rules(TEMPLATE).judge(REVIEW, Day(0)) == Ask()
     lines = [line.removeprefix("# ") for line in TEMPLATE.splitlines()]
     keys = {line.split(" = ")[0] for line in lines if " = " in line and line.split(" = ")[0].isidentifier()}
     assert keys == set(rules('mode = "ask"').file.__struct_fields__)

@@ -451,6 +451,7 @@ BEHAVIOURS: dict[str, Callable[[], Behaviour]] = {
     "garbage": says("\x00garbage{"),
     "binary data": says(b"\x00\x01\x02"),
     "an event of 64 KiB": says(json.dumps(["NOTICE", "x" * 65_536])),
+    "a harmless message of more than 64 KiB": says('["NOTICE","hello"' + " " * 65_536 + "]"),
     "an event of 16 MiB": says("[" + " " * 16 * 2**20 + "]"),
     "deep JSON": says("[" * 60_000),
     "deep tags": says(json.dumps(["EVENT", "inbox", {**_STRANGERS, "tags": [[[[["p"]]]]]}])),

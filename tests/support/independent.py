@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from websockets.sync.client import connect
+
 __all__ = ["MAKES", "Independent", "Make", "independent"]
 
 _FOLDER = Path(__file__).resolve().parents[2] / "build" / "relays"
 _PYTHON = _FOLDER / "python"
 _NPM = _FOLDER / "npm"
+_START_S = 60.0
 
 _CONFIG = """\
 storage:
@@ -58,7 +61,7 @@ MAKES = {
 
 
 class Independent:
-    """One that runs. Its socket listens before it does, so nobody needs to wait for it."""
+    """One that runs. Its socket listens before it does, so nobody is turned away while it starts."""
 
     def __init__(self, make: Make, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,11 +82,15 @@ class Independent:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    @property
-    def processes(self) -> list[int]:
-        """Its process, and those that it started."""
-        groups = ((int(one.name), one) for one in Path("/proc").iterdir() if one.name.isdecimal())
-        return [pid for pid, one in groups if _group(one) == self._process.pid]
+    def rss_mib(self) -> float:
+        """Return the resident memory of its process and of those that it started."""
+        own = [one for one in Path("/proc").iterdir() if one.name.isdecimal() and _group(one) == self._process.pid]
+        return sum(int((one / "status").read_text().split("VmRSS:")[1].split()[0]) for one in own) / 1024
+
+    def started(self) -> None:
+        """Return once it answers."""
+        with connect(self.url, compression=None, open_timeout=_START_S):
+            pass
 
     def kill(self) -> None:
         """End it without a word."""
@@ -104,6 +111,7 @@ def independent(name: str, folder: Path) -> Iterator[Independent]:
     """Run a relay of this make, and end it."""
     running = Independent(MAKES[name], folder)
     try:
+        running.started()
         yield running
     finally:
         running.kill()

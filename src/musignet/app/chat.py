@@ -13,7 +13,7 @@ import click
 from ..crypto.keys import Identity
 from ..crypto.schnorr import PublicKey
 from ..errors import AuthenticationError, NetworkError
-from ..limits import CHAT_MAX_BYTES, CHAT_STRANGERS_MAX
+from ..limits import ADDRESS_MAX_CHARS, CHAT_MAX_BYTES, CHAT_STRANGERS_MAX
 from ..net.handlers import MessageHandler
 from ..net.peer import Peer
 from ..net.service import NetworkService
@@ -169,7 +169,7 @@ class Chat:
 
     async def _dial(self, info: PeerInfo) -> None:
         """Dial until it works, and say what it waits for."""
-        self._show(f"* dialling {safe(info.host)}:{info.port}")
+        self._show(f"* dialling {safe(info.places[0].text, ADDRESS_MAX_CHARS)}")
         try:
             await self._network.connect_to_peer(info, timeout_s=_FIRST_TRY_S, persist=True)
         except NetworkError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from ..errors import ConnectionError, IoError, NetworkError, Timeout
+from ..errors import ConnectionError, IoError, LocalError, NetworkError, Timeout
 from ..limits import API_CLIENT_TIMEOUT_S, API_EVENT_LINE_MAX_BYTES
 
 __all__ = ["ApiError", "Client", "NotRunning", "path"]
@@ -125,7 +125,7 @@ def _hung_up(error: Exception) -> NotRunning:
 
 
 def _check(response: http.client.HTTPResponse) -> http.client.HTTPResponse:
-    if response.status >= 400:
+    if response.status >= 300:
         raise _error(response.status, response.read())
     return response
 
@@ -169,5 +169,10 @@ def _read_line(connection: _UnixConnection, response: http.client.HTTPResponse, 
 
 
 def path(*parts: str) -> str:
-    """Return the path of a route, each part quoted: `path("v1", "peers", "a b")` is `/v1/peers/a%20b`."""
+    """Return the path of a route, each part quoted: `path("v1", "peers", "a b")` is `/v1/peers/a%20b`.
+
+    Raises: LocalError for an empty part, which would be another route.
+    """
+    if not all(part.strip() for part in parts):
+        raise LocalError("a name is missing", expected="at least one character")
     return "/" + "/".join(quote(part, safe="") for part in parts)

@@ -1,14 +1,16 @@
-"""What hosts a pure machine in a running node: its messages in, its effects out one after the other, and its clock."""
+"""What hosts a pure machine in a running node: its messages in, its effects out in order for each peer, its clock."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from ..errors import NetworkError
+from ..limits import DESK_WAITING_MAX
 from ..net.folder import DataFolder
 from ..net.handlers import MessageHandler
 from ..net.service import NetworkService
@@ -63,8 +65,13 @@ class House(Protocol):
         ...
 
 
+Work: TypeAlias = Callable[[], Awaitable[object]]
+
+
 class Desk:
-    """Performs effects in order, in one task; wakes the machine when it asked for that.
+    """Performs effects in order for each peer; wakes the machine when it asked for that.
+
+    A peer that takes nothing more holds up what is for itself, and no more of that waits than `DESK_WAITING_MAX`.
 
     Args:
         deadline: when the machine is to be woken next, in seconds since 1970, or None.
@@ -73,15 +80,25 @@ class Desk:
 
     def __init__(self, deadline: Callable[[], float | None], woken: Callable[[], None]) -> None:
         self._deadline, self._woken = deadline, woken
-        self._waiting: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
-        self._task: asyncio.Task[None] | None = None
+        self._waiting: dict[bytes, deque[Work]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def do(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do this after everything before it."""
-        self._waiting.put_nowait(work)
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._work())
+    @property
+    def waiting(self) -> int:
+        """How many effects are not begun."""
+        return sum(map(len, self._waiting.values()))
+
+    def do(self, work: Work, peer: bytes) -> None:
+        """Do this after everything before it that is for the same peer, named by its key; our own work by `b""`."""
+        waiting = self._waiting.get(peer)
+        if waiting is None:
+            waiting = self._waiting[peer] = deque()
+            task = asyncio.get_running_loop().create_task(self._work(peer, waiting))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        if len(waiting) < DESK_WAITING_MAX:
+            waiting.append(work)
 
     def arm(self) -> None:
         """Set the clock anew: what the machine waits for may have changed."""
@@ -97,20 +114,21 @@ class Desk:
         """Do nothing more. Doing it twice is harmless."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _wake(self) -> None:
         self._timer = None
         self._woken()
         self.arm()
 
-    async def _work(self) -> None:
-        while True:
-            work = await self._waiting.get()
-            try:
-                await work()
-            except NetworkError as error:
-                logger.info("not done: %s", error)
+    async def _work(self, peer: bytes, waiting: deque[Work]) -> None:
+        try:
+            while waiting:
+                try:
+                    await waiting.popleft()()
+                except NetworkError as error:
+                    logger.info("not done: %s", error)
+        finally:
+            del self._waiting[peer]

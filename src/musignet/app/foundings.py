@@ -23,6 +23,8 @@ from .sessions import NotFound
 
 __all__ = ["FoundingDesk"]
 
+_OURS: Final = b""
+
 
 class FoundingDesk:
     """See the module. It registers itself for the messages and the news of the daemon."""
@@ -137,10 +139,10 @@ class FoundingDesk:
         for effect in effects:
             if isinstance(effect, Tell):
                 for key in effect.to:
-                    self._desk.do(partial(self._say, effect, key))
+                    self._desk.do(partial(self._say, effect, key), key)
                 continue
             if isinstance(effect, Founded):
-                self._desk.do(partial(self._pin, effect))
+                self._desk.do(partial(self._pin, effect), _OURS)
             self._tell(effect.founding)
         self._desk.arm()
 

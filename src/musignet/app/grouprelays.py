@@ -104,7 +104,7 @@ class RelayDesk:
         self._daemon.look_at_relays()
         for key in group.group.identities:
             if key != self._daemon.network.identity.pubkey:
-                self._desk.do(partial(self._say, group.group.id, key, durable=True))
+                self._desk.do(partial(self._say, group.group.id, key, durable=True), key)
         self._changed(group)
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ class RelayDesk:
         if isinstance(news, PeerUp):
             for one in self._daemon.groups:
                 if news.key in one.group and self.of(one.group.id):
-                    self._desk.do(partial(self._say, one.group.id, news.key, durable=False))
+                    self._desk.do(partial(self._say, one.group.id, news.key, durable=False), news.key)
 
     async def _say(self, group: bytes, key: bytes, *, durable: bool) -> None:
         kind = MessageType.GROUP_RELAYS

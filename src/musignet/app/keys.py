@@ -19,6 +19,7 @@ from ..signing.keyholder import Account
 __all__ = ["KeysHere", "NoKeys", "WalletKeys", "WalletProcess"]
 
 _NONE = "no wallet key in this data folder"
+_ANOTHER = "musignet init makes a node with one, in another data folder"
 
 
 class WalletKeys(Protocol):
@@ -139,23 +140,23 @@ class NoKeys:
 
     def cosign(self, network: NetworkService, group: SigningGroup) -> None:
         """Raise LocalError."""
-        raise LocalError(_NONE, got=f"group {group.id.hex()[:16]}", hint="musignet init makes one")
+        raise LocalError(_NONE, got=f"group {group.id.hex()[:16]}", hint=_ANOTHER)
 
     async def account(self, number: int) -> str:
         """Raise LocalError."""
-        raise LocalError(_NONE, hint="musignet init makes one")
+        raise LocalError(_NONE, hint=_ANOTHER)
 
     async def prove(self, number: int, statement: bytes) -> bytes:
         """Raise LocalError."""
-        raise LocalError(_NONE, hint="musignet init makes one")
+        raise LocalError(_NONE, hint=_ANOTHER)
 
     async def check(self, group: bytes, proof: bytes) -> None:
         """Raise LocalError."""
-        raise LocalError(_NONE, hint="musignet init makes one")
+        raise LocalError(_NONE, hint=_ANOTHER)
 
     async def pin(self, data: bytes, proof: bytes) -> None:
         """Raise LocalError."""
-        raise LocalError(_NONE, hint="musignet init makes one")
+        raise LocalError(_NONE, hint=_ANOTHER)
 
     async def settled(self) -> None:
         """Nothing is asked, or it is answered at once."""

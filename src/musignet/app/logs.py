@@ -7,6 +7,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from typing import Final
 
@@ -71,12 +72,23 @@ class PerPeer(logging.Filter):
         return then != second or count < self._per_s
 
 
+class _File(RotatingFileHandler):
+    """On a disk that may be full: then lines are lost, and a traceback on the screen for each would bring none back."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing."""
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 def set_up(config: Config) -> logging.Handler:
     """Send everything that is logged to one place. Returns its handler, to be closed at the end. Raises IoError."""
     handler: logging.Handler
     try:
         handler = (
-            RotatingFileHandler(config.log_file, maxBytes=LOG_FILE_MAX_BYTES, backupCount=LOG_FILES - 1)
+            _File(config.log_file, maxBytes=LOG_FILE_MAX_BYTES, backupCount=LOG_FILES - 1)
             if config.log_file
             else logging.StreamHandler()
         )

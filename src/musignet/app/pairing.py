@@ -142,7 +142,7 @@ class PairingDesk:
         try:
             record = message.content
         except SerializationError:
-            self._desk.do(partial(self._drop, key))
+            self._desk.do(partial(self._drop, key), key)
             return
         if isinstance(record, Record):
             self._perform(self.machine.heard(key, record, self._links.get(key, b""), time.time()))
@@ -150,9 +150,9 @@ class PairingDesk:
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Say):
-                self._desk.do(partial(self._say, effect))
+                self._desk.do(partial(self._say, effect), effect.key)
             elif isinstance(effect, Drop):
-                self._desk.do(partial(self._drop, effect.key))
+                self._desk.do(partial(self._drop, effect.key), effect.key)
             elif isinstance(effect, Paired):
                 self._pin(effect)
             self._tell(effect)
@@ -174,10 +174,7 @@ class PairingDesk:
     def _tell(self, effect: Effect) -> None:
         if isinstance(effect, Compare | Paired | PairingEnded):
             pairing = self.machine.get(effect.key)
-            error = "" if pairing.error is None else str(pairing.error)
-            self._daemon.events.publish(
-                "pairing", key=effect.key.hex(), step=pairing.step.value, words=pairing.words, error=error
-            )
+            self._daemon.events.publish("pairing", key=effect.key.hex(), step=pairing.step.value)
 
     async def _say(self, effect: Say) -> None:
         message = Message(effect.kind, self._network.id, effect.record)

@@ -5,23 +5,40 @@ Never the arguments or the environment, which other programs can read.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import click
 
-from ..errors import LocalError
+from ..errors import AuthenticationError, LocalError
 from .ending import interrupted
 from .passphrase_fd import from_fd
 
-__all__ = ["ask", "ask_new", "from_fd", "from_keyring", "to_keyring"]
+__all__ = ["ask", "ask_new", "ask_until", "from_fd", "from_keyring", "to_keyring"]
+
+T = TypeVar("T")
 
 _SERVICE: Final = "musignet"
+_TRIES: Final = 3
 _NO_EXTRA: Final = 'the keyring needs an extra: pip install "musignet[keyring]"'
 
 
 def ask(what: str) -> str:
     """Ask at the terminal. Raises LocalError where there is none to ask at."""
     return _asked(f"Passphrase of {what}", what)
+
+
+def ask_until(what: str, opens: Callable[[str], T]) -> T:
+    """Ask until what is typed opens it, three times at most, and return what was opened.
+
+    Raises: AuthenticationError after the third time; LocalError where there is no terminal.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return opens(ask(what))
+        except AuthenticationError as error:
+            click.echo(f"{error}; type it again", err=True)
+    return opens(ask(what))
 
 
 def ask_new(what: str) -> str:

@@ -9,45 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..crypto.keys import Identity
-from ..errors import IoError, LocalError
 from ..net.folder import DataFolder
-from ..net.keyfile import is_encrypted
-from ..net.keystore import load_identity
 from ..node.peers import PeerState
 from ..text import safe, who
 from .api.serve import Api
 from .config import Config
 from .daemon import Daemon
 from .keys import NoKeys, WalletKeys, WalletProcess
-from .places import API_SOCKET, APPROVER_FILE, IDENTITY_FILE, KEYHOLDER_FOLDER, WALLET_FILE
+from .opening import encrypted
+from .places import API_SOCKET, APPROVER_FILE, KEYHOLDER_FOLDER, WALLET_FILE
 
-__all__ = ["open_identity", "ready_line", "serve", "wallet_keys"]
+__all__ = ["ready_line", "serve", "wallet_keys"]
 
 logger = logging.getLogger("musignet")
-
-_HEAD_BYTES = 16
-
-
-def _encrypted(path: Path) -> bool:
-    """Return whether a key file wants a passphrase. Raises IoError."""
-    try:
-        with open(path, "rb") as file:
-            return is_encrypted(file.read(_HEAD_BYTES))
-    except OSError as error:
-        raise IoError(f"{error.strerror}: key file {path}", hint="check the file and who owns it") from error
-
-
-def open_identity(folder: Path, passphrase: Callable[[], str]) -> tuple[Identity, bool]:
-    """Return the identity of a data folder, and whether its file is not encrypted. It takes a second.
-
-    Raises: AuthenticationError for a wrong passphrase, IoError, SerializationError.
-    """
-    path = folder / IDENTITY_FILE
-    if not path.exists():
-        raise LocalError(f"no {path}", hint=f"make it: musignet init --data {folder}")
-    if not _encrypted(path):
-        return load_identity(path, None), True
-    return load_identity(path, passphrase()), False
 
 
 async def serve(
@@ -80,7 +54,7 @@ def wallet_keys(data: Path, passphrase_fd: int | None) -> WalletKeys:
     path = data / WALLET_FILE
     if not path.exists():
         return NoKeys()
-    return WalletProcess(data / KEYHOLDER_FOLDER, data / APPROVER_FILE, passphrase_fd, encrypted=_encrypted(path))
+    return WalletProcess(data / KEYHOLDER_FOLDER, data / APPROVER_FILE, passphrase_fd, encrypted=encrypted(path))
 
 
 async def _started(stop: asyncio.Event, daemon: Daemon, api: Api) -> bool:

@@ -21,7 +21,7 @@ def unlock(data: Path, fd: int | None) -> ApproverKey:
     key = _unprotected(file)
     if key is None:
         what = f"the wallet in {safe(data, 200)}"
-        key = file.unlock(passphrase.from_fd(fd) if fd is not None else passphrase.ask(what))
+        key = passphrase.ask_until(what, file.unlock) if fd is None else file.unlock(passphrase.from_fd(fd))
     return key
 
 

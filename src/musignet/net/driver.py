@@ -46,6 +46,7 @@ from ..node.inputs import (
     NetworkChanged,
     PeerConnected,
     PeerLost,
+    PlacesFailed,
     Saved,
     SaySignal,
     Stored,
@@ -284,6 +285,7 @@ class Driver:
 
     def _network_changed(self, how: str) -> None:
         logger.info("%s: links are asked, and who is missing is dialled", safe(how, 200))
+        self._armed = None  # the timer stood still while the machine slept, our clock did not
         self.feed(NetworkChanged())
 
     def _wake(self) -> None:
@@ -374,7 +376,9 @@ class Driver:
 
     async def _dial(self, effect: Connect) -> None:
         try:
-            await self._transport.reach(effect.key.hex(), effect.addresses)
+            _, missed = await self._transport.reach(effect.key.hex(), effect.addresses)
+            if missed is not None:
+                self.feed(PlacesFailed(effect.key, frameless(missed)))
         except NetworkError as error:
             self.feed(ConnectFailed(effect.key, frameless(error)))
 

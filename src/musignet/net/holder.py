@@ -10,6 +10,7 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -138,7 +139,8 @@ class HolderProcess:
                 await asyncio.wait_for(self._process.wait(), patience_s)
                 break
             except TimeoutError:
-                harder()
+                with suppress(ProcessLookupError):  # it ended just now
+                    harder()
         await self._process.wait()
         if self._reader is not None:
             await asyncio.wait([self._reader])

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from ..errors import NetworkError
 from ..node.addresses import Path
-from ..node.peers import PeerInfo, PeerRecord, PeerState
+from ..node.peers import Mail, PeerInfo, PeerRecord, PeerState
 from ..wire.envelope import Message
 
 __all__ = ["Peer"]
@@ -57,6 +57,12 @@ class Peer:
         return self._record.round_trip_s
 
     @property
+    def mail(self) -> Mail:
+        """Whether what it is told is only left for it, or carried by hand: then it is not connected."""
+        links = self._record.links
+        return links[-1].mail if links else Mail.NO
+
+    @property
     def path(self) -> Path | None:
         """How the link that carries messages goes. None without one."""
         links = self._record.links
@@ -77,6 +83,16 @@ class Peer:
     def path_error(self) -> NetworkError | None:
         """Why the last try of a better path came to nothing."""
         return self._record.path_error
+
+    @property
+    def better_at(self) -> float | None:
+        """When the next try of a better path is due: seconds since 1970. None when one is under way, or none is due."""
+        return self._record.better_at
+
+    @property
+    def is_dialled(self) -> bool:
+        """Whether a dial is under way, beside a link or without one."""
+        return self._record.dialling
 
     @property
     def handshake_hash(self) -> bytes:

@@ -50,10 +50,13 @@ class Upnp:
 
     async def _ask(self, verb: str, *numbers: int) -> dict[str, Any]:
         pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", str(self._helper), verb, *map(str, numbers), stdin=asyncio.subprocess.DEVNULL,
-            stdout=pipe, stderr=pipe, limit=PORT_MAPPING_ANSWER_MAX_BYTES,
-        )  # fmt: skip
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", str(self._helper), verb, *map(str, numbers), stdin=asyncio.subprocess.DEVNULL,
+                stdout=pipe, stderr=pipe, limit=PORT_MAPPING_ANSWER_MAX_BYTES,
+            )  # fmt: skip
+        except OSError as error:
+            raise TransportError(f"UPnP: {error.strerror}") from None
         try:
             async with asyncio.timeout(PORT_MAPPING_S):
                 said, complaint = await asyncio.gather(_heard(process, 1), _heard(process, 2))

@@ -49,7 +49,7 @@ class Book:
         if record is None:
             known = ", ".join(safe(label) for label in list(self._by_label)[:8]) or "nobody"
             raise PeerNotFound(
-                f"no peer {safe(name)!r} in the book", hint=f"it knows {known}; add_peer(PeerInfo(...)) adds one"
+                f"no peer {safe(name)!r} in the book", hint=f"it knows {known}; add_peer, or musignet invite, adds one"
             )
         return record
 

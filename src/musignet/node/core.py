@@ -53,6 +53,7 @@ from .inputs import (
     PeerConnected,
     PeerLost,
     PeerSeen,
+    PlacesFailed,
     Propose,
     Restore,
     Saved,
@@ -217,7 +218,7 @@ class Node:
             self._outbox.parted(peer, self._out)
             self.ceremonies.links_changed(peer.key, self._now, self._out)
             return
-        peer.better_at = None
+        peer.better_at = peer.path_error = None
         if self._now - link.since >= self.limits.handshake_timeout_s:
             peer.attempts = 0
         peer.last_error = error
@@ -467,6 +468,7 @@ _HANDLERS: Final[dict[type[Any], Callable[[Node, Any], None]]] = {
     SaySignal: lambda node, event: say_signal(event, node.book, node._outbox, node._now, node._out),
     NetworkChanged: Node._network_changed,
     PeerSeen: Node._peer_seen,
+    PlacesFailed: lambda node, event: node._dialler.missed(node.book.get(event.key), event.error),
     AddPeer: Node._add_peer,
     ForgetPeer: Node._forget_peer,
     Dial: lambda node, event: node._dialler.dial(event, node.book, node._out),

@@ -46,6 +46,7 @@ class Dialler:
             return
         (peer.patient if event.persist else peer.dials).append(event.request)
         if not peer.dialling:
+            peer.attempts = 0  # who asks now does not wait as long as who asked for an hour
             self._connect(peer, out)
 
     def failed(self, peer: PeerRecord, error: NetworkError, now: float, out: list[Effect]) -> None:
@@ -59,6 +60,11 @@ class Dialler:
         else:
             peer.last_error = error
             self.again_later(peer, now)
+
+    def missed(self, peer: PeerRecord | None, error: NetworkError) -> None:
+        """A dial found a link, and before that nobody at other addresses: what keeps from those, if they are better."""
+        if peer is not None:
+            peer.path_error = error
 
     def answer(self, peer: PeerRecord, error: NetworkError | None, out: list[Effect]) -> None:
         """Answer everybody who waits for a link to this peer, the patient ones too."""
@@ -144,7 +150,7 @@ class Dialler:
 
     def _connect(self, peer: PeerRecord, out: list[Effect]) -> None:
         peer.dialling = True
-        peer.redial_at = None
+        peer.redial_at = peer.path_error = None
         out.append(Connect(peer.key, peer.places))
 
     def _connect_better(self, peer: PeerRecord, now: float, out: list[Effect]) -> None:

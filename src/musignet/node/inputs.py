@@ -39,6 +39,7 @@ __all__ = [
     "PeerConnected",
     "PeerLost",
     "PeerSeen",
+    "PlacesFailed",
     "Propose",
     "Restore",
     "Saved",
@@ -86,6 +87,13 @@ class PeerLost(Struct, frozen=True):
 
 class ConnectFailed(Struct, frozen=True):
     """A `Connect` came to no open channel."""
+
+    key: bytes
+    error: NetworkError
+
+
+class PlacesFailed(Struct, frozen=True):
+    """A `Connect` came to an open channel, and before that to nothing at some of its addresses."""
 
     key: bytes
     error: NetworkError
@@ -252,7 +260,7 @@ class Restore(Struct, frozen=True):
     """From which peer, the ids it has handled, and until when they are kept."""
 
 
-class Stored(Struct, frozen=True, gc=False):
+class Stored(Struct, frozen=True):
     """The disk did what a `Store` asked for, and it would survive a loss of power; or it did not."""
 
     store: Store
@@ -284,6 +292,7 @@ Input: TypeAlias = (
     | MailMoved
     | HandsMoved
     | ConnectFailed
+    | PlacesFailed
     | MessageReceived
     | MessageRefused
     | Acknowledged

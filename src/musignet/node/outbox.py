@@ -20,7 +20,7 @@ from .book import Book
 from .config import NodeConfig
 from .effects import Effect, Expired, Publish, Reply, Send, Undelivered
 from .inputs import Drain, Restore, SendMessage, Stored
-from .peers import Delivery, Link, Outgoing, PeerRecord
+from .peers import Delivery, Link, Mail, Outgoing, PeerRecord
 from .reasons import UNPAIRED_MAY, refused_error
 from .shelf import Shelf
 from .timers import Timers
@@ -35,6 +35,15 @@ NODES_OWN: Final = frozenset(
     )
 )
 """Types that nodes exchange among themselves. An application neither sends nor sees them."""
+
+
+_ROUNDS: Final = frozenset(
+    (
+        *(MessageType.PUBLIC_NONCE, MessageType.PARTIAL_SIGNATURE, MessageType.NONCE_LIST, MessageType.LIST_WANTED),
+        *(MessageType.ATTEMPT_BEGIN, MessageType.AGGREGATE_NONCE, MessageType.AGGREGATE_SHOWN),
+    )
+)
+"""Types that make sense in one attempt, while everybody is there. They are left nowhere (`Mail.LETTERS`)."""
 
 
 class Outbox:
@@ -99,6 +108,9 @@ class Outbox:
         delivery, priority = Delivery(0, len(peers), False), Priority.of(signed.type)
         for peer in peers:
             message = Outgoing(signed.id, signed.raw, priority, delivery)
+            message.of_a_round = signed.type in _ROUNDS
+            if not _may_leave(peer, message):
+                continue
             waiting = next((at for at, one in enumerate(peer.parked) if not _of_a_ceremony(one)), len(peer.parked))
             if waiting >= CEREMONY_WAITING_MAX:
                 continue  # whoever does not acknowledge asks again, or is asked again
@@ -162,7 +174,7 @@ class Outbox:
         alive = {link.number for link in peer.links}
         number = peer.links[-1].number
         for message in peer.unacked.values():
-            if message.link not in alive:
+            if message.link not in alive and _may_leave(peer, message):
                 message.link = number
                 out.append(Send(number, message.data, message.priority))
         self._unpark(peer, out)
@@ -250,7 +262,9 @@ class Outbox:
 
     def _unpark(self, peer: PeerRecord, out: list[Effect]) -> None:
         while peer.parked and peer.links and peer.parked[0].ready and self._has_room(peer, peer.parked[0]):
-            self._accept(peer, peer.parked.pop(0), out)
+            message = peer.parked.pop(0)
+            if _may_leave(peer, message):
+                self._accept(peer, message, out)
 
     # --- on disk ------------------------------------------------------------------------------------------------------
 
@@ -326,6 +340,11 @@ def _refuse_unpaired(peer: PeerRecord, message: Message) -> None:
 
 def _on_its_way(peer: PeerRecord, message_id: bytes) -> bool:
     return message_id in peer.unacked or any(message.message_id == message_id for message in peer.parked)
+
+
+def _may_leave(peer: PeerRecord, message: Outgoing) -> bool:
+    """Whether the link to a peer carries this. What is left for who is away lies at a relay for days: no round does."""
+    return not message.of_a_round or peer.links[-1].mail is not Mail.LETTERS
 
 
 def _of_a_ceremony(message: Outgoing) -> bool:

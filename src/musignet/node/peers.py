@@ -85,7 +85,7 @@ class Delivery:
 class Outgoing:
     """One signed message for one peer, kept until that peer acknowledged it."""
 
-    __slots__ = ("data", "delivery", "expires_ms", "faults", "link", "message_id", "priority", "ready")
+    __slots__ = ("data", "delivery", "expires_ms", "faults", "link", "message_id", "of_a_round", "priority", "ready")
 
     def __init__(self, message_id: bytes, data: bytes, priority: int, delivery: Delivery) -> None:
         self.message_id = message_id
@@ -95,6 +95,8 @@ class Outgoing:
         self.link = 0
         self.expires_ms = 0
         """When it is dropped from the disk, where it is kept there: milliseconds since 1970."""
+        self.of_a_round = False
+        """Whether it is of an attempt of a ceremony, which is over when its peer is gone."""
         self.ready = True
         """False while it is on its way to the disk: nothing leaves before."""
         self.faults = 0

@@ -17,13 +17,14 @@ from typing import TypeAlias
 from .. import limits
 from ..bitcoin.group import Known
 from ..bitcoin.rules import Rule, RuleBroken
+from ..bitcoin.transaction import Outpoint
 from ..errors import LocalError, NetworkError, SerializationError, Timeout
 from ..wire.envelope import Message
 from . import journal, rounds
 from .evidence import require_approved
 from .group import SigningGroup
 from .holding import Attempt, Holding
-from .policy import Ask, No, Policy, Yes, ask_always
+from .policy import Ask, Day, No, Policy, Yes, ask_always
 from .proposal import Proposal
 from .records import consent_digest
 from .states import Event, State
@@ -84,6 +85,8 @@ class Approvals(ABC):
         self._group = place.group
         self._draw = draw
         self._held: dict[bytes, Holding] = {}
+        self._signed: dict[bytes, frozenset[Outpoint]] = {}
+        """The coins of what a partial signature has left for, once it is over: nothing else of it is needed."""
         self._after: dict[int, Callable[[], None]] = {}
         self._number = 0
         self._now = 0.0
@@ -125,11 +128,12 @@ class Approvals(ABC):
         """Return when `Woken` is due: the oldest nonces die then."""
         return min((self._dies_at(one, one.live) for one in self._held.values() if one.live), default=None)
 
-    def day_sat(self) -> int:
-        """Return what was approved within the last 24 hours and is or may be signed, fees included (`policyfile`)."""
+    def day(self) -> Day:
+        """Return what was approved within the last 24 hours, for a policy that bounds it (`policyfile`)."""
         since = self._now - limits.POLICY_DAY_S
-        counted = (one.review for one in self._held.values() if one.counts(since))
-        return sum(review.sent_sat + review.fee_sat for review in counted)
+        counted = [one.review for one in self._held.values() if one.counts(since)]
+        fee_sat = sum(review.fee_sat for review in counted)
+        return Day(sum(review.sent_sat for review in counted) + fee_sat, fee_sat)
 
     def _verb(self, verb: Verb) -> None:
         try:
@@ -211,17 +215,18 @@ class Approvals(ABC):
         Raises: LocalError for one that can be revoked instead, unless it is named; for all, where no person is asked.
         """
         locking = [one for one in self._held.values() if one.locks(self._now)]
-        rivals = [one for one in locking if not one.outpoints.isdisjoint(holding.outpoints)]
-        for one in rivals:
-            if one.session not in replaces and not (one.released and self._has_person):
+        rivals = {one.session: one.released for one in locking if not one.outpoints.isdisjoint(holding.outpoints)}
+        rivals |= {one: True for one, spent in self._signed.items() if not spent.isdisjoint(holding.outpoints)}
+        for session, released in rivals.items():
+            if session not in replaces and not (released and self._has_person):
                 raise LocalError(
                     "another approval spends the same coin",
-                    got=f"session {one.session.hex()[:8]}",
+                    got=f"session {session.hex()[:8]}",
                     hint="cancel that session first, or have a person replace it",
                 )
         if sum(not one.released and one.session not in replaces for one in locking) >= limits.SESSIONS_PER_GROUP_MAX:
             raise LocalError("too many open approvals", expected=f"at most {limits.SESSIONS_PER_GROUP_MAX}")
-        return frozenset(one.session for one in rivals)
+        return frozenset(rivals)
 
     @property
     def _has_person(self) -> bool:
@@ -312,7 +317,12 @@ class Approvals(ABC):
         for holding in list(self._held.values()):
             if holding.live and self._now >= self._dies_at(holding, holding.live):
                 self._tell_lost(holding)
-            if self._now >= holding.proposal.expires_at and not holding.released and not holding.live:
+            if holding.live or self._now < holding.proposal.expires_at:
+                continue
+            if not holding.released:
+                del self._held[holding.session]
+            elif self._now >= holding.approved_at + limits.POLICY_DAY_S:
+                self._signed[holding.session] = holding.outpoints
                 del self._held[holding.session]
         self._forget_at = min((at for one in self._held.values() for at in self._ages(one)), default=inf)
 
@@ -323,8 +333,9 @@ class Approvals(ABC):
         """Yield when something about a session may have to be forgotten."""
         if holding.live:
             yield self._dies_at(holding, holding.live)
-        if self._now < holding.proposal.expires_at:
-            yield holding.proposal.expires_at
+        for at in (holding.proposal.expires_at, holding.approved_at + limits.POLICY_DAY_S):
+            if self._now < at:
+                yield at
 
     def _remember(self, holding: Holding) -> None:
         """Have `_forget_old` look at this session in time."""

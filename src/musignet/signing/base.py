@@ -64,6 +64,7 @@ class SessionBase:
         self.state = State.REVIEWING
         self.attempt = 0
         self.outcome: Outcome | None = None
+        self.opened_at: Final = now
         self.released = False
         """Whether a partial signature of ours has left: nothing can call that back."""
         self._bounds = bounds or Limits()
@@ -95,6 +96,11 @@ class SessionBase:
     def settled(self) -> bool:
         """Whether it has ended, and its owner knows."""
         return self.outcome is not None and not self._saves
+
+    @property
+    def completed(self) -> bool:
+        """Whether its signatures are here."""
+        return self.state is State.COMPLETED
 
     @property
     def waiting_for(self) -> tuple[bytes, ...]:

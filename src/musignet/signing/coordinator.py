@@ -15,6 +15,7 @@ from ..crypto.keys import Identity
 from ..errors import InvalidMessage, LocalError, NetworkError
 from ..limits import (
     EARLY_MESSAGES_MAX,
+    SESSION_FAILED_COUNTS_S,
     SESSIONS_FAILED_PER_PROPOSER_MAX,
     SESSIONS_PER_GROUP_MAX,
     SESSIONS_PER_PROPOSER_MAX,
@@ -148,10 +149,11 @@ class Sessions:
             return []
         try:
             require_member(message, self.group, MessageType.TRANSACTION_PROPOSAL, message.session)
+            if not start.restarted:
+                self._require_room(message.sender_key, now)  # before its PSBT is parsed
             proposal = Proposal.open_untrusted(message, self.group)
             if not start.restarted:
                 proposal.require_time(now)
-                self._require_room(proposal.proposer, now)
             kind = _KINDS[proposal.record.topology]
             session = kind(
                 self.group,
@@ -173,7 +175,7 @@ class Sessions:
         return out
 
     def _refuse(self, message: VerifiedMessage, error: NetworkError) -> list[SessionEffect]:
-        outcome = Publish(Outcome(message.session, End.REFUSED, error=error))
+        outcome = Publish(Outcome(message.session, End.REFUSED, error=error.with_traceback(None)))  # it may be kept
         if message.sender_key not in self.group or message.body.recipient != self.group.id:
             return [outcome]
         abort = payload_encode(MessageType.ABORT, Abort(ABORT_CODES[End.REFUSED], str(error)[:200]))
@@ -181,20 +183,22 @@ class Sessions:
 
     def _require_room(self, proposer: bytes, now: float) -> None:
         self._forget(now)
-        of_proposer = [one.outcome for one in self._sessions.values() if one.proposal.proposer == proposer]
-        failed = sum(outcome is not None and outcome.end is not End.COMPLETED for outcome in of_proposer)
+        of_proposer = [one for one in self._sessions.values() if one.proposal.proposer == proposer]
+        open_ = sum(one.outcome is None for one in of_proposer)
+        failed = sum(not one.completed for one in of_proposer) - open_
         for what, count, most in (
             ("open sessions of this group", sum(one.outcome is None for one in self._working), SESSIONS_PER_GROUP_MAX),
-            ("open sessions of this proposer", of_proposer.count(None), SESSIONS_PER_PROPOSER_MAX),
+            ("open sessions of this proposer", open_, SESSIONS_PER_PROPOSER_MAX),
             ("sessions of this proposer that came to nothing", failed, SESSIONS_FAILED_PER_PROPOSER_MAX),
         ):
             if count >= most:
                 raise InvalidMessage(f"too many {what}", expected=f"at most {most}", hint="all count until they expire")
 
     def _forget(self, now: float) -> None:
-        """Drop what has ended and expired: until then it answers those who come back."""
+        """Drop what has ended and expired: until then it answers those who come back. What failed counts longer."""
         for session in list(self._sessions.values()):
-            if session.settled and now >= session.proposal.expires_at:
+            counts_until = session.opened_at + (0.0 if session.completed else SESSION_FAILED_COUNTS_S)
+            if session.settled and now >= max(session.proposal.expires_at, counts_until):
                 del self._sessions[session.id]
 
 

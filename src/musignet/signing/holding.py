@@ -61,6 +61,7 @@ class Holding:
     partials: dict[int, bytes] = field(default_factory=dict)
     """Attempt to the round-2 payload that is on disk."""
     keys: dict[bytes, SigningKey] = field(default_factory=dict)
+    """Below our key, for as long as the attempt needs them: each is in a locked page of its own."""
     outpoints: frozenset[Outpoint] = field(init=False)
     """What it spends."""
 
@@ -79,6 +80,11 @@ class Holding:
     def released(self) -> bool:
         """Whether a partial signature may have left: nothing can call it back."""
         return bool(self.partials)
+
+    def forget_keys(self) -> None:
+        for key in self.keys.values():
+            key.wipe()
+        self.keys.clear()
 
     def counts(self, since: float) -> bool:
         """Whether it spends from what a policy allows since then: it may be signed, or it was."""

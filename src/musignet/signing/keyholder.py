@@ -75,10 +75,11 @@ class Keyholder(Approvals):
         super().__init__(account, draw, records)
 
     def _lose(self, holding: Holding) -> Attempt | None:
-        """Forget the secret nonces, too."""
+        """Forget the secret nonces, and the keys they were for."""
         lost = super()._lose(holding)
         if isinstance(lost, SecretAttempt):
             lost.secrets.wipe()
+        holding.forget_keys()
         return lost
 
     # --- make nonces --------------------------------------------------------------------------------------------------
@@ -178,6 +179,7 @@ class Keyholder(Approvals):
             return
         attempt.advance(Event.STORED)
         attempt.secrets.wipe()
+        holding.forget_keys()
         payload = encode(PartialSignature(attempt.number, attempt.epoch, transcript, partials))
         entry = journal.PartialsOut(holding.session, attempt.number, payload)
         self._store(entry, lambda: self._partials_stored(holding, attempt, payload))

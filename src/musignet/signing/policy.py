@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ..bitcoin.review import Review
 
-__all__ = ["Answer", "Ask", "No", "Policy", "Yes", "ask_always", "stricter"]
+__all__ = ["Answer", "Ask", "Day", "No", "Policy", "Yes", "ask_always", "stricter"]
+
+
+class Day(NamedTuple):
+    """What was approved within the last 24 hours and is or may be signed."""
+
+    sat: int = 0
+    """What went to others, fees included."""
+    fee_sat: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from ..bitcoin.address import script_of
 from ..bitcoin.review import Review
 from ..chain import Chain
 from ..errors import LocalError
-from .policy import Answer, Ask, No, Yes
+from .policy import Answer, Ask, Day, No, Yes
 
 __all__ = ["TEMPLATE", "PolicyError", "Rules"]
 
@@ -49,6 +49,10 @@ beyond = "ask"
 # max_fee_sat = 50_000
 # max_fee_rate_sat_vb = 100
 
+# The most that all of them may pay the miners within 24 hours. With "auto" it is 1_000_000 unless said otherwise: a
+# cosigner could have the wallet pay itself again and again.
+# max_fee_per_day_sat = 200_000
+
 # How many hours secret nonces may wait, in memory, for a cosigner whose part is carried by file, stick or QR code; 24
 # at most. Without it they wait 120 seconds, which is right for every cosigner that is connected.
 # nonces_wait_h = 6
@@ -70,6 +74,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allowed_addresses: Annotated[tuple[_Address, ...], Meta(max_length=limits.POLICY_ADDRESSES_MAX)] | None = None
     max_fee_sat: _Satoshi | None = None
     max_fee_rate_sat_vb: _Satoshi | None = None
+    max_fee_per_day_sat: _Satoshi | None = None
     nonces_wait_h: Annotated[int, Meta(ge=1, le=int(limits.NONCE_TTL_MAX_S // 3600))] | None = None
 
 
@@ -105,25 +110,28 @@ class Rules:
         hours = self.file.nonces_wait_h
         return limits.NONCE_TTL_S if hours is None else hours * 3600.0
 
-    def judge(self, review: Review, day_sat: int) -> Answer:
-        """Return what to do about a transaction.
-
-        Args: day_sat - what was approved within the last 24 hours and may be spent, fees included; this one not.
-        """
+    def judge(self, review: Review, day: Day) -> Answer:
+        """Return what to do about a transaction. Args: day - without this one."""
         if self.file.mode == "never":
             return No("this group is set to sign nothing")
-        broken = self._broken(review, day_sat)
+        broken = self._broken(review, day)
         if broken is not None:
             return No(broken) if self.file.beyond == "refuse" else Ask()
         return Yes() if self.file.mode == "auto" else Ask()
 
-    def _broken(self, review: Review, day_sat: int) -> str | None:
+    @property
+    def _fee_per_day_sat(self) -> int | None:
+        most = self.file.max_fee_per_day_sat
+        return limits.FEE_CAP_SAT if most is None and self.file.mode == "auto" else most
+
+    def _broken(self, review: Review, day: Day) -> str | None:
         """Return the first limit that it breaks, in words."""
         file = self.file
         bounds = (
             ("the amount", review.sent_sat, file.max_amount_sat),
-            ("the amount of 24 hours", day_sat + review.sent_sat + review.fee_sat, file.max_amount_per_day_sat),
+            ("the amount of 24 hours", day.sat + review.sent_sat + review.fee_sat, file.max_amount_per_day_sat),
             ("the fee", review.fee_sat, file.max_fee_sat),
+            ("the fees of 24 hours", day.fee_sat + review.fee_sat, self._fee_per_day_sat),
         )
         for name, value, most in bounds:
             if most is not None and value > most:

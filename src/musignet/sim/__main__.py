@@ -1,7 +1,8 @@
 """Run seeds of the simulator: `python -m musignet.sim --seeds 2000`, or one of them in full: `--seed 17 --show`.
 
-There are three kinds of world: `links`, nodes that talk; `letters`, nodes that leave each other letters at relays which
-harm them; and `ceremony`, nodes that sign, with disks and liars.
+There are four kinds of world: `links`, nodes that talk; `letters`, nodes that leave each other letters at relays which
+harm them; `ceremony`, nodes that sign, with disks and liars; and `absences`, nodes that sign, at times away, with
+such relays.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from . import ceremony, letters, world
+from . import absences, ceremony, letters, world
 from .invariants import Broken
 from .tape import Tape
 
@@ -31,6 +32,7 @@ WORLDS: Final[Mapping[str, _Kind]] = {
         ("crash", "break", "partition", "hole", "duplicate", "MessageArrived", "PeerDown", "ConnectFailed"),
     ),
     "letters": _Kind(lambda seed, show: letters.run(seed, show=show), letters.MUST_HAPPEN),
+    "absences": _Kind(lambda seed, show: absences.run(seed, show=show), absences.MUST_HAPPEN),
     "ceremony": _Kind(lambda seed, show: ceremony.run(seed, show=show), ceremony.MUST_HAPPEN),
 }
 

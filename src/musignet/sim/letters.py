@@ -1,7 +1,8 @@
-"""A seeded world whose nodes leave letters at relays for who does not answer: sealed, in parts, and left again.
+"""Seeded worlds whose nodes leave letters at relays for who does not answer: sealed, in parts, and left again.
 
 What a node says on a mail link waits in a pile and leaves as a sealed bundle, in parts, at every relay. In some worlds
 no live link ever opens, so that letters have to do everything; in others links come and go beside them.
+`sim.absences` has cosigners do it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from ..errors import NetworkError, PeerError, Timeout
 from ..limits import LETTER_GATHER_S, SEALED_IDS_MAX
@@ -27,7 +28,7 @@ from .relays import FAULTS, Relay
 from .tape import Tape
 from .world import NodeMaker, Plan, World, gate_between
 
-__all__ = ["MUST_HAPPEN", "LetterPlan", "LetterWorld", "run"]
+__all__ = ["MUST_HAPPEN", "LetterPlan", "LetterWorld", "Letters", "MailEnd", "run"]
 
 MUST_HAPPEN: Final = (*FAULTS, "apart", "letter", "letter read", "letter in parts", "crash", "break", "MessageArrived")
 """A run of many seeds in which one of these never happened proves nothing."""
@@ -35,20 +36,6 @@ MUST_HAPPEN: Final = (*FAULTS, "apart", "letter", "letter read", "letter in part
 _LETTER_LIVES_S: Final = 3600.0
 _LARGE_BYTES: Final = 40_000
 """More than fits into one part."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LetterPlan(Plan):
-    """How rough a world is."""
-
-    messages: int = 16
-    crashes: int = 4
-    disks: bool = True
-    relays: int = 2
-    again_s: float = 12.0
-    """When what nobody acknowledged is left again."""
-    apart: bool | None = None
-    """Whether no live link ever opens. None: the seed says."""
 
 
 class MailEnd:
@@ -77,62 +64,37 @@ class MailEnd:
             self.pile[Message.from_bytes(envelope).id] = envelope
 
 
-class LetterInvariants(Invariants):
-    """As in every world; where no link ever opens, nobody is connected in the end, and all the same all has arrived."""
+class Letters(World):
+    """A world with relays. `apart`: no live link ever opens.
+
+    Args: relays  - how many.
+          again_s - when what nobody acknowledged is left again.
+    """
 
     apart = False
 
-    def _pair_at_rest(self, actor: Actor, friend: Actor) -> None:
-        if not self.apart:
-            super()._pair_at_rest(actor, friend)
-            return
-        peer = actor.node.book.get(friend.key) if actor.node is not None else None
-        if peer is None or peer.state is PeerState.CONNECTED:
-            self._break(actor, f"knows {friend.name} in another way than by letters")
-        if peer.unacked or peer.parked:
-            self._break(actor, f"still has {len(peer.unacked)}+{len(peer.parked)} messages for {friend.name}")
-
-
-class LetterWorld(World):
-    """One run. See the module."""
-
-    plan: LetterPlan
-    checked: LetterInvariants
-
-    def __init__(
-        self, seed: int, plan: LetterPlan | None = None, *, show: bool = False, make_node: NodeMaker = Node
-    ) -> None:
-        plan = plan or LetterPlan()
-        super().__init__(seed, plan, show=show, make_node=make_node)
+    def __init__(self, seed: int, plan: Plan, *, relays: int = 2, again_s: float = 12.0, **options: Any) -> None:
+        super().__init__(seed, plan, **options)
         draws = random.Random(f"relays {seed}")
-        self.checked.apart = draws.random() < 0.5 if plan.apart is None else plan.apart
         honest_from = self.begun + plan.busy_s
         self.relays = [
             Relay(f"r{n}", random.Random(draws.getrandbits(64)), self.tape, self._at, self._arrived, honest_from)
-            for n in range(plan.relays)
+            for n in range(relays)
         ]
+        self._again_s = again_s
         self._mail: dict[int, MailEnd] = {}
         self._parts: dict[str, tuple[int, Reassembly]] = {}
         self._fresh = draws.randbytes
-
-    def make_invariants(self) -> LetterInvariants:
-        return LetterInvariants(self.seed)
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
         super()._schedule()
-        if self.checked.apart:
-            self.tape.write(self.now, "world", "apart")
         for relay in self.relays:
             for _ in range(3):
                 self._at(when := self._some_time(), partial(relay.replay, when))
             if self._random.random() < 0.5:
                 self._at(when := self._some_time(), partial(relay.forget, when))
-
-    def _say(self, actor: Actor, friend: Actor, payload: bytes, until_acked: bool) -> None:
-        large = self._random.random() < 0.05
-        super()._say(actor, friend, payload + b" " * (_LARGE_BYTES * large), until_acked)
 
     def _start(self, actor: Actor) -> None:
         super()._start(actor)
@@ -142,7 +104,7 @@ class LetterWorld(World):
     # --- links --------------------------------------------------------------------------------------------------------
 
     def _dial(self, actor: Actor, key: bytes) -> None:
-        if self.checked.apart:
+        if self.apart:
             self._at(
                 self.now + self._delay(), partial(self._dial_failed, actor, actor.life, key, Timeout("nobody answers"))
             )
@@ -201,12 +163,12 @@ class LetterWorld(World):
         if not end.acks and not end.pile.keys() - end.left:
             end.left.clear()
         if ids := [one for one in end.pile if one not in end.left] or end.acks:
-            self._write(end, [end.pile[one] for one in ids if one in end.pile])
+            self._post(end, [end.pile[one] for one in ids if one in end.pile])
             end.left.update(end.pile)
             end.acks.clear()
-            self._alarm(end, self.plan.again_s)
+            self._alarm(end, self._again_s)
 
-    def _write(self, end: MailEnd, envelopes: list[bytes]) -> None:
+    def _post(self, end: MailEnd, envelopes: list[bytes]) -> None:
         expires_at_ms = int(1000 * (self.now + _LETTER_LIVES_S))
         acks = tuple(end.acks)[-SEALED_IDS_MAX:]
         bundle = Bundle(Chain.REGTEST, expires_at_ms, acks, (end.hello, *envelopes))
@@ -253,12 +215,71 @@ class LetterWorld(World):
             self.feed(end.actor, MessageReceived(end.number, message))
 
 
-LetterWorld.performers = {
+Letters.performers = {
     **World.performers,
-    Send: LetterWorld._send,
-    Acknowledge: LetterWorld._acknowledge,
-    Disconnect: LetterWorld._disconnect,
+    Send: Letters._send,
+    Acknowledge: Letters._acknowledge,
+    Disconnect: Letters._disconnect,
 }
+
+
+# --- nodes that talk --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterPlan(Plan):
+    """How rough a world is."""
+
+    messages: int = 16
+    crashes: int = 4
+    disks: bool = True
+    relays: int = 2
+    again_s: float = 12.0
+    """When what nobody acknowledged is left again."""
+    apart: bool | None = None
+    """Whether no live link ever opens. None: the seed says."""
+
+
+class LetterInvariants(Invariants):
+    """As in every world; where no link ever opens, nobody is connected in the end, and all the same all has arrived."""
+
+    apart = False
+
+    def _pair_at_rest(self, actor: Actor, friend: Actor) -> None:
+        if not self.apart:
+            super()._pair_at_rest(actor, friend)
+            return
+        peer = actor.node.book.get(friend.key) if actor.node is not None else None
+        if peer is None or peer.state is PeerState.CONNECTED:
+            self._break(actor, f"knows {friend.name} in another way than by letters")
+        if peer.unacked or peer.parked:
+            self._break(actor, f"still has {len(peer.unacked)}+{len(peer.parked)} messages for {friend.name}")
+
+
+class LetterWorld(Letters):
+    """One run."""
+
+    checked: LetterInvariants
+
+    def __init__(
+        self, seed: int, plan: LetterPlan | None = None, *, show: bool = False, make_node: NodeMaker = Node
+    ) -> None:
+        plan = plan or LetterPlan()
+        super().__init__(seed, plan, relays=plan.relays, again_s=plan.again_s, show=show, make_node=make_node)
+        drawn = random.Random(f"apart {seed}").random() < 0.5
+        self.apart = self.checked.apart = drawn if plan.apart is None else plan.apart
+
+    def make_invariants(self) -> LetterInvariants:
+        return LetterInvariants(self.seed)
+
+    def _schedule(self) -> None:
+        super()._schedule()
+        if self.apart:
+            self.tape.write(self.now, "world", "apart")
+
+    def _say(self, actor: Actor, friend: Actor, payload: bytes, until_acked: bool) -> None:
+        large = self._random.random() < 0.05
+        super()._say(actor, friend, payload + b" " * (_LARGE_BYTES * large), until_acked)
 
 
 def run(seed: int, plan: LetterPlan | None = None, *, show: bool = False) -> Tape:

@@ -8,8 +8,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from ...errors import InvalidMessage
+from ...errors import InvalidMessage, NetworkError
 from ...net.peer import Peer
+from ...net.transport.carriers import Unreachable
+from ...node.peers import Mail
 from ...text import name_fault
 from ..daemon import Daemon
 from .route import Call, Capability, Endpoint
@@ -32,11 +34,13 @@ class PeerShown(Struct, frozen=True):
     addresses: list[str]
     """Every place where it is dialled, the best first."""
     path: str
-    """How the link goes, such as `lan by tls`; empty without one."""
+    """How the link goes, such as `lan by tls`; empty while it is not connected."""
     at: str
     """Where its other end is. Said by the network, not proved."""
     better: str
-    """Which addresses promise a better path, and why it is not taken; empty where there is none."""
+    """Which addresses promise a better path, why not yet, and when they are tried again; empty where none does."""
+    left_at: str
+    """Where what it is told is left while it is away: `at wss://relay`, or `by hand`; empty where nothing is."""
     round_trip_s: float | None
     seen_s_ago: float | None
     """Since it was last heard, in this run of the node."""
@@ -83,9 +87,10 @@ def shown(daemon: Daemon, peer: Peer) -> PeerShown:
         host=host,
         port=port,
         addresses=[one.text for one in places],
-        path="" if peer.path is None else str(peer.path),
+        path="" if peer.path is None or peer.mail is not Mail.NO else str(peer.path),
         at=peer.link_address,
-        better=_better(peer),
+        better=_better(peer, time.time()),
+        left_at=_left_at(peer),
         round_trip_s=peer.round_trip_s,
         seen_s_ago=seen,
         error=error,
@@ -93,11 +98,26 @@ def shown(daemon: Daemon, peer: Peer) -> PeerShown:
     )
 
 
-def _better(peer: Peer) -> str:
-    if not peer.better:
+def _better(peer: Peer, now: float) -> str:
+    if not peer.better or peer.mail is not Mail.NO:
         return ""
-    why = "not tried yet" if peer.path_error is None else str(peer.path_error)
-    return f"{', '.join(peer.better)}: {why}"
+    each = "; ".join(f"{one}: {_why(peer.path_error, one)}" for one in peer.better)
+    if peer.is_dialled:
+        return f"{each}; being tried now"
+    if peer.better_at is None:
+        return f"{each}; not tried from here: this node does not dial it"
+    return f"{each}; tried again in {max(0.0, peer.better_at - now):.0f} s"
+
+
+def _why(error: NetworkError | None, address: str) -> str:
+    """Return what the last dial says about one of its addresses."""
+    if isinstance(error, Unreachable):
+        error = error.failures.get(address)
+    return "not tried since it is connected" if error is None else str(error)
+
+
+def _left_at(peer: Peer) -> str:
+    return {Mail.NO: "", Mail.LETTERS: f"at {peer.link_address}", Mail.ROUNDS: "by hand"}[peer.mail]
 
 
 async def _list(daemon: Daemon, _: Call) -> list[PeerShown]:

@@ -38,7 +38,9 @@ _JSON: Final = "application/json"
 def make_app(daemon: Daemon, authorise: Authorise) -> Starlette:
     """Return the whole API as an ASGI application."""
     routes = [Route(one.path, _serve(daemon, one, authorise), methods=[one.method]) for one in ENDPOINTS]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
+    app.router.redirect_slashes = False  # a route that is nearly one is none
+    return app
 
 
 def _serve(daemon: Daemon, endpoint: Endpoint, authorise: Authorise) -> Callable[[Request], Any]:

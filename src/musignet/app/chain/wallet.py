@@ -10,7 +10,7 @@ from ...bitcoin.address import script_of
 from ...bitcoin.build import build
 from ...bitcoin.group import CHANGE, RECEIVE, Group
 from ...bitcoin.psbt import Psbt
-from ...bitcoin.select import payment, select, sweep
+from ...bitcoin.select import InsufficientFunds, payment, select, sweep
 from ...bitcoin.transaction import Outpoint, TxOut
 from ...errors import LocalError
 from .base import Balance, ChainBackend, Coin, Snapshot
@@ -77,11 +77,23 @@ class GroupWallet:
         paid = None if amount_sat is None else payment(amount_sat, script)
         usable = self._usable(coins, reserved)
         rate = self._backend.fee_rate(target_blocks) if fee_rate_sat_vb is None else fee_rate_sat_vb
-        if paid is None:
-            usable, paid = sweep(usable, script, rate)
-        elif not coins:
-            usable = select(usable, [paid], rate)
+        try:
+            if paid is None:
+                usable, paid = sweep(usable, script, rate)
+            elif not coins:
+                usable = select(usable, [paid], rate)
+        except InsufficientFunds as error:
+            hint = error.hint or self._elsewhere(reserved)
+            raise InsufficientFunds(error.missing_sat, error.held_sat, hint) from None
         return build(self.group, usable, [paid], fee_rate_sat_vb=rate, known=self.snapshot.known(), version=version)
+
+    def _elsewhere(self, reserved: Collection[Outpoint]) -> str:
+        """Say what the wallet has besides, that is not spent by itself."""
+        tied = sum(coin.out.amount_sat for coin in self.snapshot.coins if coin.outpoint in reserved)
+        unsure = sum(coin.out.amount_sat for coin in self.snapshot.coins if not _is_sure(coin))
+        parts = [f"{tied} sat more are in other sessions: musignet sessions"] if tied else []
+        parts += [f"{unsure} sat more are in no block yet"] if unsure else []
+        return "; ".join(parts)
 
     def _usable(self, named: Sequence[Outpoint], reserved: Collection[Outpoint]) -> dict[Outpoint, TxOut]:
         held = {coin.outpoint: coin for coin in self.snapshot.coins}

@@ -121,7 +121,8 @@ def _write(file: Path, psbt: bytes) -> None:
 def _proposed(found: dict[str, Any]) -> None:
     say(f"session {found['id']}")
     say(describe(found))
-    say(f"look at it: musignet show {found['id'][:8]}; when it is complete: musignet broadcast {found['id'][:8]}")
+    short = found["id"][:8]
+    say(f"look at it and say yes: musignet approve {short}; when it is complete: musignet broadcast {short}")
 
 
 @click.command(cls=Command, example="musignet broadcast 1f3a")

@@ -22,6 +22,7 @@ __all__ = ["init"]
 _CHAINS = {chain.name.lower(): chain for chain in Chain}
 _WORDS_BYTES = 32
 _CHECKED = 2
+_TRIES = 3
 
 
 @click.command(cls=Command, example="musignet init --name alice --listen 0.0.0.0:8737")
@@ -76,6 +77,8 @@ def init(
         if not insecure_no_passphrase:
             first = _new("the identity", passphrase_fd)
             phrases = Passphrases(first, None if no_wallet else _new("the wallet", wallet_passphrase_fd))
+        if phrases.identity is not None:
+            click.echo("encrypting, so that each guess at a passphrase takes a second: a few seconds", err=True)
         identity = make(folder, config, wallet, phrases)
         if keyring and phrases.identity is not None:
             passphrase.to_keyring(str(data), phrases.identity)
@@ -115,9 +118,16 @@ def _show_words(words: list[str], *, check: bool) -> None:
     click.prompt("Enter once they are written down", default="", show_default=False, prompt_suffix=" ", err=True)
     click.clear()
     for at in sorted(secrets.SystemRandom().sample(range(len(words)), _CHECKED)):
-        typed = click.prompt(f"Word {at + 1}", err=True)
-        if typed.strip().lower() != words[at]:
-            raise Failure("that is another word; nothing was made", hint="run musignet init again, for new words")
+        _check_word(at + 1, words[at])
+
+
+def _check_word(number: int, word: str) -> None:
+    for _ in range(_TRIES - 1):
+        if click.prompt(f"Word {number}", err=True).strip().lower() == word:
+            return
+        click.echo(f"that is another word; look at number {number} on your paper", err=True)
+    if click.prompt(f"Word {number}", err=True).strip().lower() != word:
+        raise Failure("that is another word; nothing was made", hint="run musignet init again, for new words")
 
 
 def _told(data: Path, key: str) -> None:

@@ -211,7 +211,7 @@ class _Talk:
             if now["words"] == one["words"] and not now["over"]:
                 raise
             self._asked = ""  # the link was made anew while the person looked: other words, and again
-            if not self._as_json:
+            if not (self._as_json or now["over"]):  # when it is over, that is said with its reason
                 say(str(error))
             return
         if not self._as_json:

@@ -37,6 +37,8 @@ def _lines(found: list[dict[str, Any]], verbose: bool) -> None:
             say(f"    key {one['key']}, {safe(where, 400)}{'' if one['pinned'] else ', of a group only'}")
             if one["path"]:
                 say(f"    reached {one['path']} at {safe(one['at'], 200)}")
+            if one["left_at"]:
+                say(f"    away: what it is told is left {safe(one['left_at'], 200)}")
             if one["better"]:
                 say(f"    better: {safe(one['better'], 1000)}")
             if one["error"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 
 import click
 
+from ...crypto.keys import Identity
 from ...net.folder import DataFolder
 from .. import background, config, passphrase
 from ..keyholder.hardening import closed
 from ..logs import set_up
+from ..opening import open_identity
 from ..places import LOG_FILE
-from ..run import open_identity
 from .common import Command, Exit, Failure, connect, data_option, fd, json_option, meanwhile, run_async, say, show
 
 __all__ = ["run", "stop"]
@@ -59,8 +61,8 @@ def run(
     folder = DataFolder.lock(data)
     log = set_up(settings)
     try:
+        identity, insecure = open_identity(data, lambda opens: _opened(opens, data, passphrase_fd, keyring))
         serve, wallet_keys = _node()
-        identity, insecure = open_identity(data, lambda: _passphrase(data, passphrase_fd, keyring))
         keys = wallet_keys(data, wallet_passphrase_fd)
         for what, exposed in (("identity", insecure), ("wallet", keys.insecure)):
             if exposed:
@@ -128,11 +130,11 @@ def _node() -> Any:
     return serve, wallet_keys
 
 
-def _passphrase(data: Path, fd: int | None, keyring: bool) -> str:
+def _opened(opens: Callable[[str], Identity], data: Path, fd: int | None, keyring: bool) -> Identity:
     if fd is not None:
-        return passphrase.from_fd(fd)
+        return opens(passphrase.from_fd(fd))
     if keyring:
-        return passphrase.from_keyring(str(data))
+        return opens(passphrase.from_keyring(str(data)))
     if not sys.stdin.isatty():
         raise Failure("no terminal to ask for the passphrase at", hint="give it with --passphrase-fd N")
-    return passphrase.ask(f"the identity in {data}")
+    return passphrase.ask_until(f"the identity in {data}", opens)

@@ -31,7 +31,7 @@ from ...signing.founding_records import prove_possession
 from ...signing.group import SigningGroup
 from ...signing.groupfile import GroupFile
 from ...signing.keyholder import Account
-from ...signing.policy import Answer, No, stricter
+from ...signing.policy import Answer, Day, No, stricter
 from ...signing.policyfile import TEMPLATE, PolicyError, Rules
 from ...signing.verbs import Reply
 
@@ -191,8 +191,8 @@ class Vault:
         rules = self._rules(group)
 
         def policy(review: Review) -> Answer:
-            day_sat = custody.keyholder.day_sat()
-            return stricter(rules.judge(review, day_sat), self._judge_now(group, review, day_sat))
+            day = custody.keyholder.day()
+            return stricter(rules.judge(review, day), self._judge_now(group, review, day))
 
         account = Account(
             group=group,
@@ -205,10 +205,10 @@ class Vault:
         custody = Custody(account, self._folder, lambda reply: self._answer(group.id, reply))
         self._groups[group.id] = custody
 
-    def _judge_now(self, group: SigningGroup, review: Review, day_sat: int) -> Answer:
+    def _judge_now(self, group: SigningGroup, review: Review, day: Day) -> Answer:
         """Return what the file says now: what it allows beyond the one of the start is for the next start."""
         try:
-            return self._rules(group).judge(review, day_sat)
+            return self._rules(group).judge(review, day)
         except NetworkError as error:  # the other cosigners hear the reason, and not where our files are
             logger.error("%s", error)
             return No("its file cannot be understood now")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from ...crypto.keys import Identity
 from ...errors import ConnectionError, LocalError, NetworkError, PeerNotFound, TransportError
@@ -18,7 +18,7 @@ from ...node.addresses import Address
 from ...text import safe, short_key
 from .base import Connection, Dials, ReadsInboxes, Sink, Transport
 
-__all__ = ["Carriers", "MakeCarriers", "Unreachable"]
+__all__ = ["Carriers", "MakeCarriers", "Reached", "Unreachable"]
 
 
 class MakeCarriers(Protocol):
@@ -35,6 +35,14 @@ class Unreachable(ConnectionError):
         super().__init__(f"cannot reach key {short_key(peer)} at any of {len(failures)} addresses")
         reasons = "; ".join(f"{safe(where, 80)}: {safe(error.text, 160)}" for where, error in failures.items())
         self.text = f"{self.text}: {reasons}"  # whole: each part is bounded, and so is their number
+
+
+class Reached(NamedTuple):
+    """What a dial came to."""
+
+    link: Connection
+    missed: Unreachable | None
+    """Why other addresses failed before this link was open; None where none did."""
 
 
 class Carriers:
@@ -68,9 +76,9 @@ class Carriers:
         await asyncio.gather(*(one.stop() for one in self._each))
 
     async def connect(self, peer: str, host: str, port: int) -> Connection:
-        return await self.reach(peer, (Address("tcp", host, port, f"{host}:{port}"),))
+        return (await self.reach(peer, (Address("tcp", host, port, f"{host}:{port}"),))).link
 
-    async def reach(self, peer: str, addresses: Iterable[Address]) -> Connection:
+    async def reach(self, peer: str, addresses: Iterable[Address]) -> Reached:
         """Dial a peer wherever it may be.
 
         Returns: the first link that opened. Should a second one open in the same moment, the sink hears of both.
@@ -78,10 +86,11 @@ class Carriers:
         """
         places = sorted(addresses, key=lambda one: one.rank)
         if len(places) == 1:
-            return await self._dial(peer, places[0])
+            return Reached(await self._dial(peer, places[0]), None)
         race = _Race(self, peer, places)
         try:
-            return await race.run()
+            link = await race.run()
+            return Reached(link, race.missed)
         finally:
             await race.end()
 
@@ -159,6 +168,10 @@ class _Race:
         except NetworkError as error:
             self._failures[address.text] = error
             return None
+
+    @property
+    def missed(self) -> Unreachable | None:
+        return Unreachable(self._peer, self._failures) if self._failures else None
 
     async def end(self) -> None:
         """Drop the dials that did not win. Their links give everything back before they end."""

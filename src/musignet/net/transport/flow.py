@@ -86,8 +86,8 @@ class Flow(ABC):
     def _close_stream(self) -> None: ...
 
     @abstractmethod
-    def _take_in(self, size: int, *, freely: bool = False) -> None:
-        """Open what is here; `size` bytes of it are new. `freely`: all of it, whatever the gauge says."""
+    def _take_in(self, size: int, *, last: bool = False) -> None:
+        """Open what is here, as far as the gauge has room; `size` bytes of it are new. `last`: the stream is over."""
 
     @abstractmethod
     def _resumed(self) -> None:

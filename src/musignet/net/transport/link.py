@@ -26,6 +26,7 @@ from ...node.peers import Mail
 from ...text import safe, short_key
 from ...wire.channel import Acked, CloseReceived, EnvelopeReceived, Established, ReassemblyBudget, SecureChannel
 from ...wire.messages import CloseCode, Priority
+from ..oserror import spoken
 from .base import Sink
 from .flow import Flow
 from .slots import Slots
@@ -157,11 +158,11 @@ class ChannelLink(Flow):
             self.began()
         self.flush()
 
-    def _take_in(self, size: int, *, freely: bool = False) -> None:
+    def _take_in(self, size: int, *, last: bool = False) -> None:
         """Open frames, as many messages of them as the gauge has room for, and count them. The rest waits here."""
         channel, gauge = self._channel, self.gauge
         now = self._loop.time()
-        room = _NO_LIMIT if gauge is None or freely else gauge.room(now)
+        room = _NO_LIMIT if gauge is None else gauge.room(now, last=last)
         frames = channel.frames_received
         self._rest = False
         envelopes: list[bytes] = []
@@ -176,6 +177,8 @@ class ChannelLink(Flow):
                         acked.append(event.ids)
                     elif isinstance(event, Established):
                         self._established(event)
+                        gauge = self.gauge
+                        room = _NO_LIMIT if gauge is None else gauge.room(now)  # act three may bring messages along
                     else:
                         self._goodbye = event
                         break
@@ -228,7 +231,7 @@ class ChannelLink(Flow):
     def lost(self, error: OSError | None) -> None:
         """The stream is gone. Called once or more often; only the first time counts."""
         if self._rest and not (self._gone or self._closing or self._error):
-            self._take_in(0, freely=True)  # it was here before the end of the stream, which may be a goodbye
+            self._take_in(0, last=True)  # it was here before the end of the stream, which may be a goodbye
         if self._gone:
             return
         self._gone = True
@@ -382,7 +385,7 @@ class ChannelTransport(ABC):
         except OSError as error:
             if isinstance(error, NetworkError):
                 raise
-            raise ConnectionError(f"cannot reach {place}: {error.strerror or error}", hint=_UNREACHABLE_HINT) from None
+            raise ConnectionError(f"cannot reach {place}: {spoken(error)}", hint=_UNREACHABLE_HINT) from None
         except (ValueError, OverflowError) as error:
             raise TransportError(f"{place} is no address: {error}") from None
         finally:

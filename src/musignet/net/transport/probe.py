@@ -12,6 +12,7 @@ from aioice.ice import StunProtocol
 from ...errors import ConnectionError, NetworkError, Timeout
 from ...limits import Limits
 from ..nat import Servers, TurnServer
+from ..oserror import spoken
 from .ice import Hole
 from .turn import MALFORMED, allocate, resolve
 
@@ -60,7 +61,7 @@ class _Questions(asyncio.DatagramProtocol):
         except TimeoutError:
             return Timeout(f"no answer within {within_s:g} s", hint="is UDP let out, and is it a STUN server?")
         except (OSError, ValueError) as error:  # the latter of a name that cannot be looked up
-            return ConnectionError(getattr(error, "strerror", None) or str(error))
+            return ConnectionError(spoken(error))
 
     async def _answer(self, place: tuple[str, int]) -> stun.Message:
         request = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
@@ -94,7 +95,7 @@ async def ask_turn(server: TurnServer, by: str, limits: Limits) -> Seen:
     except TimeoutError:
         raise Timeout(f"no answer within {limits.ice_gather_s:g} s") from None
     except (OSError, ValueError) as error:
-        raise ConnectionError(getattr(error, "strerror", None) or str(error)) from None
+        raise ConnectionError(spoken(error)) from None
     except stun.TransactionError as error:
         raise ConnectionError(str(error)) from None
     seen = lent.local_candidate.host, lent.local_candidate.port

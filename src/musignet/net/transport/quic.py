@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ...errors import Timeout
-from ...limits import QUIC_WINDOW_BYTES
+from ...limits import KIB, QUIC_DATAGRAM_MAX_BYTES, QUIC_HOLES_MAX, QUIC_WINDOW_BYTES
 
 __all__ = ["Reader", "Stream"]
 
@@ -35,6 +35,8 @@ _PLACE: Final = ("ice", 0)
 _STREAM: Final = 0
 _IDLE_S: Final = 90.0
 """The node's own pings, and ICE's, are more frequent: this one only cleans up."""
+_PIECE_BYTES: Final = 64 * KIB
+"""What is handed over at once, at most."""
 _FRAME_MAX_BYTES: Final = 17
 """A frame's type, a stream id and a limit, each at its longest."""
 
@@ -78,6 +80,18 @@ class _Quic(QuicConnection):
         buffer.push_uint_var(limit)
         stream.max_stream_data_local = stream.max_stream_data_local_sent = limit
 
+    def forget_lost_packets(self) -> None:
+        """Acknowledge no more of what came before many others that never did (RFC 9000 13.2.3)."""
+        for space in self._spaces.values():
+            while len(space.ack_queue) > QUIC_HOLES_MAX:
+                space.ack_queue.shift()
+
+    @property
+    def crumbled(self) -> bool:
+        """Whether a stream came in more pieces than a bad line makes."""
+        streams = (*self._streams.values(), *self._crypto_streams.values())
+        return any(len(one.receiver._ranges) > QUIC_HOLES_MAX for one in streams)
+
 
 class Stream:
     """One QUIC connection with one stream.
@@ -101,7 +115,7 @@ class Stream:
         self._timer_at: float | None = None
         self._soon: asyncio.Handle | None = None
         self._reading = True
-        self._unread: list[bytes] = []
+        self._unread = bytearray()
         self._finishing = False
         self._eof = False
         self._ended = False
@@ -123,12 +137,17 @@ class Stream:
 
     def receive(self, datagram: bytes) -> None:
         """Take a datagram."""
-        if self._ended:
+        if self._ended or len(datagram) > QUIC_DATAGRAM_MAX_BYTES:
             return
         quic = self._quic or self._accept(datagram)
         if quic is not None:
             quic.receive_datagram(datagram, _PLACE, now=self._loop.time())
             self._progress(quic)
+            quic.forget_lost_packets()
+            if quic.crumbled:
+                quic.close()
+                self._send_all()
+                self._end(OSError("a stream of holes"))
 
     def lost(self) -> None:
         """The path under the stream is gone."""
@@ -173,16 +192,16 @@ class Stream:
         self._eof = self._eof or event.end_stream
         if self._stream is None:
             self._stream = quic._streams[_STREAM]
-        self._unread.append(event.data)
+        self._unread += event.data
         self._drain()
 
     def _drain(self) -> None:
         quic = self._quic
         while self._reading and self._unread and quic is not None and not self._ended:
-            data = self._unread.pop(0)
+            data = bytes(self._unread[:_PIECE_BYTES])
+            del self._unread[:_PIECE_BYTES]
             quic.taken += len(data)
-            if data:
-                self._reader.stream_data(data)
+            self._reader.stream_data(data)
         if self._eof and not self._unread and not self._ended:
             self.abort()
 

@@ -29,6 +29,7 @@ from ...text import safe
 from ...wire.giftwrap import Event
 from ...wire.relaytalk import LETTERS, Accepted, FromRelay
 from ..lograte import LinesPerSecond
+from ..oserror import spoken
 from .relayreader import Reader, ReadFor
 from .route import DIRECT, Route
 
@@ -197,7 +198,7 @@ class RelayLine:
             if isinstance(error, NetworkError):
                 raise
             what = Timeout if isinstance(error, TimeoutError) else ConnectionError
-            raise what(str(error) or type(error).__name__) from None
+            raise what(spoken(error)) from None
         finally:
             self.up = False
             while not self._waiting.empty():

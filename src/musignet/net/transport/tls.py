@@ -1,7 +1,7 @@
 """TLS 1.3 over TCP, by the standard library. Inside it both sides prove their keys (`wire.tlsauth`).
 
-For networks that let only TLS through. The clocks and the slots are those of TCP: they start when the connection is
-there, so that whoever stalls inside TLS costs what a stalled Noise handshake costs.
+For networks that let only TLS through. The clocks and the slots are those of TCP: they start with the first byte of
+TLS, so that whoever stalls inside it costs what a stalled Noise handshake costs.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ class TlsTransport(TcpTransport):
     """
 
     carrier = "tls"
+    _first_bytes = 1
+    _peeks = True
 
     def __init__(
         self,

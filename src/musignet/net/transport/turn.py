@@ -11,11 +11,11 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, cast
 
-from aioice import turn
+from aioice import stun, turn
 from aioice.candidate import Candidate, candidate_foundation, candidate_priority
 from aioice.ice import StunProtocol
 
-from ...limits import Limits
+from ...limits import TURN_LIFETIME_MIN_S, Limits
 from ..nat import TurnServer
 
 __all__ = ["MALFORMED", "allocate", "resolve"]
@@ -85,20 +85,26 @@ async def _client(server: TurnServer, by: str) -> turn.TurnClientProtocol:
     return cast(turn.TurnClientProtocol, protocol)
 
 
-class _UdpClient(turn.TurnClientUdpProtocol):
-    """Not put out by a message that is none."""
+class _Client(turn.TurnClientMixin):
+    """Not put out by a message that is none, nor kept busy by an address that is lent for no time at all."""
 
     def datagram_received(self, data: bytes | str, addr: tuple[str, int]) -> None:
         with suppress(*MALFORMED):
             super().datagram_received(data, addr)
 
+    async def request_with_retry(self, request: stun.Message) -> tuple[stun.Message, tuple[str, int]]:
+        answer, source = await super().request_with_retry(request)
+        if "LIFETIME" in answer.attributes:
+            answer.attributes["LIFETIME"] = max(TURN_LIFETIME_MIN_S, answer.attributes["LIFETIME"])
+        return answer, source
 
-class _TcpClient(turn.TurnClientTcpProtocol):
-    """The same over TCP: the next message follows."""
 
-    def datagram_received(self, data: bytes | str, addr: tuple[str, int]) -> None:
-        with suppress(*MALFORMED):
-            super().datagram_received(data, addr)
+class _UdpClient(_Client, turn.TurnClientUdpProtocol):
+    """Over UDP."""
+
+
+class _TcpClient(_Client, turn.TurnClientTcpProtocol):
+    """Over TCP."""
 
 
 class _Allocation(turn.TurnTransport):

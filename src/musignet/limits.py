@@ -1050,6 +1050,6 @@ class Limits:
 
     # Work.
     verify_batch: int = 16
-    """Messages in one read from which a second thread takes most of the signatures. Below it, starting costs more."""
+    """Messages in one read from which a second thread takes half of the signatures. Below it, starting costs more."""
     log_lines_per_s: float = 1.0
     """Lines about refused strangers, faults and peers that come and go, in all. What was left out is counted."""

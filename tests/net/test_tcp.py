@@ -21,7 +21,10 @@ from musignet.limits import Limits
 from musignet.net.transport import TcpTransport
 from musignet.net.transport.listener import _UNLIMITED, _descriptors_max
 from musignet.net.transport.slots import prefix
-from musignet.wire.noise import ACT_TWO_BYTES, HandshakeError, Initiator
+from musignet.net.transport.tcp import TcpLink
+from musignet.node.rates import Gauge, Meter
+from musignet.wire.channel import SecureChannel
+from musignet.wire.noise import ACT_TWO_BYTES, Cipher, HandshakeError, Initiator
 from support.keys import ALICE, BOB
 
 pytestmark = pytest.mark.driver
@@ -53,6 +56,13 @@ async def test_what_cannot_be_listened_on_is_an_io_error(carrier: Carrier, host:
 
 
 QUIET: Final = Limits(lobby_slots=2, half_open_per_prefix=8, act_one_timeout_s=60, handshake_timeout_s=60)
+
+
+def test_a_link_at_rest_has_no_dictionary() -> None:
+    """A thousand idle peers have 8 KiB each; one dictionary of attributes takes more than one of them."""
+    assert not any(
+        "__dict__" in vars(one) for kind in (TcpLink, SecureChannel, Cipher, Gauge, Meter) for one in kind.__mro__
+    )
 
 
 @aio

@@ -220,6 +220,20 @@ def test_one_write_is_about_as_large_as_asked() -> None:
     assert envelopes(drain(receiver)) == [bytes(MIB)]
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 7])
+def test_no_more_envelopes_are_opened_than_there_is_room_for(most: int) -> None:
+    sender, receiver = connected()
+    for n in range(7):
+        sender.acknowledge(ID)
+        sender.send(b"%d" % n)
+        receiver.receive_data(wire(sender))
+    read = []
+    while events := receiver.next_events(most):
+        read.append(len(envelopes(events)))
+        assert receiver.frames_received == sum(read), "what there is no room for is not decrypted"
+    assert read == [most] * (7 // most) + [7 % most] * (7 % most > 0)
+
+
 def test_nothing_leaves_when_nothing_is_asked_for() -> None:
     sender, _ = connected()
     sender.send(b"x")

@@ -13,7 +13,7 @@ from musignet.crypto.aead import Aead, AeadError, hkdf2
 from musignet.crypto.keys import Identity
 from musignet.crypto.schnorr import PublicKey
 from musignet.errors import AuthenticationError, NetworkError, ReceiveError
-from musignet.limits import NOISE_MESSAGE_MAX_BYTES, ROTATE_AFTER_MESSAGES
+from musignet.limits import CIPHERS_AWAKE_MAX, NOISE_MESSAGE_MAX_BYTES, ROTATE_AFTER_MESSAGES
 from musignet.wire.channel import Established, SecureChannel
 from musignet.wire.noise import (
     ACT_ONE_BYTES,
@@ -410,6 +410,17 @@ def test_a_key_seals_a_thousand_times_and_no_more() -> None:
 
 def _counted(number: int) -> bytes:
     return bytes(4) + number.to_bytes(8, "little")
+
+
+def test_only_the_ciphers_used_last_hold_memory_and_each_goes_on_where_it_was() -> None:
+    key = sha256(b"key").digest()
+    pairs = [(Cipher(key, key), Cipher(key, key)) for _ in range(CIPHERS_AWAKE_MAX)]
+    for _ in range(3):
+        for sender, receiver in pairs:
+            packet = b"".join(sender.seal(b"hello"))
+            assert receiver.open_untrusted(packet[:-1], 0) is None
+            assert receiver.open_untrusted(packet, 0) == (b"hello", len(packet))
+    assert sum(cipher._made is not None for pair in pairs for cipher in pair) == CIPHERS_AWAKE_MAX
 
 
 def test_the_two_directions_have_different_keys() -> None:

@@ -62,7 +62,7 @@ class Attack:
     Args: the victim's port on the loopback and key; `seed` draws addresses.
     """
 
-    slots: ClassVar[int] = 256
+    slots: int = 256
     """Connections at once."""
     members: ClassVar[int] = 0
     """How many of the attackers are in the victim's book, one slot each. 0: all are strangers."""
@@ -180,7 +180,7 @@ class _Line:
 class Strangers(Attack):
     """Finish the handshake with keys that nobody knows."""
 
-    slots: ClassVar[int] = 64
+    slots = 64
 
     async def _attack(self, one: socket.socket, number: int) -> None:
         line = _Line(one, SecureChannel.initiator(member(-number - 1), self._victim, token_bytes(32)))

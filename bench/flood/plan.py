@@ -30,15 +30,17 @@ class Flood:
     """What the victim overrides of its bounds."""
     descriptors: int = 0
     """Its RLIMIT_NOFILE; 0: as it is."""
+    connections: int = 0
+    """Of the attackers at once; 0: as the attack has it. More than a lobby holds, or they would wait there in peace."""
     beacons: bool = False
     """Whether it is the discovery port that is flooded."""
 
 
 FLOODS: Final = (
-    Flood("connect", "connect, and say nothing", attacks.ConnectOnly),
-    Flood("bad-act-one", "a bad act one", attacks.BadActOne),
-    Flood("silence", "act one, then silence", attacks.ActOneThenSilence),
-    Flood("strangers", "strangers with valid handshakes", attacks.Strangers),
+    Flood("connect", "connect, and say nothing", attacks.ConnectOnly, connections=1000),
+    Flood("bad-act-one", "a bad act one", attacks.BadActOne, connections=1000),
+    Flood("silence", "act one, then silence", attacks.ActOneThenSilence, connections=1000),
+    Flood("strangers", "strangers with valid handshakes", attacks.Strangers, connections=500),
     Flood("spam", "a member's valid messages", attacks.MemberSpam),
     Flood("proposals", "a member's valid proposals", attacks.Proposals),
     Flood("bad-signatures", "a member's invalid signatures", attacks.BadSignatures),
@@ -48,7 +50,6 @@ FLOODS: Final = (
         "descriptors",
         "64 file descriptors, all taken",
         attacks.ConnectOnly,
-        limits={"half_open_slots": 256, "half_open_per_prefix": 256, "act_one_timeout_s": 1.5},
         descriptors=64,
     ),
     Flood("logs", "16 members with long labels, faults and goodbyes", attacks.LongLines),

@@ -37,7 +37,7 @@ __all__ = ["HONEST", "LOG_FILE", "Attacker", "Friend", "Honest", "Victim"]
 
 HONEST: Final = {"honest-again": member(900), "honest-anew": member(901)}
 LOG_FILE: Final = "node.log"
-_ATTACKS: Final = {flood.name: flood.attack for flood in FLOODS}
+_FLOODS: Final = {flood.name: flood for flood in FLOODS}
 _LOOPBACK: Final = "lo"
 _TICK_S: Final = 0.01
 _PATIENCE_S: Final = 10.0
@@ -209,7 +209,9 @@ class Attacker:
         os.nice(10)
 
     async def start(self, name: str, port: int, key_hex: str) -> None:
-        self._attack = _ATTACKS[name](port, PublicKey.from_hex(key_hex))
+        flood = _FLOODS[name]
+        self._attack = flood.attack(port, PublicKey.from_hex(key_hex))
+        self._attack.slots = flood.connections or self._attack.slots
         self._task = asyncio.get_running_loop().create_task(self._attack.run())
 
     async def stop(self) -> int:

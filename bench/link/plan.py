@@ -32,7 +32,7 @@ LIMITS = {
     "half_open_per_prefix": 16,
     "prefix_handshakes_per_s": 10**6,
     "prefix_burst_handshakes": 10**6,
-    "handshakes_per_s": 10**6,
+    "handshakes_share": 10**6,
     **RATES,
 }
 """What our side overrides of `musignet.Limits`: here all links of a measurement come from one address."""

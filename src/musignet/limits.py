@@ -621,6 +621,9 @@ LOOK_MAX_S: Final = 600.0
 NOISE_MESSAGE_MAX_BYTES: Final = 65_535
 """BOLT 8: a two-byte length."""
 
+CIPHERS_AWAKE_MAX: Final = 64
+"""Directions of links that keep their cipher object, 2 KiB each: 32 busy links. Making one takes some microseconds."""
+
 ROTATE_AFTER_MESSAGES: Final = 1000
 """BOLT 8: encryptions with one key, two per message; then the key is rotated."""
 
@@ -703,6 +706,10 @@ PREFIX_PARDON_S: Final = 60.0
 KNOWN_PREFIX_FACTOR: Final = 10
 """How many times as many handshakes a prefix may begin where a cosigner came from: several may share a router. All of
 them fail at 0.6 % of a core."""
+
+TLS_HANDSHAKE_COST_S: Final = 0.0005
+"""What TLS counts for before our own handshake inside it: 0.23 ms in OpenSSL and as much around it, spent where no
+clock of ours runs."""
 
 WELCOME_S: Final = 86_400.0
 """How long a prefix is known after a cosigner came from there: a cosigner who connects once a day stays known."""
@@ -809,6 +816,9 @@ RELAY_PROBE_AGAIN_S: Final = 0.5
 RELAY_PINGS_MAX: Final = 10_000
 """Pings of one connection that are answered: one every ten seconds for a day. Then it is made anew."""
 
+RELAY_PINGS_S: Final = 86_400.0
+"""Who took longer for these has broken no rule."""
+
 LETTER_MAX_BYTES: Final = MIB
 """A sealed bundle that is left at a relay: a proposal with a PSBT of 512 KiB. Larger messages wait for a link."""
 
@@ -841,6 +851,9 @@ RELAY_SERVE_MAIL_MAX: Final = 16_384
 
 RELAY_SERVE_TTL_MAX_S: Final = 8 * 86_400
 """How far ahead an event that it stores may expire: a message for a cosigner on holiday, and a clock that is wrong."""
+
+RELAY_SERVE_INBOXES_MAX: Final = 16
+"""Inboxes in one filter of a subscription: a node asks for ten, those of the days around today."""
 
 RELAY_SERVE_SKEW_S: Final = 2 * 86_400
 """How far the time in an event may be from now: NIP-59 allows senders to go back two days."""
@@ -940,27 +953,35 @@ class Limits:
     """Links that others opened: four groups of 15. Beyond it a cosigner still gets one, and a stranger goes."""
     outbound_slots: int = 16
     """Links that we opened, dials under way included: a group of 15. A cosigner gets one all the same."""
-    half_open_slots: int = 16
-    """Inbound links that have not finished their handshake: 16 x 5 s is 3 slow-lorises a second, at most."""
+    lobby_slots: int = 1024
+    """Inbound streams that have said nothing yet, or wait to be served. Each is a descriptor and a kilobyte. 10,000
+    silent ones a second are each given 0.1 s, and whoever speaks is served within a second."""
+    half_open_slots: int = 256
+    """Inbound links whose handshake is under way: act two was sent, act three has 0.2 s to come at 1,250 strangers a
+    second, which is half a core. Each is some 10 KiB."""
     half_open_per_prefix: int = 4
-    """Of those from one IPv4 /32 or IPv6 /64, so that one host cannot hold them all."""
-    half_open_grace_s: float = 0.05
-    """What a link has to show act one before it is the first to go when the half-open slots are full: a dialler sends
-    it with the connection."""
+    """Of both from one IPv4 /32 or IPv6 /64, so that one host cannot hold them all."""
     links_per_peer: int = 4
     """Inbound links of one key: the one in use, one not yet known to be dead, and two of a simultaneous dial."""
     prefix_handshakes_per_s: float = 1.0
     """Handshakes from one prefix that do not end with a peer we let in (THREATS.md T1): those give their token back."""
     prefix_burst_handshakes: int = 5
     """The same at once: a wrong key typed a few times, or several people behind one router."""
-    handshakes_per_s: float = 200.0
-    """The same from everywhere (T1): act one costs 0.24 ms, all of it 0.58 ms, so this is 5 to 12 % of a core."""
+    handshakes_share: float = 0.5
+    """Of one processor's time that handshakes may take, from everywhere together (T1). A bad act one costs 0.15 ms,
+    all of a handshake 0.6 ms. What does not fit waits in the lobby; nobody is turned away for it."""
+    handshakes_burst_s: float = 0.005
+    """The same at once: links that are up get their turn after it."""
     prefix_faults_max: int = 20
     """Failed handshakes of one prefix within ten minutes; then it is refused for a while (T12)."""
-    accepts_per_wake: int = 32
+    accepts_per_wake: int = 64
     """Connections taken from the kernel per turn of the loop: links that are up get their turn in between."""
+    listen_backlog: int = 1024
+    """Connections that the kernel keeps meanwhile. Behind a full one a dialler's kernel tries again after 1, 3 and 7 s.
+    The kernel may have a lower bound of its own (Linux: `net.core.somaxconn`, 4096)."""
     descriptors_share: float = 0.8
-    """Of RLIMIT_NOFILE: beyond it new connections are closed at once, so that journals and dials still get one."""
+    """Of RLIMIT_NOFILE: beyond it whoever is least welcome in the lobby, then of the half-open ones, gives its own to a
+    newer connection, so that journals and dials still get one."""
 
     # Bandwidth. What comes faster is not dropped: reading pauses, and it waits on the sender's side.
     peer_messages_per_s: float = 50.0
@@ -975,6 +996,11 @@ class Limits:
     """From all peers together: 15 % of a core. Who has used less than half of its own burst does not wait for this."""
     total_burst_messages: int = 4000
     """The same at once: three messages of each of 1,000 signers in a star, with room."""
+    pace_burst_messages: int = 128
+    """The same in one turn of the loop: 20 ms, in which nothing else gets its turn. Behind it each read brings one more
+    message, and the rest of it waits 50 ms."""
+    pace_messages_per_s: float = 1000.0
+    """How fast those come back: slower than they are worked off, or a turn would never end."""
     total_bytes_per_s: int = 16_000_000
     """Bytes from all peers together: half a core, and more than a home has."""
     total_burst_bytes: int = 32 * MIB
@@ -1024,6 +1050,6 @@ class Limits:
 
     # Work.
     verify_batch: int = 16
-    """Messages in one read from which a second thread takes half of the signatures. Below it, starting costs more."""
+    """Messages in one read from which a second thread takes most of the signatures. Below it, starting costs more."""
     log_lines_per_s: float = 1.0
     """Lines about refused strangers, faults and peers that come and go, in all. What was left out is counted."""

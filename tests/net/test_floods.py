@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from bench.flood.attacks import Attack, member
+from bench.ceremony.wallet import signing_key
+from bench.flood.attacks import Attack, duel, member
 from bench.flood.plan import FLOODS
 from chaos_party import GROUP, ChaosCosigner, coins
 from endpoints import CARRIERS, Carrier, Signal, aio, turns
@@ -25,7 +26,10 @@ from musignet.limits import LOG_LINK_LINES_MAX, PREFIXES_MAX, Limits
 from musignet.net.service import NetworkService
 from musignet.node.peers import PeerInfo
 from musignet.signing.effects import End
+from musignet.signing.keyholder import Account
+from musignet.signing.policy import ask_always
 from musignet.wire.channel import SecureChannel
+from musignet.wire.envelope import VerifiedMessage
 from musignet.wire.messages import Chain
 from support.ceremony import account
 from support.wallet import MEMBERS
@@ -61,12 +65,17 @@ class Victim(ChaosCosigner):
     def transport(self) -> Any:
         return self.service._transport
 
+    @property
+    def lobby(self) -> Any:
+        return self.transport._listener.lobby
+
     def require_bounds(self) -> None:
         """Nothing has more than its bound, at any moment."""
         slots, driver = self.transport.slots, self.service._driver
         assert driver is not None
         assert len(slots.half_open) <= LIMITS.half_open_slots
         assert slots.prefixes <= LIMITS.half_open_slots
+        assert len(self.lobby) <= LIMITS.lobby_slots
         assert len(slots.inbound) <= LIMITS.inbound_slots + LIMITS.half_open_slots
         assert len(slots.doors) <= 2 * PREFIXES_MAX
         assert len(self.transport._accepted) <= 2 * LIMITS.accepts_per_wake
@@ -88,7 +97,8 @@ class Victim(ChaosCosigner):
     def calm(self) -> bool:
         """Whether only the other cosigners are left."""
         slots = self.transport.slots
-        return (len(slots.half_open), slots.prefixes, len(slots.inbound)) == (0, 0, len(MEMBERS) - 1)
+        waiting = len(self.lobby) + len(slots.half_open) + slots.prefixes
+        return (waiting, len(slots.inbound)) == (0, len(MEMBERS) - 1)
 
 
 class Flood(Signal):
@@ -133,6 +143,10 @@ async def cosigners(folder: Path) -> AsyncIterator[tuple[Victim, ChaosCosigner, 
                 if one is not other:
                     one.service.add_peer(other.service.info)
             one.service.cosign(account(one.name, GROUP))
+        own = victim.service.identity
+        victim.service.cosign(
+            Account(group=duel(own.public), identity=own.pubkey, key=signing_key(0), policy=ask_always)
+        )
         for number in range(16):
             victim.service.add_peer(PeerInfo(id=f"member {number}", pubkey_hex=member(number).pubkey_hex))
         victim.service.add_peer(PeerInfo(id="honest", pubkey_hex=HONEST.pubkey_hex))
@@ -173,3 +187,4 @@ async def test_a_flood_is_bounded_and_the_node_goes_on(
         assert all(len(line) < 500 and line.isprintable() for line in log.lines)
         gc.collect()
         assert sum(isinstance(one, SecureChannel) for one in gc.get_objects()) <= CHANNELS_MAX
+        assert sum(isinstance(one, VerifiedMessage) for one in gc.get_objects()) <= LIMITS.peer_burst_messages

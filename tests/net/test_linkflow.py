@@ -16,7 +16,9 @@ from musignet.errors import Timeout
 from musignet.limits import FRAME_MIN_COST_BYTES, KIB, LINK_FRAMES_MAX, MIB, Limits
 from musignet.net.transport.base import Connection
 from musignet.net.transport.link import ChannelLink
+from musignet.wire.channel import SecureChannel
 from musignet.wire.messages import Priority
+from support.channels import drain, wire
 from support.keys import ALICE, BOB, CAROL
 
 LINK = Limits(slow_reader_timeout_s=0.2)
@@ -86,6 +88,28 @@ async def test_what_comes_too_fast_waits_and_all_of_it_arrives_in_order(carrier:
         assert gauge is not None
         assert gauge.messages_in == 100
         assert gauge.held_s > 0.3
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tcp on uvloop"])
+@aio
+async def test_what_comes_together_with_act_three_is_taken_no_faster(kind: str) -> None:
+    carrier, bob = CARRIERS[kind](), Recorder(replace(FREELY, peer_messages_per_s=200.0, peer_burst_messages=20))
+    listener = carrier.transport(BOB, bob, limits=LINK)
+    await listener.start()
+    end = await carrier.raw_dial(listener)
+    channel = SecureChannel(carrier.initiator(ALICE, BOB.public, bytes(31) + b"\1", end))
+    end.send(wire(channel))
+    await end.until(lambda: len(end.received) == carrier.acts[1])
+    channel.receive_data(end.take())
+    drain(channel)
+    for envelope in numbered(100):
+        channel.send(envelope)
+    end.send(wire(channel))
+    await bob.hears("received", 20)
+    await turns(20)
+    assert 20 <= len(bob.envelopes) < 40, "not what one read brings"
+    await bob.hears("received", 100)
+    await listener.stop()
 
 
 @aio

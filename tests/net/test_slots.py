@@ -1,4 +1,4 @@
-"""Who gets a slot, and who has to go when they are short: `Slots` with links that are only seats."""
+"""Who gets a slot, and who has to go when they are short: `Slots` with links that are only seats. See `test_lobby`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,6 @@ class Chair:
     address: str = "192.0.2.1:1"
     outbound: bool = False
     since: float = 0.0
-    acts: int = 0
     key: bytes = b""
     gauge: Gauge | None = None
     evicted: list[TransportError] = field(default_factory=list)
@@ -52,8 +51,8 @@ class Chair:
         self.slots.closed(self, shook_hands=True, now=self.since)
 
 
-def half_open(slots: Slots, address: str, now: float, *, acts: int = 0) -> Chair:
-    chair = Chair(slots, address, since=now, acts=acts)
+def half_open(slots: Slots, address: str, now: float) -> Chair:
+    chair = Chair(slots, address, since=now)
     slots.opened(chair, now)
     return chair
 
@@ -73,29 +72,29 @@ def seated(slots: Slots, standing: Standing, *, score: float = 0.0, now: float =
 # --- half open --------------------------------------------------------------------------------------------------------
 
 
-def test_a_link_without_act_one_goes_before_one_with_it_and_the_oldest_first() -> None:
-    slots = Slots(Limits(half_open_slots=3))
-    working = half_open(slots, "192.0.2.1:1", 0.0, acts=1)
-    old, younger = (half_open(slots, f"198.51.100.{n}:1", 0.1 * n) for n in (1, 2))
+def test_when_half_open_slots_are_short_the_oldest_goes() -> None:
+    slots = Slots(Limits(half_open_slots=2))
+    old, younger = (half_open(slots, f"198.51.{n}.1:1", 0.1 * n) for n in (1, 2))
     half_open(slots, "203.0.113.1:1", 1.0)
-    assert [bool(chair.evicted) for chair in (working, old, younger)] == [False, True, False]
+    assert [bool(chair.evicted) for chair in (old, younger)] == [True, False]
 
 
-def test_a_link_that_has_just_come_has_time_to_show_act_one() -> None:
-    slots = Slots(Limits(half_open_slots=2, half_open_grace_s=0.05))
-    working = half_open(slots, "192.0.2.1:1", 0.0, acts=1)
-    fresh = half_open(slots, "198.51.100.1:1", 0.99)
-    half_open(slots, "203.0.113.1:1", 1.0)
-    assert (bool(working.evicted), bool(fresh.evicted)) == (True, False), "act one is worth something, for a while"
-
-
-def test_of_the_silent_ones_the_most_crowded_neighbourhood_goes_first() -> None:
+def test_the_most_crowded_neighbourhood_goes_first() -> None:
     slots = Slots(Limits(half_open_slots=3))
     alone = half_open(slots, "192.0.2.1:1", 0.0)
     crowd = [half_open(slots, f"198.51.100.{n}:1", 0.1 * n) for n in (1, 2)]
     half_open(slots, "203.0.113.1:1", 1.0)
     assert not alone.evicted
     assert crowd[0].evicted
+
+
+def test_for_want_of_something_else_a_half_open_link_goes_too() -> None:
+    slots = Slots(Limits())
+    assert not slots.make_room("of descriptors")
+    chair = half_open(slots, "192.0.2.1:1", 0.0)
+    assert slots.make_room("of descriptors")
+    assert [str(why) for why in chair.evicted] == ["of descriptors"]
+    assert not slots.make_room("of descriptors")
 
 
 @pytest.mark.parametrize(("later_s", "spared"), [(WELCOME_S - 10, True), (WELCOME_S + 10, False)])
@@ -114,7 +113,8 @@ def test_of_one_prefix_few_are_half_open_and_their_slots_come_back() -> None:
     slots = Slots(Limits(half_open_per_prefix=2, prefix_burst_handshakes=100))
     chairs = [half_open(slots, "192.0.2.1:1", 0.0) for _ in range(2)]
     assert slots.why_not("192.0.2.1:9", 0.0) == "too many open handshakes from this address"
-    assert slots.why_not("192.0.2.2:9", 0.0) == ""
+    assert slots.why_not("192.0.2.2:9", 0.0, waiting=1) == ""
+    assert slots.why_not("192.0.2.2:9", 0.0, waiting=2) == "too many open handshakes from this address", "in the lobby"
     slots.closed(chairs[0], shook_hands=False, now=0.0)
     assert slots.why_not("192.0.2.1:9", 0.0) == ""
     slots.closed(chairs[1], shook_hands=True, now=0.0)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
-from endpoints import CARRIERS, Carrier, Recorder, aio, passed, turns
+from endpoints import CARRIERS, Carrier, Recorder, aio, turns
 
 import musignet
 from musignet.errors import ConnectionError, IoError, TransportError
 from musignet.limits import Limits
 from musignet.net.transport import TcpTransport
-from musignet.net.transport.tcp import _UNLIMITED, _descriptors_max
-from musignet.wire.noise import HandshakeError
+from musignet.net.transport.listener import _UNLIMITED, _descriptors_max
+from musignet.net.transport.slots import prefix
+from musignet.wire.noise import ACT_TWO_BYTES, HandshakeError, Initiator
 from support.keys import ALICE, BOB
 
 pytestmark = pytest.mark.driver
@@ -48,27 +52,64 @@ async def test_what_cannot_be_listened_on_is_an_io_error(carrier: Carrier, host:
     await transport.stop()
 
 
+QUIET: Final = Limits(lobby_slots=2, half_open_per_prefix=8, act_one_timeout_s=60, handshake_timeout_s=60)
+
+
 @aio
 async def test_whoever_says_nothing_makes_room_for_whoever_does(carrier: Carrier) -> None:
-    """Connections that never send act one hold every half-open slot, and cost an honest dialler nothing (T1)."""
+    """Connections that never send act one hold every place in the lobby, and cost an honest dialler nothing (T1)."""
     sink = Recorder()
-    limits = Limits(
-        half_open_slots=2, half_open_per_prefix=8, half_open_grace_s=0.01, act_one_timeout_s=60, handshake_timeout_s=60
-    )
-    transport = carrier.transport(BOB, sink, limits=limits)
+    transport = carrier.transport(BOB, sink, limits=QUIET)
     await transport.start()
     silent = [await carrier.raw_dial(transport) for _ in range(2)]
-    while len(transport.slots.half_open) < 2:
+    while len(lobby(transport)) < 2:
         await turns(1)
-    await passed(0.02)
     alice = carrier.transport(ALICE, Recorder())
     await alice.start()
     await alice.connect(BOB.pubkey_hex, "127.0.0.1", transport.port)  # type: ignore[attr-defined]
     await sink.hears("connected")
     await silent[0].closed()
-    assert [str(error) for error in sink.refusals] == ["a newer connection took its half-open slot"]
-    assert len(transport.slots.half_open) == 1
+    assert [str(error) for error in sink.refusals] == ["a newer connection took its place in the lobby"]
+    assert (len(lobby(transport)), len(transport.slots.half_open)) == (1, 0)
     await alice.stop()
+    await transport.stop()
+    await silent[1].closed()
+
+
+@aio
+async def test_nothing_is_made_for_a_stream_before_its_act_one_is_whole(carrier: Carrier) -> None:
+    transport = carrier.transport(BOB, Recorder(), limits=replace(QUIET, handshakes_share=1e-9))
+    await transport.start()
+    end = await carrier.raw_dial(transport)
+    act = Initiator(ALICE, BOB.public, bytes(31) + b"\1").act_one()
+    for byte in act[:-1]:
+        end.send(bytes((byte,)))
+        await turns()
+    assert (len(lobby(transport)), transport.slots.inbound) == (1, {})
+    end.send(act[-1:])
+    await end.until(lambda: len(end.received) == ACT_TWO_BYTES)
+    assert (len(lobby(transport)), len(transport.slots.half_open)) == (0, 1)
+    await transport.stop()
+
+
+@aio
+async def test_without_time_for_handshakes_strangers_wait_and_a_cosigners_address_does_not(carrier: Carrier) -> None:
+    transport = carrier.transport(BOB, Recorder(), limits=Limits(handshakes_share=1e-9, handshake_timeout_s=60))
+    await transport.start()
+    act = Initiator(ALICE, BOB.public, bytes(31) + b"\1").act_one()
+    doors, now = transport.slots.doors, asyncio.get_running_loop().time()
+    doors.worked(1.0, now)
+    stranger = await carrier.raw_dial(transport)
+    stranger.send(act)
+    while not lobby(transport).anybody_spoke:
+        await turns(1)
+    await turns()
+    assert stranger.received == b""
+    doors.remember(prefix("127.0.0.1:1"), now)
+    cosigner = await carrier.raw_dial(transport)
+    cosigner.send(act)
+    await cosigner.until(lambda: len(cosigner.received) == ACT_TWO_BYTES)
+    assert stranger.received == b""
     await transport.stop()
 
 
@@ -92,7 +133,7 @@ async def test_handshakes_of_one_address_are_metered_before_any_curve_operation(
 @aio
 async def test_who_is_let_in_gets_its_handshake_back(carrier: Carrier) -> None:
     sink = Recorder()
-    limits = Limits(prefix_burst_handshakes=1, prefix_handshakes_per_s=1e-6, handshakes_per_s=2.0)
+    limits = Limits(prefix_burst_handshakes=1, prefix_handshakes_per_s=1e-6)
     transport = carrier.transport(BOB, sink, limits=limits)
     await transport.start()
     alice = carrier.transport(ALICE, Recorder())
@@ -107,17 +148,29 @@ async def test_who_is_let_in_gets_its_handshake_back(carrier: Carrier) -> None:
 
 
 @aio
-async def test_beyond_the_share_of_descriptors_strangers_are_closed_at_once(carrier: Carrier) -> None:
+async def test_beyond_the_share_of_descriptors_a_newer_connection_takes_an_older_ones(carrier: Carrier) -> None:
     sink = Recorder()
-    transport = carrier.transport(BOB, sink, limits=Limits(descriptors_share=1e-9))
+    limits = Limits(descriptors_share=1e-9, act_one_timeout_s=60, handshake_timeout_s=60)
+    transport = carrier.transport(BOB, sink, limits=limits)
     await transport.start()
-    end = await carrier.raw_dial(transport)
-    await end.closed()
+    first = await carrier.raw_dial(transport)
+    await first.closed()
     await sink.hears("refused")
     (error,) = sink.refusals
     assert isinstance(error, TransportError)
-    assert str(error).startswith("file descriptors are running out; limits.py names the bound")
-    assert len(transport.slots.inbound) == 0
+    assert str(error).startswith("file descriptors are running out; limits.py names the bound"), "nobody could go"
+    act = Initiator(ALICE, BOB.public, bytes(31) + b"\1").act_one()
+    transport._listener._descriptors_max = 10**6  # type: ignore[attr-defined]
+    silent, half_open = await carrier.raw_dial(transport), await carrier.raw_dial(transport)
+    half_open.send(act)
+    await half_open.until(lambda: len(half_open.received) == ACT_TWO_BYTES)
+    transport._listener._descriptors_max = 0  # type: ignore[attr-defined]
+    for end in (silent, half_open):
+        newer = await carrier.raw_dial(transport)
+        newer.send(act)
+        await end.closed()
+        await newer.until(lambda end=newer: len(end.received) == ACT_TWO_BYTES)  # type: ignore[misc]
+    assert {str(one) for one in sink.refusals[1:]} == {"a newer connection took its file descriptor"}
     await transport.stop()
 
 
@@ -179,6 +232,11 @@ async def test_a_reset_connection_says_so(carrier: Carrier) -> None:
     await listener.stop()
 
 
+def lobby(transport: Any) -> Any:
+    """Return the lobby of a TcpTransport that listens."""
+    return transport._listener.lobby
+
+
 EXHAUSTED = Path(__file__).with_name("exhausted.py")
 
 
@@ -199,10 +257,9 @@ def test_running_out_of_descriptors_costs_few_lines_and_no_link_and_passes(loop:
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["echoes"] == 3, "before, during and after"
-    assert told["after"] is True, "who dials afterwards gets in"
+    assert told["carol"] == "in", "while strangers hold all that they can"
     assert 1 <= len(told["lines"]) <= 3
-    expected = "file descriptors are running out" if share < 1 else "cannot accept: Too many open files"
-    assert expected in told["lines"][0]
+    assert "a newer connection took its file descriptor" in told["lines"][0]
     assert told["refusals"] < 300
     assert done.stderr == ""
 

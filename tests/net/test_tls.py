@@ -17,7 +17,7 @@ from cryptography import x509
 from endpoints import CARRIERS, RawEnd, Recorder, _RawTcp, _RawTls, aio, all_of, turns
 
 from musignet.errors import AuthenticationError, Timeout
-from musignet.limits import Limits
+from musignet.limits import TLS_HANDSHAKE_COST_S, Limits
 from musignet.net.transport import TcpTransport, TlsTransport
 from musignet.net.transport.certificate import client_context, listener_context
 from musignet.net.transport.route import Route
@@ -208,14 +208,15 @@ async def test_whoever_stalls_inside_tls_has_the_time_of_act_one_and_its_slot(ca
     bob = await listening(limits=SHORT)
     end = await raw_tcp(bob.port)
     end.send(said)
-    while not bob.slots.half_open:
+    lobby = bob._listener.lobby
+    while not (len(lobby) == 1 if not said else bob.slots.half_open):
         await turns(1)
-    assert (len(bob.slots.inbound), bob.slots.prefixes) == (1, 1)
+    assert (len(bob.slots.inbound) + len(lobby), bob.slots.prefixes + lobby.prefixes) == (1, 1)
     await heard(bob).hears("refused")
     await end.closed()
     assert isinstance(heard(bob).refusals[0], Timeout)
     assert "within 0.3 s" in str(heard(bob).refusals[0])
-    assert (len(bob.slots.inbound), len(bob.slots.half_open), bob.slots.prefixes) == (0, 0, 0)
+    assert (len(bob.slots.inbound), len(bob.slots.half_open), bob.slots.prefixes, len(lobby)) == (0, 0, 0, 0)
     assert end.received == b""
     await bob.stop()
 
@@ -225,11 +226,29 @@ async def test_a_stalled_dialler_fills_its_prefix_and_no_more(carrier: Any) -> N
     bob = await listening(limits=Limits(half_open_per_prefix=2, act_one_timeout_s=60, handshake_timeout_s=60))
     ends = [await raw_tcp(bob.port) for _ in range(3)]
     await ends[2].closed()
-    assert (len(bob.slots.half_open), heard(bob).words) == (2, ["refused"])
+    assert (len(bob._listener.lobby), heard(bob).words) == (2, ["refused"])
     async with asyncio.timeout(2):
         await bob.stop()  # and it waits for nobody's hello
     for end in ends:
         await end.closed()
+
+
+@aio
+async def test_what_tls_itself_costs_is_counted_before_it_is_spent(carrier: Any) -> None:
+    """A byte is enough to begin TLS: without this, whoever sends one takes half-open slots as fast as it connects."""
+    limits = Limits(
+        handshakes_share=1e-9, handshakes_burst_s=2 * TLS_HANDSHAKE_COST_S, half_open_per_prefix=16,
+        prefix_burst_handshakes=16, act_one_timeout_s=60,
+    )  # fmt: skip
+    bob = await listening(limits=limits)
+    for _ in range(8):
+        (await raw_tcp(bob.port)).send(HELLO[:1])
+    while len(bob._listener.lobby) + len(bob.slots.half_open) < 8:
+        await turns(1)
+    await turns()
+    assert 1 <= len(bob.slots.half_open) <= 2
+    assert bob._listener.lobby.anybody_spoke
+    await bob.stop()
 
 
 @aio

@@ -777,9 +777,9 @@ async def test_a_link_that_closes_takes_nothing_more_in_while_its_bytes_leave(ca
 @aio
 async def test_a_link_in_its_handshake_has_no_peer_yet(carrier: Carrier) -> None:
     async with ends(carrier, BOB, limits=SLOW) as (bob,):
-        await carrier.raw_dial(bob.transport)
-        while not bob.transport.slots.half_open:
-            await turns(1)
+        end = await carrier.raw_dial(bob.transport)
+        end.send(act_one(carrier, end))
+        await end.until(lambda: len(end.received) == carrier.acts[1])
         (link,) = bob.transport.slots.half_open
         with pytest.raises(TransportError, match="still in its handshake"):
             _ = link.peer

@@ -223,6 +223,15 @@ def test_a_peer_that_is_away_for_a_day_is_still_dialled_at_the_longest_pause() -
     assert len(low.all(Connect)) - dials == pytest.approx(100, abs=2)
 
 
+def test_whoever_asks_for_a_peer_that_is_away_does_not_wait_as_long_as_those_before() -> None:
+    world, low = lonely()
+    world.wait(86_400)
+    low.dial(HIGH.pubkey, persist=True)
+    dials = len(low.all(Connect))
+    world.wait(8 * LIMITS.backoff_min_s)
+    assert len(low.all(Connect)) - dials == 3, "after one, three and seven of the shortest pauses"
+
+
 def test_persist_dials_until_the_peer_lets_us_in() -> None:
     world = World()
     low, high = world.add(LOW, "low"), world.add(HIGH, "high")

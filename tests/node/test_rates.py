@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musignet.limits import FRAME_MIN_COST_BYTES, MIB, Limits
-from musignet.node.rates import Gauge, Rates, Standing, TokenBucket
+from musignet.node.rates import Gauge, Meter, Rates, Standing, TokenBucket
 
 LIMITS = Limits()
+UNPACED = Limits(pace_burst_messages=10**6)
 AMOUNTS = st.floats(min_value=0, max_value=1e6)
 
 
@@ -72,15 +73,63 @@ def test_whoever_waits_as_long_as_it_is_told_never_gets_more_than_burst_and_rate
         taken += amount
 
 
+@given(
+    rates=st.tuples(*[st.floats(min_value=0.1, max_value=1e5)] * 2),
+    bursts=st.tuples(*[st.floats(min_value=1, max_value=1e6)] * 2),
+    takes=st.lists(st.tuples(st.floats(min_value=-1, max_value=10), *[st.integers(0, 10**6)] * 2), max_size=40),
+)
+def test_a_meter_is_two_buckets(
+    rates: tuple[float, float], bursts: tuple[float, float], takes: list[tuple[float, int, int]]
+) -> None:
+    meter = Meter(rates[0], bursts[0], rates[1], bursts[1], 5.0)
+    buckets = [TokenBucket(per_s, burst, 5.0) for per_s, burst in zip(rates, bursts, strict=True)]
+    now = 5.0
+    for pause, *amounts in takes:
+        now += pause
+        late_s = [bucket.take(amount, now) for bucket, amount in zip(buckets, amounts, strict=True)]
+        assert meter.take(amounts[0], amounts[1], now) == max(late_s)
+        assert meter.late_s == late_s[0]
+
+
 # --- a gauge ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_peer_has_its_burst_of_messages_and_then_its_rate() -> None:
-    one = gauge()
+    one = gauge(UNPACED)
     assert one.room(0.0) == LIMITS.peer_burst_messages
     assert one.arrived(0, 0, LIMITS.peer_burst_messages, 0.0) == 0
     assert one.room(0.0) == 1, "one message is always taken: it is here already"
     assert one.arrived(0, 0, 10, 0.0) == pytest.approx(10 / LIMITS.peer_messages_per_s)
+
+
+def test_all_together_keep_a_pace_and_each_read_still_brings_one_message() -> None:
+    rates = Rates(LIMITS)
+    peers = [gauge(rates=rates) for _ in range(16)]
+    took = 0
+    for one in peers:
+        room = one.room(0.0)
+        assert one.arrived(0, 0, room, 0.0, more=True) == 0.05, "the rest waits"
+        took += room
+    assert took == LIMITS.pace_burst_messages + len(peers) - 1, "not 3,200 in one turn of the loop"
+    assert peers[0].room(1.0) > 1, "it comes back"
+
+
+def test_who_waits_for_others_does_not_flood() -> None:
+    rates, now = Rates(LIMITS), 0.0
+    busy, quiet = gauge(rates=rates), gauge(rates=rates)
+    while now < 2 * LIMITS.flood_s:
+        busy.arrived(0, 0, 50, now)
+        quiet.arrived(0, 0, 1, now, more=True)
+        now += 0.05
+    assert (busy.floods > 0, quiet.floods) == (True, 0)
+
+
+def test_what_a_peer_leaves_behind_is_taken_beyond_its_own_rate_and_not_beyond_the_pace() -> None:
+    one = gauge()
+    one.arrived(0, 0, LIMITS.peer_burst_messages + 1, 0.0)
+    assert (one.room(0.5), one.room(0.5, last=True)) == (24, LIMITS.pace_burst_messages)
+    one.arrived(0, 0, LIMITS.pace_burst_messages, 0.5)
+    assert one.room(0.5, last=True) == 1
 
 
 def test_a_message_of_full_size_passes_at_once_and_the_next_waits_for_its_bytes() -> None:
@@ -112,7 +161,7 @@ def test_the_bytes_of_all_are_bounded_too() -> None:
 
 
 def test_a_bad_score_makes_the_buckets_smaller() -> None:
-    one = gauge()
+    one = gauge(UNPACED)
     one.scale(0.2)
     assert one.room(0.0) == 40
     assert one.arrived(0, 0, 50, 0.0) == pytest.approx(1.0)

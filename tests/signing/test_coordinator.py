@@ -12,7 +12,7 @@ from musignet.signing.coordinator import Sessions, SigningCoordinator, ToSend
 from musignet.signing.effects import End, Outcome, Publish, Save, Saved, SendToGroup
 from musignet.signing.keyholder import Keyholder
 from musignet.signing.policy import Ask
-from musignet.signing.records import Approval, Topology
+from musignet.signing.records import Approval, Topology, TransactionProposal, session_id
 from musignet.signing.session import Session
 from musignet.signing.verbs import Asked, Woken
 from musignet.wire.envelope import Message
@@ -226,6 +226,21 @@ def test_no_more_sessions_than_a_proposer_and_a_group_may_have() -> None:
     assert [_opened(sessions, "bob", n) for n in range(6)].count(True) == limits.SESSIONS_PER_PROPOSER_MAX
     assert not _opened(sessions, "carol", 9)
     assert sum(isinstance(one, Session) for one in sessions) == limits.SESSIONS_PER_GROUP_MAX
+
+
+def test_a_proposal_too_many_is_refused_unread_and_its_refusal_holds_nothing_of_it() -> None:
+    sessions = Sessions(GROUP, identity("carol").pubkey)
+    record = TransactionProposal(GROUP.id, bytes(32), int((NOW + 60) * 1000), b"no PSBT", "")
+    unreadable = say(
+        "alice", MessageType.TRANSACTION_PROPOSAL, session_id(identity("alice").pubkey, record), record, GROUP
+    )
+    for number in range(limits.SESSIONS_PER_PROPOSER_MAX):
+        assert _opened(sessions, "alice", number)
+    (refused,) = [one.news for one in sessions.handle(unreadable, NOW) if isinstance(one, Publish)]
+    assert isinstance(refused, Outcome)
+    assert refused.error is not None
+    assert "too many open sessions of this proposer" in str(refused.error), "not that it has no reading"
+    assert refused.error.__traceback__ is None, "its frames hold the proposal"
 
 
 def test_nobody_fills_memory_and_disk_by_proposing_and_leaving() -> None:

@@ -17,6 +17,8 @@ RATES: Final = {
     "peer_burst_bytes": _ENOUGH,
     "total_messages_per_s": _ENOUGH,
     "total_burst_messages": _ENOUGH,
+    "pace_messages_per_s": _ENOUGH,
+    "pace_burst_messages": _ENOUGH,
     "total_bytes_per_s": _ENOUGH,
     "total_burst_bytes": _ENOUGH,
 }

@@ -443,19 +443,20 @@ class Driver:
         return self.node.conduct.gauge(self.node.book.get(key))
 
     def received(self, connection: Connection, envelopes: list[bytes], ids: bytes) -> None:
-        """Verify what one read brought, then give it to the node as one batch."""
+        """Verify what one read brought, and give it to the node."""
         number, inputs = connection.number, self._inputs
         known = self._connections.get(number)
         if known is None:
             return
         if ids:
             inputs.append(Acknowledged(number, ids))
-        for message in self._opener.open(known[1], envelopes):
-            if isinstance(message, VerifiedMessage):
-                inputs.append(MessageReceived(number, message))
-            else:
-                inputs.append(MessageRefused(number, message))
-        self._run()
+        for opened in self._opener.open(known[1], envelopes):
+            for message in opened:
+                if isinstance(message, VerifiedMessage):
+                    inputs.append(MessageReceived(number, message))
+                else:
+                    inputs.append(MessageRefused(number, message))
+            self._run()
         if self._brakes.disk_behind:
             self._brakes.apply(connection)
 

@@ -380,7 +380,10 @@ class NetworkService(Cosigning, Mailing):
         """
         keep = self._data_dir is not None if durable is None else durable
         keep_s = (self._limits.outbox_ttl_s if expires_in_s is None else expires_in_s) if keep else 0.0
-        await self._do(SendMessage, (self._find(peer).key,), message, wait_ack, keep_s)
+        driver = self._running
+        answer = driver.submit(SendMessage, (driver.node.book.find(peer).key,), message, wait_ack, keep_s)
+        if isinstance(answer, asyncio.Future):
+            await answer
 
     async def broadcast_message(self, message: Message, *, wait_ack: bool = False) -> int:
         """Send a message to every connected peer, encoded and signed once. It is not durable.

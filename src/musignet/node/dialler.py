@@ -46,6 +46,7 @@ class Dialler:
             return
         (peer.patient if event.persist else peer.dials).append(event.request)
         if not peer.dialling:
+            peer.attempts = 0  # who asks now does not wait as long as who asked for an hour
             self._connect(peer, out)
 
     def failed(self, peer: PeerRecord, error: NetworkError, now: float, out: list[Effect]) -> None:

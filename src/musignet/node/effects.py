@@ -1,4 +1,8 @@
-"""What a node asks of its driver, which performs it in the order given. And what it tells its owner."""
+"""What a node asks of its driver, which performs it in the order given. And what it tells its owner.
+
+`gc=False` is for what holds bytes and numbers. An error holds frames, and a frame whatever went through it: what
+carries one must be seen by the garbage collector, or both stay for ever.
+"""
 
 from __future__ import annotations
 
@@ -157,7 +161,7 @@ class Store(Struct, frozen=True, gc=False):
     """From which box, which message. One that is not there is no error."""
 
 
-class Reply(Struct, frozen=True, gc=False):
+class Reply(Struct, frozen=True):
     """The answer to the command that carried this request number: done, or why not.
 
     `peers` is how many peers a `SendMessage` went to, `session` the id of the session that a `Propose` opened.
@@ -169,7 +173,7 @@ class Reply(Struct, frozen=True, gc=False):
     session: bytes = b""
 
 
-class Publish(Struct, frozen=True, gc=False):
+class Publish(Struct, frozen=True):
     """Tell the owner."""
 
     news: News

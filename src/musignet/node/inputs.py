@@ -260,7 +260,7 @@ class Restore(Struct, frozen=True):
     """From which peer, the ids it has handled, and until when they are kept."""
 
 
-class Stored(Struct, frozen=True, gc=False):
+class Stored(Struct, frozen=True):
     """The disk did what a `Store` asked for, and it would survive a loss of power; or it did not."""
 
     store: Store

@@ -169,10 +169,15 @@ class Gauge:
         """The share of the usual rates that it has."""
         return self._scale
 
-    def room(self, now: float) -> int:
-        """Return how many messages may be taken from it now, at least one."""
+    def room(self, now: float, *, last: bool = False) -> int:
+        """Return how many messages may be taken from it now, at least one.
+
+        Args: `last` - its stream is over: what is here may put it into debt, but all together still keep their pace.
+        """
         self._meter.flow(now)
-        return max(1, int(self._meter.level_messages))
+        pace = self._rates.pace.level(now)
+        own = self._meter.level_messages
+        return max(1, int(pace if last or pace < own else own))
 
     def arrived(self, size: int, frames: int, messages: int, now: float, *, more: bool = False) -> float:
         """Count what one read brought.
@@ -191,6 +196,7 @@ class Gauge:
         cost = size if size > least else least
         own_s = self._meter.take(messages, cost, now)
         total_s = self._rates.meter.take(messages, cost, now)
+        self._rates.pace.take(messages, now)
         if own_s or total_s or more or self._fast_since is not None:
             return self._hold_back(own_s, total_s, messages, more, now)
         return 0.0
@@ -200,10 +206,9 @@ class Gauge:
         meter, wait_s = self._meter, own_s
         if messages:
             late_s = meter.late_s
-            if more and late_s < _MORE_S:
-                late_s = _MORE_S
-            self._judge(late_s, now)
-            wait_s = max(own_s, late_s)
+            spent = more and meter.level_messages < 1  # else it waits for others, which is not its fault
+            self._judge(late_s > 0 or spent, now)
+            wait_s = max(own_s, late_s, _MORE_S if more else 0.0)
         if total_s > wait_s and self._is_loud():
             wait_s = total_s
         self.held_s += wait_s
@@ -214,9 +219,9 @@ class Gauge:
         meter = self._meter
         return meter.level_messages < meter.burst_messages / 2 or meter.level_bytes < meter.burst_bytes / 2
 
-    def _judge(self, late_s: float, now: float) -> None:
+    def _judge(self, too_fast: bool, now: float) -> None:
         """Whether it floods: it has been too fast for `flood_s`, and was never quiet for half a burst in between."""
-        if late_s:
+        if too_fast:
             if self._fast_since is None:
                 self._fast_since = now
             elif now - self._fast_since >= self._rates.limits.flood_s:
@@ -253,6 +258,8 @@ class Rates:
             limits.total_burst_bytes,
             now,
         )
+        self.pace = TokenBucket(limits.pace_messages_per_s, limits.pace_burst_messages, now)
+        """What may be taken in at once, from all together: links, timers and handshakes get their turn in between."""
         self.sending = _sending(limits.total_send_bytes_per_s, now)
         """For what is sent to all, in bytes; None: as fast as the links take it."""
 

@@ -196,12 +196,12 @@ class Doors:
 
     Where a cosigner has come from within `WELCOME_S` is known: such a prefix does not wait for the handshakes of all
     others, and is never refused; only a larger bucket of its own bounds it. Both tables are bounded, least recently
-    used first.
+    used first. What all handshakes cost is counted in seconds of a processor: so many are done as it can carry.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._all = TokenBucket(limits.handshakes_per_s, limits.handshakes_per_s, 0.0)
+        self._work = TokenBucket(limits.handshakes_share, limits.handshakes_burst_s, 0.0)
         self._doors: OrderedDict[str, _Door] = OrderedDict()
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
@@ -220,12 +220,20 @@ class Doors:
         door = self._door(prefix, now)
         if now < door.refused_until:
             return "too many failed handshakes from this address: refused for a while"
-        if not door.handshakes.allow(now):
-            return _TOO_MANY
-        if not self._all.allow(now):
-            door.handshakes.give_back()
-            return "too many handshakes from everywhere"
-        return ""
+        return "" if door.handshakes.allow(now) else _TOO_MANY
+
+    def has_failed(self, prefix: str, now: float) -> bool:
+        """Whether handshakes from there have failed, within the last half a minute for each of them."""
+        door = self._doors.get(prefix)
+        return door is not None and door.faults.level(now) < door.faults.burst
+
+    def worked(self, seconds: float, now: float) -> None:
+        """So much of a processor's time went into somebody's handshake."""
+        self._work.take(seconds, now)
+
+    def rest_s(self, now: float) -> float:
+        """Return for how many seconds no handshake of a stranger may be worked on; 0: there is time for one."""
+        return max(0.0, -self._work.level(now) / self._work.per_s)
 
     def welcome(self, prefix: str, now: float) -> None:
         """A peer that is let in came from there: the token comes back, and failures are forgiven."""
@@ -233,7 +241,6 @@ class Doors:
             self._known[prefix].handshakes.give_back()
             return
         door = self._door(prefix, now)
-        self._all.give_back()
         door.handshakes.give_back()
         door.refused_until = -PREFIX_PARDON_S
         door.refusals = 0

@@ -149,10 +149,11 @@ class Sessions:
             return []
         try:
             require_member(message, self.group, MessageType.TRANSACTION_PROPOSAL, message.session)
+            if not start.restarted:
+                self._require_room(message.sender_key, now)  # before its PSBT is parsed
             proposal = Proposal.open_untrusted(message, self.group)
             if not start.restarted:
                 proposal.require_time(now)
-                self._require_room(proposal.proposer, now)
             kind = _KINDS[proposal.record.topology]
             session = kind(
                 self.group,
@@ -174,7 +175,7 @@ class Sessions:
         return out
 
     def _refuse(self, message: VerifiedMessage, error: NetworkError) -> list[SessionEffect]:
-        outcome = Publish(Outcome(message.session, End.REFUSED, error=error))
+        outcome = Publish(Outcome(message.session, End.REFUSED, error=error.with_traceback(None)))  # it may be kept
         if message.sender_key not in self.group or message.body.recipient != self.group.id:
             return [outcome]
         abort = payload_encode(MessageType.ABORT, Abort(ABORT_CODES[End.REFUSED], str(error)[:200]))

@@ -6,15 +6,17 @@ the outside is the same; `reason` holds BOLT 8's own name for it, for our log an
 
 from __future__ import annotations
 
+from collections import deque
 from hashlib import sha256
 from struct import Struct
 from typing import Final, Protocol
+from weakref import ref
 
 from ..crypto.aead import TAG_BYTES, Aead, AeadError, hkdf2
 from ..crypto.keys import Ephemeral, Identity
 from ..crypto.schnorr import PublicKey
 from ..errors import AuthenticationError, ReceiveError
-from ..limits import ROTATE_AFTER_MESSAGES
+from ..limits import CIPHERS_AWAKE_MAX, ROTATE_AFTER_MESSAGES
 
 __all__ = [
     "ACT_ONE_BYTES",
@@ -62,15 +64,16 @@ class HandshakeError(AuthenticationError):
 class Cipher:
     """One direction of an open channel: packets of an encrypted two-byte length and an encrypted body.
 
-    The key rotates after 1,000 encryptions. A packet takes two, so that is always between packets. An `Aead` is made
-    for each packet: that takes a microsecond, and keeping one two KiB, which an idle link has no use for.
+    The key rotates after 1,000 encryptions. A packet takes two, so that is always between packets. Its `Aead` is made
+    when it is used, and given up when `CIPHERS_AWAKE_MAX` others were made since: an idle link has none.
     """
 
-    __slots__ = ("_chain", "_count", "_key", "_size")
+    __slots__ = ("__weakref__", "_chain", "_count", "_key", "_made", "_size")
 
     def __init__(self, chain: bytes, key: bytes) -> None:
         self._chain = chain
         self._key = key
+        self._made: Aead | None = None
         self._count = 0
         self._size = 0
         """Of the packet whose length is open and whose body is not here; 0 between packets."""
@@ -80,9 +83,18 @@ class Cipher:
         count = self._count
         if count == ROTATE_AFTER_MESSAGES:
             self._chain, self._key = hkdf2(self._chain, self._key)
+            self._made = None
             count = 0
         self._count = count + 2
-        return Aead(self._key), _nonce(count), _nonce(count + 1)
+        return self._made or self._wake(), _nonce(count), _nonce(count + 1)
+
+    def _wake(self) -> Aead:
+        """Make the `Aead` of the present key, and have the one that was made the longest ago given up."""
+        made = self._made = Aead(self._key)
+        _awake.append(ref(self))
+        if len(_awake) > CIPHERS_AWAKE_MAX and (other := _awake.popleft()()) is not None:
+            other._made = None
+        return made
 
     def seal(self, plaintext: bytes) -> tuple[bytes, bytes]:
         """Return a packet in two pieces, to be sent one after the other. `plaintext` has at most 65,535 bytes."""
@@ -99,7 +111,7 @@ class Cipher:
         if size:
             if len(data) - at < size:
                 return None
-            aead, second = Aead(self._key), _nonce(self._count - 1)
+            aead, second = self._made or self._wake(), _nonce(self._count - 1)
         else:
             if len(data) - at < _HEAD_BYTES:
                 return None
@@ -111,6 +123,10 @@ class Cipher:
                 return None
         self._size = 0
         return aead.decrypt(second, data[at + _HEAD_BYTES : at + size], None), at + size
+
+
+_awake: Final[deque[ref[Cipher]]] = deque()
+"""Those that have an `Aead`, in the order of making; one whose key rotated stands in it twice."""
 
 
 class PacketCipher(Protocol):

@@ -86,8 +86,8 @@ class Flow(ABC):
     def _close_stream(self) -> None: ...
 
     @abstractmethod
-    def _take_in(self, size: int, *, freely: bool = False) -> None:
-        """Open what is here; `size` bytes of it are new. `freely`: all of it, whatever the gauge says."""
+    def _take_in(self, size: int, *, last: bool = False) -> None:
+        """Open what is here, as far as the gauge has room; `size` bytes of it are new. `last`: the stream is over."""
 
     @abstractmethod
     def _resumed(self) -> None:
@@ -154,13 +154,11 @@ class Flow(ABC):
         self._resume_stream()
         self._resumed()
 
-    def _count(self, gauge: Gauge, size: int, frames: int, messages: int, now: float) -> None:
-        """Tell the gauge what came, and read nothing more while it says so."""
-        wait_s = gauge.arrived(size, frames, messages, now, more=self._rest)
-        if wait_s:
-            self._hold(_RATE)
-            if self._goes_on is None:
-                self._goes_on = self._loop.call_later(wait_s, self._go_on)
+    def _slow_down(self, wait_s: float) -> None:
+        """The gauge says to read nothing more for so long."""
+        self._hold(_RATE)
+        if self._goes_on is None:
+            self._goes_on = self._loop.call_later(wait_s, self._go_on)
 
     def _go_on(self) -> None:
         self._goes_on = None

@@ -158,11 +158,11 @@ class ChannelLink(Flow):
             self.began()
         self.flush()
 
-    def _take_in(self, size: int, *, freely: bool = False) -> None:
+    def _take_in(self, size: int, *, last: bool = False) -> None:
         """Open frames, as many messages of them as the gauge has room for, and count them. The rest waits here."""
         channel, gauge = self._channel, self.gauge
         now = self._loop.time()
-        room = _NO_LIMIT if gauge is None or freely else gauge.room(now)
+        room = _NO_LIMIT if gauge is None else gauge.room(now, last=last)
         frames = channel.frames_received
         self._rest = False
         envelopes: list[bytes] = []
@@ -177,6 +177,8 @@ class ChannelLink(Flow):
                         acked.append(event.ids)
                     elif isinstance(event, Established):
                         self._established(event)
+                        gauge = self.gauge
+                        room = _NO_LIMIT if gauge is None else gauge.room(now)  # act three may bring messages along
                     else:
                         self._goodbye = event
                         break
@@ -187,7 +189,9 @@ class ChannelLink(Flow):
         except NetworkError as error:
             self._error = error
         if gauge is not None and self._error is None and self._goodbye is None:
-            self._count(gauge, size, channel.frames_received - frames, len(envelopes), now)
+            wait_s = gauge.arrived(size, channel.frames_received - frames, len(envelopes), now, more=self._rest)
+            if wait_s:
+                self._slow_down(wait_s)
         if (envelopes or acked) and not self._closing:
             self._owner.sink.received(self, envelopes, b"".join(acked))
         self._after_feed()
@@ -227,7 +231,7 @@ class ChannelLink(Flow):
     def lost(self, error: OSError | None) -> None:
         """The stream is gone. Called once or more often; only the first time counts."""
         if self._rest and not (self._gone or self._closing or self._error):
-            self._take_in(0, freely=True)  # it was here before the end of the stream, which may be a goodbye
+            self._take_in(0, last=True)  # it was here before the end of the stream, which may be a goodbye
         if self._gone:
             return
         self._gone = True

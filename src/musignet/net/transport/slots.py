@@ -1,7 +1,8 @@
 """Slots: how many links there may be, who gets one, and who has to go when they are short.
 
-half open   16, of one prefix 4. Full: a link that has not shown act one goes first, then the oldest of the prefix
-            with the most; a prefix that a cosigner came from is left alone.
+lobby       256 that have said nothing yet or wait to be served, of one prefix 4 with the half-open ones: see `lobby`.
+half open   256 whose handshake is under way. Full: the oldest of the neighbourhood with the most goes; where a
+            cosigner came from is left alone.
 inbound     64. Full: a stranger goes, the worst score first. A cosigner always has a slot, and is never evicted.
 outbound    16, dials under way included. A cosigner always has one.
 """
@@ -16,6 +17,7 @@ from ...errors import TransportError
 from ...limits import Limits
 from ...node.rates import Gauge, Standing
 from ...node.reputation import Doors
+from .lobby import Crowd
 
 __all__ = ["Seat", "Slots", "neighbourhood", "prefix"]
 
@@ -34,11 +36,6 @@ class Seat(Protocol):
     @property
     def since(self) -> float:
         """When it came."""
-        ...
-
-    @property
-    def acts(self) -> int:
-        """Acts of the handshake that have arrived and held."""
         ...
 
     @property
@@ -61,6 +58,8 @@ class Slots:
         """In the order in which they came, half-open ones included."""
         self.outbound = 0
         self.half_open: dict[Seat, None] = {}
+        self._strangers: Crowd[Seat] = Crowd()
+        """The half-open ones that are not from where a cosigner came."""
         self._by_prefix: Counter[str] = Counter()
 
     @property
@@ -79,31 +78,33 @@ class Slots:
 
     # --- strangers ----------------------------------------------------------------------------------------------------
 
-    def why_not(self, address: str, now: float) -> str:
-        """Return why a stream from this address is not taken, or an empty string: then it used up a handshake."""
+    def why_not(self, address: str, now: float, waiting: int = 0) -> str:
+        """Return why a stream from this address is not taken, or an empty string: then it used up a handshake.
+
+        Args: `waiting` is how many of its prefix are in the lobby.
+        """
         source = prefix(address)
-        if self._by_prefix[source] >= self.limits.half_open_per_prefix:
+        if self._by_prefix[source] + waiting >= self.limits.half_open_per_prefix:
             return "too many open handshakes from this address"
         return self.doors.knock(source, now) if _is_place(source) else ""
 
     def opened(self, link: Seat, now: float) -> None:
-        """A stream was accepted. It holds a half-open slot until its handshake is done; another may have to go."""
+        """A handshake begins. It holds a half-open slot until it is done; another may have to go."""
         if len(self.half_open) >= self.limits.half_open_slots:
-            self._least_welcome(now).evict(TransportError("a newer connection took its half-open slot"))
+            self.make_room("a newer connection took its half-open slot")
         self.inbound[link] = self.half_open[link] = None
-        self._by_prefix[prefix(link.address)] += 1
+        source = prefix(link.address)
+        self._by_prefix[source] += 1
+        if not self.doors.is_known(source, now):
+            self._strangers.add(link, neighbourhood(link.address))
 
-    def _least_welcome(self, now: float) -> Seat:
-        """Return the half-open link that goes first."""
-        crowd = Counter(neighbourhood(link.address) for link in self.half_open)
-
-        def rank(link: Seat) -> tuple[bool, int, int, float]:
-            known = self.doors.is_known(prefix(link.address), now)
-            fresh = not link.acts and now - link.since < self.limits.half_open_grace_s
-            silent = not link.acts and not fresh
-            return known, 0 if silent else 2 if fresh else 1, -crowd[neighbourhood(link.address)], link.since
-
-        return min(self.half_open, key=rank)
+    def make_room(self, why: str) -> bool:
+        """The half-open link that is least welcome has to go. Returns whether there was one."""
+        least = self._strangers.fullest() if self._strangers else next(iter(self.half_open), None)
+        if least is None:
+            return False
+        least.evict(TransportError(why))
+        return True
 
     # --- links --------------------------------------------------------------------------------------------------------
 
@@ -111,6 +112,7 @@ class Slots:
         """The handshake of a link is done."""
         if link in self.half_open:
             del self.half_open[link]
+            self._strangers.remove(link, neighbourhood(link.address))
             source = prefix(link.address)
             self._by_prefix[source] -= 1
             if not self._by_prefix[source]:
@@ -142,6 +144,12 @@ class Slots:
             least = min(strangers, key=lambda found: found[:3])[3]
             least.evict(TransportError("every inbound slot is taken, and others are known better"))
 
+    def failed(self, address: str, now: float) -> None:
+        """A stream from there came to nothing."""
+        source = prefix(address)
+        if _is_place(source):
+            self.doors.failed(source, now)
+
     def closed(self, link: Seat, *, shook_hands: bool, now: float) -> None:
         """A link is gone: give its slot back. `shook_hands`: it came to a proved key, whoever that was."""
         self.promote(link)
@@ -149,9 +157,8 @@ class Slots:
             self.outbound -= 1
         elif link in self.inbound:
             del self.inbound[link]
-            source = prefix(link.address)
-            if not shook_hands and _is_place(source):
-                self.doors.failed(source, now)
+            if not shook_hands:
+                self.failed(link.address, now)
 
 
 def prefix(address: str) -> str:

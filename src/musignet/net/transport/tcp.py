@@ -1,42 +1,31 @@
-"""TCP: `asyncio.Protocol` on both ends, and an accept loop of our own with a budget of slots and file descriptors.
-
-asyncio's own accept loop takes everything the kernel offers and, out of descriptors, calls its error handler tens of
-thousands of times a second. Ours takes a few at a time, closes what gets no slot, and pauses without descriptors.
-"""
+"""TCP: `asyncio.Protocol` on both ends. Who dials us has shown act one, and it held, before its stream is opened."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
-import sys
+from time import thread_time
 from typing import Any, cast
 
 from ...crypto.keys import Identity
-from ...errors import IoError, TransportError
+from ...errors import IoError
 from ...limits import Limits
 from ...node.addresses import Path, Rank
 from ...wire.channel import SecureChannel
+from ...wire.noise import ACT_ONE_BYTES
 from .base import Sink
 from .link import ChannelLink, ChannelTransport
+from .listener import Listener, Stream
 from .route import DIRECT, Route, is_loopback
 
-if sys.platform != "win32":
-    import resource
-
 __all__ = ["TcpLink", "TcpTransport", "port_of"]
-
-_UNLIMITED = 2**31
 
 _LOW_WATER = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 """What the kernel takes ahead of the network, where it can be told: behind that an urgent message would wait too."""
 
-_BACKLOG = 128
-_EXHAUSTED_PAUSE_S = 0.5
 _TAKEN = "another program may have this port; port 0 picks a free one"
 _NOT_OURS = "this machine has no such address; 0.0.0.0 stands for every one that it has"
-_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class TcpLink(ChannelLink, asyncio.Protocol):
@@ -71,7 +60,20 @@ class TcpLink(ChannelLink, asyncio.Protocol):
         return Path(Rank.PROXIED, self._owner.carrier) if self.proxied else super().path
 
     def data_received(self, data: bytes) -> None:
-        self.feed(data)
+        if self._peer is None and not self.outbound:
+            began = thread_time()
+            self.feed(data)
+            self._owner.slots.doors.worked(thread_time() - began, self._owner.loop.time())
+        else:
+            self.feed(data)
+
+    def hear(self, said: bytes) -> bool:
+        """Take in act one while there is no stream yet. Returns whether one is wanted: the act held."""
+        self.began()
+        self._clogged = True
+        self.feed(said)
+        self._clogged = False
+        return not self._gone
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost(exc if isinstance(exc, OSError) else None)
@@ -117,6 +119,9 @@ class TcpTransport(ChannelTransport):
         route:    which way out a dial takes.
     """
 
+    _first_bytes = ACT_ONE_BYTES
+    _peeks = False
+
     def __init__(
         self,
         identity: Identity,
@@ -131,10 +136,8 @@ class TcpTransport(ChannelTransport):
         self.route = route
         self.host = host
         self.port = port
-        self._listener: socket.socket | None = None
-        self._accepting = False
+        self._listener: Listener | None = None
         self._accepted: set[asyncio.Task[None]] = set()
-        self._descriptors_max = _descriptors_max(self.limits.descriptors_share)
 
     def _make_link(self, channel: SecureChannel | None, outbound: bool, address: str) -> ChannelLink:
         return TcpLink(self, channel, outbound, address)
@@ -163,57 +166,28 @@ class TcpTransport(ChannelTransport):
         try:
             port = port_of(self.port)
             found = await self.loop.getaddrinfo(self.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            self._listener = _bind(found[0])
+            self._listener = Listener(self, found[0], self._serve, first_bytes=self._first_bytes, peeks=self._peeks)
         except (OSError, ValueError, OverflowError) as error:
             raise IoError(
                 f"cannot listen on {self.host}:{self.port}: {getattr(error, 'strerror', None) or error}",
                 hint=_NOT_OURS if isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL else _TAKEN,
             ) from None
-        self.port = self._listener.getsockname()[1]
-        self._accept_more()
+        self.port = self._listener.port
 
     async def _unlisten(self) -> None:
-        self._accept_less()
         if self._listener is not None:
             self._listener.close()
             self._listener = None
         await asyncio.gather(*self._accepted)  # a turn or two of the loop; cancelled, they would leave their sockets
 
-    def _accept_more(self) -> None:
-        if self._listener is not None and not self._accepting:
-            self._accepting = True
-            self.loop.add_reader(self._listener.fileno(), self._accept)
-
-    def _accept_less(self) -> None:
-        if self._listener is not None and self._accepting:
-            self._accepting = False
-            self.loop.remove_reader(self._listener.fileno())
-
-    def _accept(self) -> None:
-        """Take what the kernel offers, as far as there are slots. What is not taken waits in the kernel's backlog."""
-        for _ in range(self.limits.accepts_per_wake):
-            try:
-                accepted, address = cast(socket.socket, self._listener).accept()
-            except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    self._exhausted(error)
-                return
-            self._take(accepted, f"{address[0]}:{address[1]}")
-
-    def _take(self, accepted: socket.socket, address: str) -> None:
-        why = self._slot_for(address)
-        if accepted.fileno() >= self._descriptors_max:
-            why = "file descriptors are running out"
-        if why:
-            accepted.close()
-            self.sink.refused(
-                address, TransportError(why, hint="limits.py names the bound; raise it with limits=Limits(...)")
-            )
-            return
-        accepted.setblocking(False)
-        link = cast(TcpLink, self._answerer(address))
+    def _serve(self, stream: Stream) -> None:
+        """Begin a handshake. Act one comes first, where it has been read: of those that do not hold nothing is made."""
+        link = cast(TcpLink, self._answerer(stream.address))
         link.proxied = self.route.fronted and is_loopback(link.host)
-        task = self.loop.create_task(self._adopt(accepted, link))
+        if not self._peeks and not link.hear(stream.said):
+            stream.socket.close()
+            return
+        task = self.loop.create_task(self._adopt(stream.socket, link))
         self._accepted.add(task)
         task.add_done_callback(self._accepted.discard)
 
@@ -224,43 +198,9 @@ class TcpTransport(ChannelTransport):
             accepted.close()
             link.lost(error)
 
-    def _exhausted(self, error: OSError) -> None:
-        """Out of descriptors: links that are up go on; new ones wait."""
-        self._accept_less()
-        self.sink.refused("", TransportError(f"cannot accept: {error.strerror}", hint="raise RLIMIT_NOFILE"))
-        self.loop.call_later(_EXHAUSTED_PAUSE_S, self._accept_again)
-
-    def _accept_again(self) -> None:
-        if self._running:
-            self._accept_more()
-
-
-def _bind(
-    found: tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]],
-) -> socket.socket:
-    family, kind, proto, _, address = found
-    listener = socket.socket(family, kind, proto)
-    try:
-        listener.setblocking(False)
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
 
 def port_of(port: int) -> int:
     """Return `port`. Raises ValueError where `getaddrinfo` would quietly take its lowest 16 bits."""
     if not 0 <= port <= 65_535:
         raise ValueError("a port is a number from 0 to 65535")
     return port
-
-
-def _descriptors_max(share: float) -> int:
-    if sys.platform == "win32":  # no such limit to ask for
-        return _UNLIMITED
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _UNLIMITED if soft == resource.RLIM_INFINITY else int(soft * share)

@@ -1,7 +1,7 @@
 """TLS 1.3 over TCP, by the standard library. Inside it both sides prove their keys (`wire.tlsauth`).
 
-For networks that let only TLS through. The clocks and the slots are those of TCP: they start when the connection is
-there, so that whoever stalls inside TLS costs what a stalled Noise handshake costs.
+For networks that let only TLS through. The clocks and the slots are those of TCP: they start with the first byte of
+TLS, so that whoever stalls inside it costs what a stalled Noise handshake costs.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from typing import Any, cast
 from ...crypto.keys import Identity
 from ...crypto.schnorr import PublicKey
 from ...errors import ReceiveError, Timeout
-from ...limits import Limits
+from ...limits import TLS_HANDSHAKE_COST_S, Limits
 from ...text import safe
 from ...wire import tlsauth
 from ...wire.channel import SecureChannel
 from .base import Sink
 from .certificate import client_context, listener_context
 from .link import ChannelLink
+from .listener import Stream
 from .route import DIRECT, Route
 from .tcp import TcpLink, TcpTransport
 
@@ -70,6 +71,8 @@ class TlsTransport(TcpTransport):
     """
 
     carrier = "tls"
+    _first_bytes = 1
+    _peeks = True
 
     def __init__(
         self,
@@ -130,6 +133,10 @@ class TlsTransport(TcpTransport):
             near.lost(error)
         if near._stream is None:  # the connection broke meanwhile
             near.lost(None)
+
+    def _serve(self, stream: Stream) -> None:
+        super()._serve(stream)
+        self.slots.doors.worked(TLS_HANDSHAKE_COST_S, self.loop.time())
 
     async def _adopt(self, accepted: socket.socket, link: TcpLink) -> None:
         near = cast(_TlsLink, link)

@@ -17,7 +17,7 @@ from cryptography import x509
 from endpoints import CARRIERS, RawEnd, Recorder, _RawTcp, _RawTls, aio, all_of, turns
 
 from musignet.errors import AuthenticationError, Timeout
-from musignet.limits import Limits
+from musignet.limits import TLS_HANDSHAKE_COST_S, Limits
 from musignet.net.transport import TcpTransport, TlsTransport
 from musignet.net.transport.certificate import client_context, listener_context
 from musignet.net.transport.route import Route
@@ -231,6 +231,24 @@ async def test_a_stalled_dialler_fills_its_prefix_and_no_more(carrier: Any) -> N
         await bob.stop()  # and it waits for nobody's hello
     for end in ends:
         await end.closed()
+
+
+@aio
+async def test_what_tls_itself_costs_is_counted_before_it_is_spent(carrier: Any) -> None:
+    """A byte is enough to begin TLS: without this, whoever sends one takes half-open slots as fast as it connects."""
+    limits = Limits(
+        handshakes_share=1e-9, handshakes_burst_s=2 * TLS_HANDSHAKE_COST_S, half_open_per_prefix=16,
+        prefix_burst_handshakes=16, act_one_timeout_s=60,
+    )  # fmt: skip
+    bob = await listening(limits=limits)
+    for _ in range(8):
+        (await raw_tcp(bob.port)).send(HELLO[:1])
+    while len(bob._listener.lobby) + len(bob.slots.half_open) < 8:
+        await turns(1)
+    await turns()
+    assert 1 <= len(bob.slots.half_open) <= 2
+    assert bob._listener.lobby.anybody_spoke
+    await bob.stop()
 
 
 @aio

@@ -19,13 +19,14 @@ from typing import Any, cast
 from ...crypto.keys import Identity
 from ...crypto.schnorr import PublicKey
 from ...errors import ReceiveError, Timeout
-from ...limits import Limits
+from ...limits import TLS_HANDSHAKE_COST_S, Limits
 from ...text import safe
 from ...wire import tlsauth
 from ...wire.channel import SecureChannel
 from .base import Sink
 from .certificate import client_context, listener_context
 from .link import ChannelLink
+from .listener import Stream
 from .route import DIRECT, Route
 from .tcp import TcpLink, TcpTransport
 
@@ -132,6 +133,10 @@ class TlsTransport(TcpTransport):
             near.lost(error)
         if near._stream is None:  # the connection broke meanwhile
             near.lost(None)
+
+    def _serve(self, stream: Stream) -> None:
+        super()._serve(stream)
+        self.slots.doors.worked(TLS_HANDSHAKE_COST_S, self.loop.time())
 
     async def _adopt(self, accepted: socket.socket, link: TcpLink) -> None:
         near = cast(_TlsLink, link)

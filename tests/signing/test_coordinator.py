@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from musignet import limits
+from musignet.bitcoin.transaction import TxIn, TxOut
 from musignet.errors import LocalError
 from musignet.limits import EARLY_MESSAGES_MAX
 from musignet.signing import journal
@@ -18,7 +19,7 @@ from musignet.signing.verbs import Asked, Woken
 from musignet.wire.envelope import Message
 from musignet.wire.messages import Abort, MessageType, payload_encode
 from support.ceremony import NOW, account, drawer, identity, keyholder, proposal, say, signing_group
-from support.wallet import MEMBERS, psbt, spend
+from support.wallet import EXTERNAL, MEMBERS, outpoint, psbt, replace_tx, spend
 
 GROUP = signing_group()
 CALLS = {
@@ -241,6 +242,18 @@ def test_a_proposal_too_many_is_refused_unread_and_its_refusal_holds_nothing_of_
     assert refused.error is not None
     assert "too many open sessions of this proposer" in str(refused.error), "not that it has no reading"
     assert refused.error.__traceback__ is None, "its frames hold the proposal"
+
+
+def test_what_is_told_of_an_end_keeps_nothing_of_where_it_came_from() -> None:
+    """Inputs of strangers are not signed yet; whoever keeps the outcome must not keep the session for it."""
+    tx, spent = spend(GROUP.wallet)
+    foreign = replace_tx(tx, inputs=(*tx.inputs, TxIn(outpoint(9))))
+    made = psbt(GROUP.wallet, foreign, (*spent, TxOut(5_000, EXTERNAL))).serialize()
+    net = Net()
+    net.carry("alice", net.nodes["alice"].propose(made, bytes(32), NOW + 60, NOW))
+    for outcome in net.ends():
+        assert (outcome.end, outcome.transaction) == (End.COMPLETED, None)
+        assert outcome.error.__traceback__ is None
 
 
 def test_nobody_fills_memory_and_disk_by_proposing_and_leaving() -> None:

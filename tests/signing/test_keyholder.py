@@ -483,6 +483,14 @@ def test_of_what_was_signed_long_ago_only_the_coins_are_remembered(table: Table,
         assert "same coin" in str(refusal(perform(holder, Approve(again), late)))
 
 
+def test_a_refusal_keeps_nothing_of_where_it_came_from(table: Table) -> None:
+    """Sessions keep it for people to read; its frames hold keys, parsed PSBTs and reviews."""
+    table.approve().nonces()
+    table.holders[ALICE].account.key.wipe()
+    for error in (refusal(table.ask_partials(ALICE)), refusal(table.ask_nonces(ALICE, 2))):
+        assert error.__traceback__ is None
+
+
 def test_what_a_nonce_was_made_of_is_not_kept(table: Table) -> None:
     drawn, draw = [], drawer("watched")
 

@@ -248,7 +248,7 @@ class _Seat:
                 raise LocalError("the keyholder asks about a session that it was not asked about")
             review = Proposal.open_untrusted(message, self._group).review(self._group, self._known, self._now())
         except NetworkError as error:
-            return Refused(answer.session, Approve, error)
+            return Refused(answer.session, Approve, error.with_traceback(None))
         return Asked(answer.session, answer.digest, review, answer.replaces)
 
 

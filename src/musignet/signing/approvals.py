@@ -148,7 +148,7 @@ class Approvals(ABC):
             else:
                 self._status(verb)
         except NetworkError as error:
-            self._out.append(Refused(verb.session, type(verb), error))
+            self._out.append(Refused(verb.session, type(verb), error.with_traceback(None)))  # it is kept
 
     def _store(self, entry: journal.Entry, after: Callable[[], None]) -> None:
         self._number += 1

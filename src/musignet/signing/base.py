@@ -161,7 +161,7 @@ class SessionBase:
         try:
             transaction = finalise(self.proposal.psbt, self.review, by_input)
         except NetworkError as raised:  # inputs of strangers that are not signed yet
-            error = raised
+            error = raised.with_traceback(None)
         self._advance(Event.COMPLETED)
         self.outcome = outcome = Outcome(self.id, End.COMPLETED, signatures, transaction, error=error)
         payload = encode(TransactionComplete(b"".join(signatures)))
@@ -187,10 +187,10 @@ class SessionBase:
             verdict = verify_blame(record, self.group)
         except SerializationError as error:  # too large to carry; we know it all the same
             record, verdict = b"", Verdict(message.sender_key, proof.kind, self.id)
-            self._end(End.BLAMED, verdict=verdict, error=error)
+            self._end(End.BLAMED, verdict=verdict, error=error.with_traceback(None))
             return
         except PeerError as error:
-            self._end(End.ABORTED, suspects=(message.sender_key,), error=error)
+            self._end(End.ABORTED, suspects=(message.sender_key,), error=error.with_traceback(None))
             return
         self._end(End.BLAMED, verdict=verdict, blame=record)
 

@@ -175,7 +175,7 @@ class Keyholder(Approvals):
             partials = b"".join(attempt.secrets.partial_sign(at, keys[at], one) for at, one in enumerate(sessions))
         except NetworkError as error:
             self._lose(holding)
-            self._out.append(Refused(holding.session, MakePartials, error))
+            self._out.append(Refused(holding.session, MakePartials, error.with_traceback(None)))
             return
         attempt.advance(Event.STORED)
         attempt.secrets.wipe()

@@ -816,6 +816,9 @@ RELAY_PROBE_AGAIN_S: Final = 0.5
 RELAY_PINGS_MAX: Final = 10_000
 """Pings of one connection that are answered: one every ten seconds for a day. Then it is made anew."""
 
+RELAY_PINGS_S: Final = 86_400.0
+"""Who took longer for these has broken no rule."""
+
 LETTER_MAX_BYTES: Final = MIB
 """A sealed bundle that is left at a relay: a proposal with a PSBT of 512 KiB. Larger messages wait for a link."""
 
@@ -848,6 +851,9 @@ RELAY_SERVE_MAIL_MAX: Final = 16_384
 
 RELAY_SERVE_TTL_MAX_S: Final = 8 * 86_400
 """How far ahead an event that it stores may expire: a message for a cosigner on holiday, and a clock that is wrong."""
+
+RELAY_SERVE_INBOXES_MAX: Final = 16
+"""Inboxes in one filter of a subscription: a node asks for ten, those of the days around today."""
 
 RELAY_SERVE_SKEW_S: Final = 2 * 86_400
 """How far the time in an event may be from now: NIP-59 allows senders to go back two days."""

@@ -24,7 +24,7 @@ from app.nodes import GROUP, GROUP_FILE, make_data
 from musignet.app import config
 from musignet.app.api.openapi import describe
 from musignet.app.api.route import MAY, Endpoint, Role
-from musignet.app.api.serve import Api, peer_uid, token_file
+from musignet.app.api.serve import Api, peer_uid, tcp_socket, token_file
 from musignet.app.api.table import ENDPOINTS
 from musignet.app.client import ApiError, Client, NotRunning
 from musignet.app.daemon import Daemon
@@ -343,6 +343,20 @@ def test_a_path_too_long_for_a_socket_is_one_sentence(tmp_path: Path) -> None:
 
     with pytest.raises(IoError, match="choose a shorter data folder"):
         asyncio.run(main())
+
+
+def test_a_port_that_two_have_bound_is_whose_who_listens_first() -> None:
+    """Else the second one would wait without end for a server that never begins."""
+    with ExitStack() as stack:
+        first = stack.enter_context(socket.socket())
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        first.bind(("127.0.0.1", 0))
+        port = first.getsockname()[1]
+        stack.enter_context(tcp_socket(port))
+        with pytest.raises(OSError, match="in use"):
+            first.listen()
+        with pytest.raises(IoError, match="another program may have this port"):
+            tcp_socket(port)
 
 
 def test_what_a_killed_node_left_there_is_replaced(tmp_path: Path) -> None:

@@ -107,3 +107,18 @@ def test_without_a_stun_server_turn_is_tried_all_the_same(tmp_path: Path) -> Non
         lab.start_turn()
         seen = Doctor(lab, tmp_path, nat_stun=())
     assert seen.shape() == [("STUN", "note"), *OK_TURN]
+
+
+def test_turn_over_tls_wants_the_certificate_of_an_authority_that_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_tls = f"tls://{INTERNET}:5349"
+    with Lab(("cone", "cone"), no_udp="A") as lab:
+        lab.start_turn()
+        strange = Doctor(lab, tmp_path / "strange", nat_stun=(), nat_turn=(by_tls,))
+        monkeypatch.setenv("SSL_CERT_FILE", str(lab.authority))
+        known = Doctor(lab, tmp_path / "known", nat_turn=(SERVER, by_tls))
+    assert strange.shape() == [("STUN", "note"), ("TURN", "BLOCKED")]
+    assert "certificate must be for this name" in strange.of("TURN")["hint"]
+    assert known.of("TURN", "TLS")["text"].startswith(f"{INTERNET}:5349 over TLS lends {INTERNET}:")
+    assert known.shape()[2:] == [("TURN", "note"), ("TURN", "ok"), ("TURN", "ok"), ("UDP", "note")]

@@ -17,7 +17,7 @@ from musignet.net.nat import Servers, TurnServer
 NAT = Config(
     nat_punch=True,
     nat_stun=("stun.example:3478",),
-    nat_turn=("turn.example:3478", "[2600::1]:5349"),
+    nat_turn=("turn.example:3478", "tls://[2600::1]:5349"),
     nat_turn_username="u",
     nat_turn_password="very secret",
 )
@@ -33,7 +33,7 @@ def test_the_servers_are_those_of_the_file_and_the_password_is_shown_nowhere() -
     found = servers(NAT)
     assert found.stun == (("stun.example", 3478),)
     assert found.turn == (
-        TurnServer("turn.example", 3478, "u", "very secret"), TurnServer("2600::1", 5349, "u", "very secret"),
+        TurnServer("turn.example", 3478, "u", "very secret"), TurnServer("2600::1", 5349, "u", "very secret", tls=True),
     )  # fmt: skip
     assert "very secret" not in repr((found, NAT))
 

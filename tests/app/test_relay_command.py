@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from musignet.app.relay import GiftWrapsOnly, _sweep
 from musignet.crypto.relaykey import RelayKey
 from musignet.limits import (
     RELAY_FRAME_MAX_BYTES,
+    RELAY_SERVE_INBOXES_MAX,
     RELAY_SERVE_MAIL_MAX,
     RELAY_SERVE_SKEW_S,
     RELAY_SERVE_TTL_MAX_S,
@@ -140,6 +143,30 @@ def test_what_is_taken_and_what_is_not(relay: Running) -> None:
         assert "expire within 8 days" in refused.why
 
     talk(relay.url, work)
+
+
+@pytest.mark.parametrize("kind", [LIVE, MAIL])
+@pytest.mark.parametrize("names", [None, [], [f"{n:064x}" for n in range(1, 1 + RELAY_SERVE_INBOXES_MAX + 1)]])
+def test_nobody_is_shown_what_passes_between_others(relay: Running, kind: int, names: list[str] | None) -> None:
+    wanted = {"kinds": [kind]} | ({} if names is None else {"#p": names})
+
+    async def work(client: Client) -> str:
+        await client.say(json.dumps(["REQ", "all", wanted]))
+        ended: relaytalk.Ended = await client.hears(relaytalk.Ended)
+        return ended.why
+
+    assert re.match("blocked: ask for inboxes by their names|auth-required:", talk(relay.url, work))
+
+
+def test_inboxes_that_are_named_are_shown_live_to_whoever_knows_their_names(relay: Running) -> None:
+    async def work(client: Client) -> Event:
+        await client.say(relaytalk.subscribe(relaytalk.LIVES, [INBOX.xonly.hex()]))
+        await client.hears(relaytalk.StoredEnd)
+        await client.say(relaytalk.publish(event(LIVE)))
+        said: relaytalk.Delivered = await client.hears(relaytalk.Delivered)
+        return said.event
+
+    assert talk(relay.url, work).kind == LIVE
 
 
 OBJECTIONS = {

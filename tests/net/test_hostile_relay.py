@@ -171,6 +171,22 @@ async def test_a_relay_that_breaks_a_rule_is_left_named_and_asked_more_and_more_
     assert rule in caplog.text
 
 
+@aio
+async def test_a_relay_whose_pings_took_days_has_broken_no_rule(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits, "RELAY_PINGS_S", 0.0)
+    caplog.set_level(logging.WARNING, "musignet")
+    async with HostileRelay(BEHAVIOURS["pings without end"]()).running() as relay:
+        node = RelayTransport(ALICE, Recorder(), relays=[relay.url])
+        await node.start()
+        (line,) = node.streams.lines
+        await soon(lambda: line._failures, WITHIN_S)
+        await node.stop()
+    assert "is not reached: after so many pings it is made anew" in caplog.text
+    assert "broke the rules" not in caplog.text
+
+
 class Chatters(Behaviour):
     """It says a second's worth more than is read at once, and then that it serves nobody."""
 

@@ -61,6 +61,21 @@ def test_a_path_opens_the_direct_one_if_there_is_one(kinds: tuple[str, str], no_
         asyncio.run(main())
 
 
+def test_where_nothing_but_tls_gets_out_turn_goes_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with nodes(lab, turn=True, tls=True, limits=SOON) as (alice, bob):
+            near, far = await linked(alice, bob)
+            assert (near["path"], far["path"]) == (TURN, TURN)
+            alice.do("send", [bob.key, "?", 20, 60_000])
+            while (await alice.hears("answer"))["count"] < 20:
+                pass
+
+    with Lab(("symmetric", "symmetric"), no_udp="AB") as lab:
+        lab.start_turn()
+        monkeypatch.setenv("SSL_CERT_FILE", str(lab.authority))
+        asyncio.run(main())
+
+
 def test_without_turn_two_symmetric_nats_end_in_a_typed_error_within_the_bounds() -> None:
     async def main() -> None:
         async with nodes(lab, limits={"ice_checks_s": 2.0}) as (alice, bob):

@@ -6,12 +6,19 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import subprocess
 import sys
 import tempfile
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from . import netns
 from .netns import Machine
@@ -85,6 +92,21 @@ table inet nat {
 """
 
 
+def _certify(host: str, certificate: Path, key: Path) -> None:
+    """Write a certificate for an address, and its key. It is its own authority."""
+    secret = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    begins = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(secret.public_key())
+    made = made.serial_number(1).not_valid_before(begins).not_valid_after(begins + datetime.timedelta(days=9))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))]), critical=False)
+    signed = made.sign(secret, hashes.SHA256())
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    form = serialization.PrivateFormat.PKCS8
+    key.write_bytes(secret.private_bytes(serialization.Encoding.PEM, form, plain))
+
+
 def reason_against(*more: str) -> str:
     """Return why no lab can be built here, or with these commands besides, or an empty string."""
     return netns.reason_against((*_NEEDED, *more), "iproute2, nftables, coturn, miniupnpd")
@@ -124,12 +146,19 @@ class Lab:
         addresses = {"pub": INTERNET, "A": "10.0.1.2", "B": "10.0.2.2"}
         return Machine(self._ns(place), addresses[place])
 
+    @property
+    def authority(self) -> Path:
+        """Whom the internet's TLS servers have their certificates from: the value of SSL_CERT_FILE."""
+        return Path(self._folder.name) / "certificate.pem"
+
     def start_turn(self) -> None:
-        """Start coturn on the internet, and wait until it listens: user u, password p."""
+        """Start coturn on the internet, and wait until it listens: user u, password p, and TLS at port 5349."""
         folder = Path(self._folder.name)
+        _certify(INTERNET, self.authority, folder / "key.pem")
         options = f"""-n --no-cli --listening-ip={INTERNET}
             --listening-ip={INTERNET_TOO} --relay-ip={INTERNET} --lt-cred-mech --user=u:p --realm=lab
-            --no-tls --no-dtls --userdb={folder / "turndb"} --pidfile={folder / "turn.pid"} --log-file=stdout"""
+            --no-dtls --cert={self.authority} --pkey={folder / "key.pem"}
+            --userdb={folder / "turndb"} --pidfile={folder / "turn.pid"} --log-file=stdout"""
         command = [*self.inside("pub"), "turnserver", *options.split()]
         self._turn = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._daemons.append(self._turn)

@@ -74,6 +74,8 @@ async def main(options: dict[str, Any]) -> None:
     """Do what standard input says until it ends."""
     aioice.ice.CONSENT_INTERVAL = options.get("consent_s", aioice.ice.CONSENT_INTERVAL)
     turn = replace(TURN, host=options.get("turn_host", INTERNET))
+    if options.get("tls"):
+        turn = replace(turn, port=5349, tls=True)
     servers = Servers(stun=(STUN,), turn=(turn,) if options.get("turn") else ())
     transport = PunchedTransport(
         getattr(keys, options["who"].upper()),

@@ -150,11 +150,14 @@ def _endpoint(value: Any) -> str:
     return str(value)
 
 
-def _servers(value: Any) -> tuple[str, ...]:
-    named = _ADDRESSES(value)
-    if len(named) > STUN_SERVERS_MAX or any(parse_address(one).carrier != "tcp" for one in named):
-        raise ValueError(f'at most {STUN_SERVERS_MAX} of HOST:PORT, such as ["stun.example.org:3478"]')
-    return named
+def _servers(form: str, example: str, *carriers: str) -> Callable[[Any], tuple[str, ...]]:
+    def read(value: Any) -> tuple[str, ...]:
+        named = _ADDRESSES(value)
+        if len(named) > STUN_SERVERS_MAX or any(parse_address(one).carrier not in carriers for one in named):
+            raise ValueError(f"at most {STUN_SERVERS_MAX} of {form}, such as {example}")
+        return named
+
+    return read
 
 
 _PORT: Final = _whole(0, 65_535)
@@ -180,6 +183,9 @@ _INTERFACES: Final = (
     "network interfaces on which peers find each other: names; lan: every private address, all: every one; empty: off"
 )
 
+_STUN: Final = _servers("HOST:PORT", '["stun.example.org:3478"]', "tcp")
+_TURN: Final = _servers("HOST:PORT or tls://HOST:PORT", '["turn.example.org:3478"]', "tcp", "tls")
+
 OPTIONS: Final = (
     Option("node", "label", "label", _label, "how others see this node; empty: the first digits of its key"),
     Option("node", "network", "network", _chain, f"the Bitcoin network: {', '.join(_CHAINS)}"),
@@ -204,8 +210,10 @@ OPTIONS: Final = (
     Option("onion", "control", "onion_control", _text, "Tor's control port: IP:PORT here, or /run/tor/control"),
     Option("onion", "passfile", "onion_passfile", _text, "file with its password; empty: its cookie file is used"),
     Option("nat", "punch", "nat_punch", _flag, "reach peers through NATs by hole punching; it needs the extra nat"),
-    Option("nat", "stun", "nat_stun", _servers, "HOST:PORT that say how the internet sees this node; empty: nobody"),
-    Option("nat", "turn", "nat_turn", _servers, "HOST:PORT that pass ciphertext on where no direct path opens"),
+    Option("nat", "stun", "nat_stun", _STUN, "HOST:PORT that say how the internet sees this node; empty: nobody"),
+    Option(
+        "nat", "turn", "nat_turn", _TURN, "HOST:PORT or tls://HOST:PORT that pass ciphertext on where no path opens"
+    ),
     Option("nat", "turn_username", "nat_turn_username", _text, "for all of them"),
     Option("nat", "turn_password", "nat_turn_password", _text, "for all of them"),
     Option("nat", "map_port", "nat_map_port", _one_of("off", "auto", "natpmp", "upnp"), _MAP_PORT),

@@ -20,6 +20,7 @@ from .natting import punching, servers
 __all__ = ["examine_nat"]
 
 _UNAUTHORISED: Final = "401"
+_CERTIFICATE: Final = "certificate verify failed"
 
 
 async def examine_nat(config: Config) -> list[Finding]:
@@ -42,10 +43,11 @@ async def _holes(config: Config) -> list[Finding]:
     except LocalError as error:
         return [of_error("hole punching", error)]
     named = servers(config)
-    stun, udp, tcp = await asyncio.gather(
-        _stun(config, named), _turn(config, named, "udp"), _turn(config, named, "tcp")
+    stun, udp, *streams = await asyncio.gather(
+        _stun(config, named), *(_turn(config, named, by) for by in ("udp", "tcp", "tls"))
     )
-    return [*stun, *_noted([*udp, *tcp]), *_no_udp([*stun, *udp], tcp)]
+    rest = [one for found in streams for one in found]
+    return [*stun, *_noted([*udp, *rest]), *_no_udp([*stun, *udp], rest)]
 
 
 async def _stun(config: Config, named: Servers) -> list[Finding]:
@@ -80,12 +82,14 @@ async def _turn(config: Config, named: Servers, by: str) -> list[Finding]:
             return of_error("TURN", error, _turn_hint(error, by), where=where)
         return Finding("TURN", Verdict.OK, f"{where} lends {address_text(*lent)}")
 
-    return await asyncio.gather(*(ask(server) for server in named.turn))
+    return await asyncio.gather(*(ask(server) for server in named.turn if by in server.ways))
 
 
 def _turn_hint(error: NetworkError, by: str) -> str:
     if _UNAUTHORISED in str(error):
         return "turn_username and turn_password in [nat] are not what the server knows"
+    if _CERTIFICATE in str(error):
+        return "the certificate must be for this name, from an authority that this machine knows"
     return f"is the address right, is the server up, and does this network let {by.upper()} out?"
 
 
@@ -98,9 +102,9 @@ def _noted(found: Sequence[Finding]) -> list[Finding]:
 
 def _no_udp(udp: Sequence[Finding], tcp: Sequence[Finding]) -> list[Finding]:
     """Whether everything that goes over UDP is silent, and something that does not is there."""
-    if not _works(tcp) or _works(udp):
+    if not _works(tcp) or _works(udp) or not any(one.verdict is Verdict.BLOCKED for one in udp):
         return []
-    hint = "no hole can be punched from here: peers are reached by way of TURN over TCP; let UDP out for more"
+    hint = "no hole can be punched from here: peers are reached by way of TURN over TCP or TLS; let UDP out for more"
     return [Finding("UDP", Verdict.NOTE, "nothing that goes over UDP is answered, and TCP is", hint)]
 
 

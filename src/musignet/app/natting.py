@@ -25,7 +25,10 @@ def servers(config: Config) -> Servers:
     turn = [parse_address(one) for one in config.nat_turn]
     return Servers(
         tuple((one.host, one.port) for one in stun),
-        tuple(TurnServer(one.host, one.port, config.nat_turn_username, config.nat_turn_password) for one in turn),
+        tuple(
+            TurnServer(one.host, one.port, config.nat_turn_username, config.nat_turn_password, one.carrier == "tls")
+            for one in turn
+        ),
     )
 
 

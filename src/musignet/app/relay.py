@@ -7,6 +7,7 @@ the disk is not for strangers to fill.
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from .. import limits
 from ..errors import IoError
 from ..wire.giftwrap import LIVE, MAIL
 
-__all__ = ["GiftWrapsOnly", "serve"]
+__all__ = ["GiftWrapsOnly", "NamedInboxesOnly", "serve"]
 
 
 class GiftWrapsOnly(nostr_sdk.WritePolicy):
@@ -53,6 +54,18 @@ class GiftWrapsOnly(nostr_sdk.WritePolicy):
         if kind == MAIL and self.stored >= limits.RELAY_SERVE_MAIL_MAX:
             return "error: no room for more until some of it has expired"
         return ""
+
+
+class NamedInboxesOnly(nostr_sdk.QueryPolicy):
+    """What may be asked for: inboxes whose names are known. Nobody is shown what passes between others."""
+
+    async def admit_query(self, query: nostr_sdk.Filter, socket_addr: str) -> nostr_sdk.QueryPolicyResult:
+        """Called by the relay, once for each filter."""
+        names = json.loads(query.as_json()).get("#p", ())
+        if 0 < len(names) <= limits.RELAY_SERVE_INBOXES_MAX:
+            return nostr_sdk.QueryPolicyResult.ACCEPT()
+        most = limits.RELAY_SERVE_INBOXES_MAX
+        return nostr_sdk.QueryPolicyResult.REJECT(f"ask for inboxes by their names, at most {most}")
 
 
 def _expires_at(event: nostr_sdk.Event) -> int:
@@ -109,6 +122,7 @@ def _relay(database: nostr_sdk.NostrLmdb, policy: GiftWrapsOnly, host: str, port
         .addr(host)
         .database(database)
         .write_policy(policy)
+        .query_policy(NamedInboxesOnly())
         .auth_dm(True)  # an inbox is shown to whoever has its key
         .rate_limit(rate)
         .max_connections(limits.RELAY_SERVE_CLIENTS_MAX)

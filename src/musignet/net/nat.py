@@ -15,6 +15,13 @@ class TurnServer:
     port: int
     username: str = ""
     password: str = field(default="", repr=False)
+    tls: bool = False
+    """Reached over TLS alone, by the name in its certificate: what a network that lets nothing else out may let out."""
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """Over what it is reached, in the order in which that is tried."""
+        return ("tls",) if self.tls else ("udp", "tcp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,4 +31,4 @@ class Servers:
     stun: tuple[tuple[str, int], ...] = ()
     """`(host, port)`: tells a node under which address the internet sees it."""
     turn: tuple[TurnServer, ...] = ()
-    """Used when no direct path opens: each over UDP, and over TCP where UDP does not get through."""
+    """Used when no direct path opens: each over UDP, and over TCP where UDP does not get through; or over TLS."""

@@ -190,6 +190,7 @@ def tcp_socket(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(("127.0.0.1", port))
+        listening.listen()  # two may bind it, and only the first of them listens
     except OSError as error:
         listening.close()
         hint = "another program may have this port; see [api] and [metrics] in config.toml"

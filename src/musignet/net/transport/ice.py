@@ -19,7 +19,7 @@ from ... import limits as bounds
 from ...errors import ConnectionError, Timeout
 from ...limits import Limits
 from ...wire.candidates import Candidate, Kind, Network, Signal, reason_against, screen
-from ..nat import Servers
+from ..nat import Servers, TurnServer
 from .turn import MALFORMED, allocate, resolve
 
 __all__ = ["Hole"]
@@ -135,15 +135,15 @@ class Hole(aioice.Connection):
         return (await _first([ask(server) for server in self._servers.stun]))[:1]
 
     async def _relay(self) -> list[IceCandidate]:
-        async def ask(by: str, after_s: float, server: Any) -> StunProtocol:
-            if after_s:
-                await asyncio.sleep(after_s)
+        async def ask(by: str, turn: int, server: TurnServer) -> StunProtocol:
+            if turn:
+                await asyncio.sleep(turn * self._limits.ice_turn_tcp_after_s)
             protocol = await allocate(server, by, lambda: _Socket(self), self._limits)
             self._relays.append(protocol)  # at once: whatever was lent is given back, also when another came first
             return protocol
 
-        ways = (("udp", 0.0), ("tcp", self._limits.ice_turn_tcp_after_s))
-        found = await _first([ask(by, after, server) for by, after in ways for server in self._servers.turn])
+        asked = [ask(by, turn, server) for server in self._servers.turn for turn, by in enumerate(server.ways)]
+        found = await _first(asked)
         return [one.local_candidate for one in found]
 
     # --- the checks ---------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def _mapped(answer: stun.Message) -> Seen | NetworkError:
 
 
 async def ask_turn(server: TurnServer, by: str, limits: Limits) -> Seen:
-    """Return an address that the server lends, over "udp" or "tcp"; it is given back at once.
+    """Return an address that the server lends, over one of its `ways`; it is given back at once.
 
     Raises: Timeout, and ConnectionError with what the server answered: a wrong password reads `401`.
     """

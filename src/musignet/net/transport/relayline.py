@@ -65,9 +65,12 @@ class _Connection(ClientConnection):
     """The library answers pings by itself, whether or not the answers are read: so many, and no more."""
 
     pings = 0
+    pinged_at = 0.0
+    """When the first one came."""
 
     def process_event(self, event: WireEvent) -> None:
         if isinstance(event, Frame) and event.opcode is Opcode.PING:
+            self.pinged_at = self.pinged_at or self.loop.time()
             self.pings += 1
             if self.pings > limits.RELAY_PINGS_MAX:
                 self.transport.abort()
@@ -319,7 +322,8 @@ class RelayLine:
 def _blamed(relay: ClientConnection, error: ConnectionClosed) -> NetworkError:
     """Say why a connection ended: because we refused what came (too long, no UTF-8, pings), or by itself."""
     if isinstance(relay, _Connection) and relay.pings > limits.RELAY_PINGS_MAX:
-        return ReceiveError("pings without end")
+        quick = relay.loop.time() - relay.pinged_at < limits.RELAY_PINGS_S
+        return ReceiveError("pings without end") if quick else ConnectionError("after so many pings it is made anew")
     if error.sent is not None and not error.rcvd_then_sent and error.sent.code not in _NO_BLAME:
         return ReceiveError("not a relay's message", got=error.sent.reason or f"close code {error.sent.code}")
     return ConnectionError("it closed the connection")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable
@@ -36,7 +37,7 @@ async def resolve(host: str, port: int) -> tuple[str, int]:
 async def allocate(
     server: TurnServer, by: str, factory: Callable[[], StunProtocol], limits: Limits, component: int = 1
 ) -> StunProtocol:
-    """Return a protocol on an address that `server` lends, reached over `by`: "udp" or "tcp".
+    """Return a protocol on an address that `server` lends, reached over `by`: one of its `ways`.
 
     Raises: OSError, or aioice's TransactionError with what the server answered.
     """
@@ -67,7 +68,7 @@ async def allocate(
 async def _client(server: TurnServer, by: str) -> turn.TurnClientProtocol:
     loop = asyncio.get_running_loop()
     place = await resolve(server.host, server.port)
-    kind = _TcpClient if by == "tcp" else _UdpClient
+    kind = _UdpClient if by == "udp" else _TcpClient
 
     def make() -> Any:
         return kind(
@@ -78,8 +79,10 @@ async def _client(server: TurnServer, by: str) -> turn.TurnClientProtocol:
             channel_refresh_time=turn.DEFAULT_CHANNEL_REFRESH_TIME,
         )
 
-    if by == "tcp":
-        return cast(turn.TurnClientProtocol, (await loop.create_connection(make, *place))[1])
+    if by != "udp":
+        secured, name = (ssl.create_default_context(), server.host) if by == "tls" else (None, None)
+        _, stream = await loop.create_connection(make, *place, ssl=secured, server_hostname=name)
+        return cast(turn.TurnClientProtocol, stream)
     transport, protocol = await loop.create_datagram_endpoint(make, remote_addr=place)
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, turn.UDP_SOCKET_BUFFER_SIZE)
     return cast(turn.TurnClientProtocol, protocol)

@@ -24,7 +24,7 @@ from musignet.net.transport.slots import prefix
 from musignet.net.transport.tcp import TcpLink
 from musignet.node.rates import Gauge, Meter
 from musignet.wire.channel import SecureChannel
-from musignet.wire.noise import ACT_TWO_BYTES, Cipher, HandshakeError, Initiator
+from musignet.wire.noise import ACT_THREE_BYTES, ACT_TWO_BYTES, Cipher, HandshakeError, Initiator
 from support.keys import ALICE, BOB
 
 pytestmark = pytest.mark.driver
@@ -120,6 +120,53 @@ async def test_without_time_for_handshakes_strangers_wait_and_a_cosigners_addres
     cosigner.send(act)
     await cosigner.until(lambda: len(cosigner.received) == ACT_TWO_BYTES)
     assert stranger.received == b""
+    await transport.stop()
+
+
+@aio
+async def test_both_acts_of_a_stranger_count_as_time(carrier: Carrier) -> None:
+    limits = Limits(handshakes_share=1e-9, handshakes_burst_s=1e-9, handshake_timeout_s=60)
+    transport = carrier.transport(BOB, Recorder(), limits=limits)
+    await transport.start()
+    act = Initiator(ALICE, BOB.public, bytes(31) + b"\1").act_one()
+    first, second = await carrier.raw_dial(transport), await carrier.raw_dial(transport)
+    first.send(act)
+    await first.until(lambda: len(first.received) == ACT_TWO_BYTES)
+    second.send(act)
+    while not lobby(transport).anybody_spoke:
+        await turns(1)
+    await turns()
+    assert second.received == b"", "the first used it up"
+    doors, now = transport.slots.doors, asyncio.get_running_loop().time()
+    rest_s = doors.rest_s(now)
+    first.send(bytes(ACT_THREE_BYTES))
+    await first.closed()
+    assert doors.rest_s(now) > rest_s
+    await transport.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127/8 is the loopback there")
+@aio
+async def test_an_address_that_has_failed_waits_for_those_that_have_not(carrier: Carrier) -> None:
+    transport = carrier.transport(BOB, Recorder(), limits=Limits(handshakes_share=1e-9))
+    await transport.start()
+    now = asyncio.get_running_loop().time()
+    transport.slots.doors.worked(1.0, now)
+    transport.slots.failed("127.0.0.3:1", now)
+    at = ("127.0.0.1", transport.port)  # type: ignore[attr-defined]
+    act = Initiator(ALICE, BOB.public, bytes(31) + b"\1").act_one()
+    with (
+        socket.create_connection(at, source_address=("127.0.0.3", 0)) as failed,
+        socket.create_connection(at, source_address=("127.0.0.2", 0)) as clean,
+    ):
+        for one in (failed, clean):
+            one.send(act)
+        while len(lobby(transport)) < 2:
+            await turns(1)
+        await turns()
+        stream = lobby(transport).next(known_only=False)
+        stream.socket.close()
+        assert stream.address == "{}:{}".format(*clean.getsockname())
     await transport.stop()
 
 

@@ -10,6 +10,7 @@ outbound    16, dials under way included. A cosigner always has one.
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Final, Protocol
 
@@ -166,16 +167,20 @@ def prefix(address: str) -> str:
 
     What is no IP address stays as it is: a carrier of our own, such as memory, whose links have been judged elsewhere.
     """
-    return _network(address, 4, 8)
+    return _network(_host(address), 4, 8)
 
 
 def neighbourhood(address: str) -> str:
     """Return what one customer of one provider can easily have many of: an IPv4 /24, or an IPv6 /56."""
-    return _network(address, 3, 7)
+    return _network(_host(address), 3, 7)
 
 
-def _network(address: str, bytes_4: int, bytes_6: int) -> str:
-    host = address.rpartition(":")[0].strip("[]").partition("%")[0]
+def _host(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]").partition("%")[0]
+
+
+@lru_cache(maxsize=1024)  # each address is looked at some eight times between its stream and its link
+def _network(host: str, bytes_4: int, bytes_6: int) -> str:
     try:
         packed = inet_pton(AF_INET6 if ":" in host else AF_INET, host)
     except (OSError, ValueError):

@@ -215,9 +215,13 @@ async def test_a_slow_reader_that_reads_is_kept(carrier: Carrier) -> None:
 
 
 async def clog(link: ChannelLink) -> None:
-    """Fill a link until it takes no more, also after a while."""
-    while not link._clogged:
-        say(link, bytes(MIB))
+    """Fill a link until it takes nothing for longer than a kernel delays an acknowledgement."""
+    clock = asyncio.get_running_loop().time
+    since = clock()
+    while clock() - since < 0.3:
+        if not link._clogged:
+            say(link, bytes(MIB))
+            since = clock()
         await turns(30)
 
 

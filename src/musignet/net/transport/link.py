@@ -270,9 +270,10 @@ class ChannelLink(Flow):
         if self._opened is not None and not self._opened.done():
             self._opened.set_result(None)
         self._owner.promote(self)
+        self.gauge = self._owner.sink.gauge(event.peer.compressed)  # what `connected` sends is counted, too
         self._owner.sink.connected(self)
         if not (self._closing or self._gone):
-            self.gauge = self._owner.sink.gauge(event.peer.compressed)
+            self.gauge = self._owner.sink.gauge(event.peer.compressed)  # whoever was let in just now has another one
             self._owner.slots.admit(self, self._owner.loop.time())
         self.flush()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -15,7 +14,7 @@ from musignet.node.peers import PeerRecord
 from musignet.signing.records import Topology
 from musignet.sim.__main__ import main
 from musignet.sim.absences import MUST_HAPPEN, AbsencePlan, AbsenceWorld, run
-from musignet.sim.invariants import Broken
+from support.seeds import breaks, never_happened
 
 SEEDS = 120
 BLOCK = 40
@@ -23,10 +22,7 @@ BLOCK = 40
 
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
 def test_every_invariant_holds_and_everything_happens(first: int) -> None:
-    counts: Counter[str] = Counter()
-    for seed in range(first, first + BLOCK):
-        counts += run(seed).counts
-    assert [what for what in MUST_HAPPEN if not counts[what]] == []
+    assert never_happened(run, range(first, first + BLOCK), MUST_HAPPEN) == []
 
 
 def test_same_seed_same_tape_other_seed_another() -> None:
@@ -73,21 +69,12 @@ SABOTAGES: list[tuple[Callable[[Patch], None], str]] = [
 )
 def test_sabotage_is_caught(sabotage: Callable[[Patch], None], invariant: str, monkeypatch: Patch) -> None:
     sabotage(monkeypatch)
-
-    def hunt() -> None:
-        for seed in range(80):
-            AbsenceWorld(seed).run()
-
-    with pytest.raises(Broken, match=invariant):
-        hunt()
+    breaks(lambda seed: AbsenceWorld(seed).run(), range(80), invariant)
 
 
 def test_a_run_in_which_nothing_is_left_at_relays_proves_nothing(monkeypatch: Patch) -> None:
     monkeypatch.setattr(Ceremonies, "_linked", lambda self, key: _live(self, key))
-    counts: Counter[str] = Counter()
-    for seed in range(10):
-        counts += run(seed).counts
-    assert "proposal in a letter" in [what for what in MUST_HAPPEN if not counts[what]]
+    assert "proposal in a letter" in never_happened(run, range(10), MUST_HAPPEN)
 
 
 def _live(self: Ceremonies, key: bytes) -> PeerRecord | None:

@@ -19,10 +19,10 @@ from musignet.signing.mesh import MeshSession
 from musignet.signing.records import Topology
 from musignet.sim.__main__ import main
 from musignet.sim.ceremony import MUST_HAPPEN, CeremonyPlan, CeremonyWorld, run
-from musignet.sim.invariants import Broken
 from musignet.sim.liars import COLLECTORS, LIARS
 from musignet.wire.envelope import VerifiedMessage
 from musignet.wire.messages import MessageType
+from support.seeds import breaks, never_happened
 
 SEEDS = 500
 BLOCK = 100
@@ -30,10 +30,7 @@ BLOCK = 100
 
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
 def test_every_invariant_holds_and_everything_happens(first: int) -> None:
-    counts: Counter[str] = Counter()
-    for seed in range(first, first + BLOCK):
-        counts += run(seed).counts
-    assert [what for what in MUST_HAPPEN if not counts[what]] == []
+    assert never_happened(run, range(first, first + BLOCK), MUST_HAPPEN) == []
 
 
 def test_same_seed_same_tape_other_seed_another() -> None:
@@ -228,13 +225,7 @@ SABOTAGES: list[tuple[Callable[[Patch], None], str]] = [
 )
 def test_sabotage_is_caught(sabotage: Callable[[Patch], None], invariant: str, monkeypatch: Patch) -> None:
     sabotage(monkeypatch)
-
-    def hunt() -> None:
-        for seed in range(500):
-            CeremonyWorld(seed).run()
-
-    with pytest.raises(Broken, match=invariant):
-        hunt()
+    breaks(lambda seed: CeremonyWorld(seed).run(), range(500), invariant)
 
 
 def test_the_command_runs_ceremonies_and_shows_a_broken_one(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -18,6 +17,7 @@ from musignet.sim.disk import Disk
 from musignet.sim.invariants import Broken
 from musignet.sim.letters import MUST_HAPPEN, LetterPlan, LetterWorld, run
 from musignet.wire.letter import Reassembly
+from support.seeds import breaks, never_happened
 
 SEEDS = 150
 BLOCK = 50
@@ -25,10 +25,7 @@ BLOCK = 50
 
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
 def test_every_invariant_holds_and_everything_happens(first: int) -> None:
-    counts: Counter[str] = Counter()
-    for seed in range(first, first + BLOCK):
-        counts += run(seed).counts
-    assert [what for what in MUST_HAPPEN if not counts[what]] == []
+    assert never_happened(run, range(first, first + BLOCK), MUST_HAPPEN) == []
 
 
 def test_same_seed_same_tape_other_seed_another() -> None:
@@ -109,13 +106,7 @@ SABOTAGES = [
 @pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.__name__.strip("_"))
 def test_sabotage_is_caught(sabotage: Callable[[Patch], None], monkeypatch: Patch) -> None:
     sabotage(monkeypatch)
-
-    def hunt() -> None:
-        for seed in range(40):
-            LetterWorld(seed, LetterPlan(apart=True)).run()
-
-    with pytest.raises(Broken):
-        hunt()
+    breaks(lambda seed: LetterWorld(seed, LetterPlan(apart=True)).run(), range(40))
 
 
 def test_where_relays_hand_out_nothing_that_is_noticed() -> None:

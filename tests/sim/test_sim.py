@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -20,9 +19,9 @@ from musignet.node.shelf import Shelf
 from musignet.node.window import Verdict, Window
 from musignet.sim.__main__ import main
 from musignet.sim.disk import Disk
-from musignet.sim.invariants import Broken
 from musignet.sim.world import Plan, World, run
 from musignet.wire.envelope import VerifiedMessage
+from support.seeds import breaks, never_happened
 
 SEEDS = 300
 BLOCK = 25
@@ -31,18 +30,14 @@ MUST_HAPPEN = ("crash", "break", "partition", "hole", "duplicate", "MessageArriv
 
 @pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
 def test_every_invariant_holds_and_everything_happens(first: int) -> None:
-    counts: Counter[str] = Counter()
-    for seed in range(first, first + BLOCK):
-        counts += run(seed).counts
-    assert [what for what in MUST_HAPPEN if not counts[what]] == []
+    assert never_happened(run, range(first, first + BLOCK), MUST_HAPPEN) == []
 
 
 @pytest.mark.parametrize("first", range(0, 150, BLOCK))
 def test_with_disks_nothing_accepted_is_lost_and_nothing_handled_comes_again(first: int) -> None:
-    counts: Counter[str] = Counter()
-    for seed in range(first, first + BLOCK):
-        counts += run(seed, Plan(disks=True, crashes=5)).counts
-    assert [what for what in (*MUST_HAPPEN, "Restore", "Handled") if not counts[what]] == []
+    plan = Plan(disks=True, crashes=5)
+    must = (*MUST_HAPPEN, "Restore", "Handled")
+    assert never_happened(lambda seed: run(seed, plan), range(first, first + BLOCK), must) == []
 
 
 def test_same_seed_same_tape_other_seed_another() -> None:
@@ -135,13 +130,7 @@ SABOTAGES: list[Callable[[pytest.MonkeyPatch], None]] = [
 @pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.__name__.strip("_"))
 def test_sabotage_is_caught(sabotage: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     sabotage(monkeypatch)
-
-    def hunt() -> None:
-        for seed in range(60):
-            World(seed).run()
-
-    with pytest.raises(Broken):
-        hunt()
+    breaks(lambda seed: World(seed).run(), range(60))
 
 
 def _forgets_over_restarts_what_it_handled(patch: pytest.MonkeyPatch) -> None:
@@ -195,13 +184,7 @@ def test_sabotage_with_disks_is_caught(
     sabotage: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sabotage(monkeypatch)
-
-    def hunt() -> None:
-        for seed in range(300):
-            World(seed, Plan(disks=True, crashes=8, commit_s=0.2)).run()
-
-    with pytest.raises(Broken):
-        hunt()
+    breaks(lambda seed: World(seed, Plan(disks=True, crashes=8, commit_s=0.2)).run(), range(300))
 
 
 def test_the_command_counts_replays_and_refuses_an_empty_run(capsys: pytest.CaptureFixture[str]) -> None:

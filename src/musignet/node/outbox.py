@@ -26,7 +26,7 @@ from .shelf import Shelf
 from .timers import Timers
 from .window import Verdict, Window
 
-__all__ = ["NODES_OWN", "Outbox"]
+__all__ = ["NODES_OWN", "ROUNDS", "Outbox"]
 
 NODES_OWN: Final = frozenset(
     (
@@ -37,7 +37,7 @@ NODES_OWN: Final = frozenset(
 """Types that nodes exchange among themselves. An application neither sends nor sees them."""
 
 
-_ROUNDS: Final = frozenset(
+ROUNDS: Final = frozenset(
     (
         *(MessageType.PUBLIC_NONCE, MessageType.PARTIAL_SIGNATURE, MessageType.NONCE_LIST, MessageType.LIST_WANTED),
         *(MessageType.ATTEMPT_BEGIN, MessageType.AGGREGATE_NONCE, MessageType.AGGREGATE_SHOWN),
@@ -108,7 +108,7 @@ class Outbox:
         delivery, priority = Delivery(0, len(peers), False), Priority.of(signed.type)
         for peer in peers:
             message = Outgoing(signed.id, signed.raw, priority, delivery)
-            message.of_a_round = signed.type in _ROUNDS
+            message.of_a_round = signed.type in ROUNDS
             if not _may_leave(peer, message):
                 continue
             waiting = next((at for at, one in enumerate(peer.parked) if not _of_a_ceremony(one)), len(peer.parked))

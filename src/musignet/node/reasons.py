@@ -63,8 +63,8 @@ def cloned(peer: PeerRecord) -> AuthenticationError:
 
 
 def unpaired(peer: PeerRecord, message: VerifiedMessage) -> InvalidMessage | None:
-    """Return the fault of a key that nobody has confirmed and that speaks of more than its pairing; None for others."""
-    if not peer.provisional or message.type in UNPAIRED_MAY:
+    """Return the fault of a key that nobody has confirmed, where it speaks of more than its pairing; else None."""
+    if message.type in UNPAIRED_MAY:
         return None
     return InvalidMessage(
         "a message before the pairing is confirmed", peer=peer.name, got=f"type {int(message.type)}",

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from ..node.effects import Acknowledge, Disconnect, Send
+from ..node.outbox import ROUNDS
 from ..wire.envelope import Message
 from ..wire.messages import MessageType
 from .actors import Actor
@@ -27,16 +28,6 @@ __all__ = ["MUST_HAPPEN", "AbsencePlan", "AbsenceWorld", "run"]
 MUST_HAPPEN: Final = (*FAULTS, "away", "gone", "proposal in a letter", "approval in a letter", "completed", "crash")
 """A run of many seeds in which one of these never happened proves nothing."""
 
-_ROUNDS: Final = frozenset(
-    (
-        MessageType.PUBLIC_NONCE,
-        MessageType.PARTIAL_SIGNATURE,
-        MessageType.NONCE_LIST,
-        MessageType.ATTEMPT_BEGIN,
-        MessageType.AGGREGATE_NONCE,
-        MessageType.AGGREGATE_SHOWN,
-    )
-)
 _TOLD: Final = {
     MessageType.TRANSACTION_PROPOSAL: "proposal in a letter",
     MessageType.APPROVAL: "approval in a letter",
@@ -92,7 +83,7 @@ class AbsenceWorld(Letters, CeremonyWorld):
         if effect.link in self._mail:
             assert isinstance(actor, Cosigner)
             message = Message.from_bytes(effect.data)
-            if message.type in _ROUNDS:
+            if message.type in ROUNDS:
                 raise Broken(f"seed {self.seed}, {actor!r}: {MessageType(message.type).name} is left at a relay")
             if message.body.recipient == self.wallet.group.id:
                 self.checked.leaves(actor, message)

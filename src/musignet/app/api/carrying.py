@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from ... import limits
 from ...errors import SerializationError
 from ..daemon import Daemon
-from .route import Call, Capability, Endpoint
+from .route import Call, Capability, Endpoint, from_base64
 
 __all__ = ["ENDPOINTS", "Bundle", "Bundled", "Carried", "NewBundle"]
 
@@ -65,10 +65,7 @@ async def _export(daemon: Daemon, call: Call) -> Bundled:
 
 
 async def _import(daemon: Daemon, call: Call) -> Carried:
-    try:
-        sealed = base64.b64decode(call.body.sealed, validate=True)
-    except ValueError:  # binascii.Error is one
-        raise SerializationError("the bundle is not in base64") from None
+    sealed = from_base64(call.body.sealed, SerializationError("the bundle is not in base64"))
     brought = daemon.network.import_mail(sealed)
     label = daemon.label_of(brought.peer)
     return Carried(label, brought.peer.hex(), dict(brought.messages), brought.acknowledged, brought.fault)

@@ -18,7 +18,7 @@ from ..places import GROUPS_FOLDER
 from ..sessions import NotFound
 from .groups import GroupShown, MemberShown
 from .groups import shown as group_shown
-from .route import Call, Capability, Endpoint
+from .route import Call, Capability, Endpoint, from_base64
 
 __all__ = ["ENDPOINTS", "AddressShown", "Confirmation", "FoundingShown", "Import", "NewGroup", "OwnKey"]
 
@@ -164,10 +164,7 @@ async def _own_key(daemon: Daemon, _: Call) -> OwnKey:
 
 
 async def _import(daemon: Daemon, call: Call) -> GroupShown:
-    try:
-        data = base64.b64decode(call.body.file, validate=True)
-    except ValueError:  # binascii.Error is one
-        raise InvalidMessage("not a group file", expected="base64") from None
+    data = from_base64(call.body.file, InvalidMessage("not a group file", expected="base64"))
     body: Import = call.body
     found = await daemon.foundings.import_group(data, _bytes(body.proof), elsewhere=body.elsewhere)
     return group_shown(daemon, found)

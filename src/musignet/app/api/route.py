@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -34,6 +35,7 @@ __all__ = [
     "Role",
     "TooLarge",
     "Unauthorised",
+    "from_base64",
     "status_of",
 ]
 
@@ -137,3 +139,11 @@ class Endpoint:
     """Names of query parameters, and what each is for."""
     stream: bool = False
     """Whether the answer is a stream of server-sent events: then `call` returns an iterator of them."""
+
+
+def from_base64(text: str, refusal: NetworkError) -> bytes:
+    """Return the bytes in a text; what is not base64 is answered with this refusal."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:  # binascii.Error is one; so is what is said of a text beyond ASCII
+        raise refusal from None

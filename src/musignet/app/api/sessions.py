@@ -15,7 +15,7 @@ from ...errors import InvalidMessage, NetworkError, SerializationError
 from ...signing.blamefile import BlameFile
 from ..daemon import Daemon
 from ..sessions import Entry
-from .route import Call, Capability, Endpoint
+from .route import Call, Capability, Endpoint, from_base64
 
 __all__ = [
     "ENDPOINTS",
@@ -172,15 +172,12 @@ async def _list(daemon: Daemon, call: Call) -> list[SessionShown]:
 async def _propose(daemon: Daemon, call: Call) -> SessionShown:
     body: NewSession = call.body
     group = daemon.groups.find(body.group)
-    psbt = _from_base64(body.psbt)
+    psbt = _psbt(body.psbt)
     return shown(daemon, await daemon.propose(group, psbt, body.memo, body.expires_in_s))
 
 
-def _from_base64(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:  # binascii.Error is one
-        raise SerializationError("the PSBT is not in base64") from None
+def _psbt(text: str) -> bytes:
+    return from_base64(text, SerializationError("the PSBT is not in base64"))
 
 
 def _ids(sessions: tuple[str, ...]) -> frozenset[bytes]:
@@ -243,7 +240,7 @@ async def _cancel(daemon: Daemon, call: Call) -> Left:
 
 async def _import(daemon: Daemon, call: Call) -> Imported:
     entry = daemon.sessions.find(call.path["session"])
-    brought = daemon.psbt_from_signer(entry, _from_base64(call.body.psbt), _ids(call.body.replaces))
+    brought = daemon.psbt_from_signer(entry, _psbt(call.body.psbt), _ids(call.body.replaces))
     entry.asked = False
     return Imported(brought, shown(daemon, entry))
 

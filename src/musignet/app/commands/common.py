@@ -37,6 +37,7 @@ __all__ = [
     "say",
     "show",
     "size",
+    "sure",
 ]
 
 _ADDRESS = "HOST:PORT"
@@ -172,6 +173,16 @@ def connect(data: Path, timeout_s: float = API_CLIENT_TIMEOUT_S) -> Client:
 def say(text: str = "") -> None:
     """Print one line for a person, in printable ASCII whatever a peer chose (THREATS.md Z1)."""
     click.echo(safe(text, max(len(text), 1)))
+
+
+def sure(question: str, *, err: bool = True) -> bool:
+    """Ask yes or no; nobody there is a no. Raises click.Abort for Ctrl-C, which is no answer."""
+    try:
+        return click.confirm(question, default=None, err=err)
+    except click.Abort as prompt:
+        if interrupted(prompt):
+            raise
+        return False
 
 
 def meanwhile(as_json: bool, text: str) -> None:

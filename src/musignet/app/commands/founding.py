@@ -14,8 +14,7 @@ import click
 from ...signing.groupfile import GroupFile
 from ...text import safe, short_key
 from ..client import ApiError, Client, path
-from ..ending import interrupted
-from .common import Command, Exit, Failure, connect, data_option, fd, json_option, label, say, show
+from .common import Command, Exit, Failure, connect, data_option, fd, json_option, label, say, show, sure
 from .pairing import duration
 from .yes import describe_group, prove
 
@@ -94,7 +93,7 @@ def join(
     if found["asks_to_join"]:
         if not as_json:
             _asked(found)
-        if not yes and not _sure("Take part in this group?"):
+        if not yes and not sure("Take part in this group?"):
             client.post(path("v1", "foundings", found["id"], "refuse"))
             raise Failure("refused: the group is not founded")
         client.post(path("v1", "foundings", found["id"], "join"))
@@ -118,15 +117,6 @@ def refuse(data: Path, as_json: bool, group: str) -> None:
     """
     found = connect(data).post(path("v1", "foundings", group, "refuse"))
     show(as_json, found, lambda: say("refused: the group is not founded"))
-
-
-def _sure(question: str) -> bool:
-    try:
-        return click.confirm(question, default=None, err=True)
-    except click.Abort as prompt:
-        if interrupted(prompt):  # that is no answer: `group join` goes on
-            raise
-        return False
 
 
 class _Talk:
@@ -180,7 +170,7 @@ class _Talk:
 
     def _same(self, group: GroupFile) -> bool:
         if self._yes_fingerprint is None:
-            return _sure("Do all screens show this fingerprint and this address?")
+            return sure("Do all screens show this fingerprint and this address?")
         given = sys.stdin.readline() if self._yes_fingerprint == "-" else self._yes_fingerprint
         return "".join(given.lower().split()) == "".join(group.fingerprint.split())
 

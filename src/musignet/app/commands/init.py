@@ -122,12 +122,12 @@ def _show_words(words: list[str], *, check: bool) -> None:
 
 
 def _check_word(number: int, word: str) -> None:
-    for _ in range(_TRIES - 1):
+    for left in reversed(range(_TRIES)):
         if click.prompt(f"Word {number}", err=True).strip().lower() == word:
             return
-        click.echo(f"that is another word; look at number {number} on your paper", err=True)
-    if click.prompt(f"Word {number}", err=True).strip().lower() != word:
-        raise Failure("that is another word; nothing was made", hint="run musignet init again, for new words")
+        if left:
+            click.echo(f"that is another word; look at number {number} on your paper", err=True)
+    raise Failure("that is another word; nothing was made", hint="run musignet init again, for new words")
 
 
 def _told(data: Path, key: str) -> None:

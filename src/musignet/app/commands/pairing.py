@@ -17,9 +17,8 @@ from ...node.addresses import parse_address
 from ...text import safe, short_key
 from ...wire.invite import Invite
 from ..client import ApiError, Client, path
-from ..ending import interrupted
 from ..qr import show_qr
-from .common import Command, Exit, Failure, connect, data_option, json_option, label, meanwhile, place, say, show
+from .common import Command, Exit, Failure, connect, data_option, json_option, label, meanwhile, place, say, show, sure
 
 __all__ = ["duration", "invite", "join"]
 
@@ -221,12 +220,7 @@ class _Talk:
         if self._yes_words is not None:
             given = sys.stdin.readline() if self._yes_words == "-" else self._yes_words
             return " ".join(given.lower().split()) == words
-        try:
-            return click.confirm("Do both screens show these six words?", default=None, err=self._as_json)
-        except click.Abort as prompt:
-            if interrupted(prompt):  # given up, which says nothing about the words
-                raise
-            return False
+        return sure("Do both screens show these six words?", err=self._as_json)
 
     def _other_name(self, one: _Found) -> str:
         if self._yes_words is not None or self._as_json:

@@ -125,10 +125,6 @@ class ChannelLink(Flow):
         return self._began or self._made
 
     @property
-    def acts(self) -> int:
-        return self._channel.acts_received if self._has_channel else 0
-
-    @property
     def key(self) -> bytes:
         return b"" if self._peer is None else self._peer.compressed
 

@@ -53,9 +53,13 @@ def init(data: Path, *args: str, **options: Any) -> subprocess.CompletedProcess[
     return done
 
 
+FIRST, SECOND = "1st phrase", "2nd phrase"
+"""No word of BIP-39, so that neither is among the words that are shown."""
+
+
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose two keys are encrypted, made by a person at a terminal. Its phrases are `first` and `second`."""
+    """A folder whose two keys are encrypted, made by a person at a terminal. Its phrases are `FIRST` and `SECOND`."""
     data = tmp_path_factory.mktemp("locked") / "data"
     with Terminal("init", "--data", str(data), "--name", "alice", "--network", "regtest") as screen:
         words: dict[int, str] = {}
@@ -66,30 +70,30 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Path:
         screen.type("")
         for _ in range(2):
             screen.type(words[int(screen.expect(r"Word (\d+):").group(1))])
-        for phrase in ("first", "second"):
+        for phrase in (FIRST, SECOND):
             for _ in range(2):
                 screen.expect(r"passphrase|[Rr]epeat")
                 screen.type(phrase)
         screen.expect(r"this node's key is ([0-9a-f]{66})")
         assert screen.exit_code() == 0
         after_words = screen.seen.split("written down")[1]
-        assert "first" not in screen.seen
+        assert FIRST not in screen.seen
         assert not any(f" {word} " in after_words.split("Word")[0] for word in words.values())
     (data / "words").write_text(" ".join(words[at] for at in sorted(words)))
     return data
 
 
 def test_words_shown_once_are_the_wallet_and_the_keys_are_encrypted_apart(locked: Path) -> None:
-    wallet = load_wallet_key(locked / WALLET_FILE, "second")
+    wallet = load_wallet_key(locked / WALLET_FILE, SECOND)
     assert wallet.public == WalletKey.from_words((locked / "words").read_text()).public
-    assert load_identity(locked / IDENTITY_FILE, "first").pubkey != wallet.public
+    assert load_identity(locked / IDENTITY_FILE, FIRST).pubkey != wallet.public
     for name in (IDENTITY_FILE, WALLET_FILE, APPROVER_FILE, CONFIG_FILE):
         assert (locked / name).stat().st_mode & 0o777 == 0o600
     assert (locked / WALLET_FILE).parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_node_with_a_passphrase_starts_with_it_alone(locked: Path) -> None:
-    for text, sentence in (("wrong", "wrong passphrase"), ("", "passphrase"), ("second", "wrong passphrase")):
+    for text, sentence in (("wrong", "wrong passphrase"), ("", "passphrase"), (SECOND, "wrong passphrase")):
         (fd,), fds = with_fd(text)
         done = cli(locked, "run", "--passphrase-fd", fd, pass_fds=fds)
         os.close(fds[0])
@@ -104,7 +108,7 @@ def test_a_node_with_a_passphrase_starts_with_it_alone(locked: Path) -> None:
 
 
 def test_a_passphrase_may_be_mistyped_twice(locked: Path) -> None:
-    for typed, end in (("first", "passphrase for the wallet"), ("wrong", "Error: wrong passphrase")):
+    for typed, end in ((FIRST, "passphrase for the wallet"), ("wrong", "Error: wrong passphrase")):
         with Terminal("run", "--data", str(locked)) as screen:
             for _ in range(2):
                 screen.expect("Passphrase of the identity")
@@ -118,7 +122,7 @@ def test_a_passphrase_may_be_mistyped_twice(locked: Path) -> None:
 def test_it_can_be_stopped_while_it_waits_for_a_passphrase(locked: Path) -> None:
     with Terminal("run", "--data", str(locked)) as screen:
         screen.expect("Passphrase of the identity")
-        screen.type("first")
+        screen.type(FIRST)
         screen.expect("(?i)passphrase of the wallet|wallet.*passphrase")
         screen._process.send_signal(15)
         screen.expect("stopped")
@@ -131,7 +135,7 @@ def test_a_prompt_that_is_ended_gives_the_terminal_its_echo_back(locked: Path, p
     with Terminal("run", "--data", str(locked), controlling=True) as screen:
         screen.expect("Passphrase of the identity")
         if prompt == "wallet":
-            screen.type("first")
+            screen.type(FIRST)
             screen.expect("Passphrase of the wallet")
         until(lambda: not screen.echoes)
         screen._process.send_signal(15)

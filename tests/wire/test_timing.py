@@ -18,7 +18,8 @@ import gc
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from itertools import cycle
 from math import sqrt
@@ -65,14 +66,24 @@ def answer(act: bytes) -> None:
     raise AssertionError("it was refused")
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector out of what is measured."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def times(classes: tuple[list[bytes], list[bytes]], answer: Answer, samples: int, seed: int) -> list[tuple[int, int]]:
     """Return how many nanoseconds the answers to each pair took, asked in an order that nobody can predict."""
     draw = random.Random(seed)
     acts = cycle(classes[0]), cycle(classes[1])
     taken = []
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with uncollected():
         for _ in range(samples):
             pair, first = (next(acts[0]), next(acts[1])), draw.randrange(2)
             one, other = bytes(bytearray(pair[first])), bytes(bytearray(pair[1 - first]))
@@ -82,9 +93,6 @@ def times(classes: tuple[list[bytes], list[bytes]], answer: Answer, samples: int
             answer(other)
             both = between - began, perf_counter_ns() - between
             taken.append((both[first], both[1 - first]))
-    finally:
-        if collecting:
-            gc.enable()
     return taken
 
 
@@ -97,18 +105,22 @@ def t_value(taken: list[tuple[int, int]]) -> float:
 
 
 def work(act: bytes) -> tuple[str, ...]:
-    """Return every call that answering an act makes, in order, those into C included."""
+    """Return every call that answering an act makes, in order, those into C included.
+
+    Nothing is collected meanwhile: what the collector calls back (Hypothesis has a function there) is not the answer's.
+    """
     calls: list[str] = []
 
     def note(frame: FrameType, event: str, what: Any) -> None:
         if event in ("call", "c_call"):
             calls.append(frame.f_code.co_name if event == "call" else f"C {what.__name__}")
 
-    sys.setprofile(note)
-    try:
-        answer(act)
-    finally:
-        sys.setprofile(None)
+    with uncollected():
+        sys.setprofile(note)
+        try:
+            answer(act)
+        finally:
+            sys.setprofile(None)
     return tuple(calls)
 
 

@@ -47,6 +47,18 @@ def test_the_floor_never_falls() -> None:
     assert window.highest == 10
 
 
+def test_what_leaves_at_once_makes_nothing_stale_that_waited() -> None:
+    window = Window(2)
+    for seq in (20, 21, 22, 23):
+        assert window.judge(seq, A, at_once=True) is Verdict.NEW
+    assert [window.judge(seq, A) for seq in (1, 2, 3)] == [Verdict.NEW] * 3
+    assert window.judge(20, A, at_once=True) is Verdict.STALE, "each row forgets its own"
+    assert window.judge(1, A) is Verdict.STALE
+    assert window.judge(3, B, at_once=True) is Verdict.CONFLICT, "and a number is used once in both"
+    window.unsee(23)
+    assert window.judge(23, A, at_once=True) is Verdict.NEW
+
+
 @given(st.lists(st.tuples(st.integers(0, 12), st.sampled_from([A, B, C]))), st.integers(1, 5))
 def test_no_message_is_new_twice_and_no_number_has_two_bodies(arrivals: list[tuple[int, bytes]], size: int) -> None:
     window, accepted = Window(size), dict[int, bytes]()

@@ -140,7 +140,7 @@ class Node:
         )
         self._links[event.link] = link
         if event.mail is Mail.NO:
-            self._timers.set(self._now + self.limits.handshake_timeout_s, link.number)
+            self._pulse.look(link, self._now + self.limits.handshake_timeout_s, self._now)
         seen_epoch, seen_seq = next(
             ((e, w.highest) for e, w in reversed(peer.windows.items()) if w.highest >= 0), (b"", 0)
         )
@@ -326,7 +326,7 @@ class Node:
             self._fault(link, error, Deed.OUT_OF_PLACE)
             return
         link.epoch = content.boot_epoch
-        if not peer.info.name:
+        if not peer.given_name and peer.info.name != content.label:
             peer.info = replace(peer.info, name=content.label)
         if content.seen_epoch == self.epoch and content.seen_seq > self._outbox.seq:
             self._out.append(Publish(Fault(peer.key, cloned(peer))))

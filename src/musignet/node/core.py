@@ -303,7 +303,8 @@ class Node:
             self._fault(link, SerializationError(f"undecodable {message.type!r}: {error}", peer=link.peer.name))
             return
         if isinstance(content, Ping | Pong):
-            self._pulse.heard(link, content, self._now, self._out)
+            if link.mail is Mail.NO:  # else an answer would be carried for good: nobody acknowledges it
+                self._pulse.heard(link, content, self._now, self._out)
             if len(link.peer.links) > 1:
                 self._settle(link.peer)
         elif isinstance(content, Ack):

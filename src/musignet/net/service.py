@@ -287,6 +287,7 @@ class NetworkService(Cosigning, Mailing):
         """Hang up on a peer and take it out of the book. Raises PeerNotFound."""
         key = self._find(peer).key
         await self._do(ForgetPeer, key)
+        self.finder.forgotten(key)
         self._peers.pop(key, None)
         inbox = self._inboxes.pop(key, None)
         if inbox is not None:

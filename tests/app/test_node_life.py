@@ -119,6 +119,24 @@ def test_a_passphrase_may_be_mistyped_twice(locked: Path) -> None:
             screen.expect(end)
 
 
+@pytest.mark.parametrize(("typed", "end"), [(SECOND, "nobody to wait for"), ("wrong", "Error: wrong passphrase")])
+def test_the_wallets_passphrase_may_be_mistyped_twice_too(locked: Path, typed: str, end: str) -> None:
+    with Terminal("run", "--data", str(locked), controlling=True) as screen:
+        screen.expect("Passphrase of the identity")
+        screen.type(FIRST)
+        for _ in range(2):
+            screen.expect("Passphrase of the wallet")
+            screen.type("wrong")
+            screen.expect("wrong passphrase.*; type it again")
+        screen.expect("Passphrase of the wallet")
+        screen.type(typed)
+        screen.expect(end)
+        assert screen.echoes
+        assert SECOND not in screen.seen
+        screen.interrupt()
+        assert screen.exit_code() == (0 if typed == SECOND else 1)
+
+
 def test_it_can_be_stopped_while_it_waits_for_a_passphrase(locked: Path) -> None:
     with Terminal("run", "--data", str(locked)) as screen:
         screen.expect("Passphrase of the identity")

@@ -35,10 +35,15 @@ def ask_until(what: str, opens: Callable[[str], T]) -> T:
     """
     for _ in range(_TRIES - 1):
         try:
-            return opens(ask(what))
+            return _opened(opens, ask(what))
         except AuthenticationError as error:
             click.echo(f"{error}; type it again", err=True)
-    return opens(ask(what))
+    return _opened(opens, ask(what))
+
+
+def _opened(opens: Callable[[str], T], passphrase: str) -> T:
+    click.echo("opening it: a second or two", err=True)
+    return opens(passphrase)
 
 
 def ask_new(what: str) -> str:

@@ -14,7 +14,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -22,10 +22,11 @@ from typing import Final, NoReturn
 
 from ... import limits
 from ...chain import Chain
-from ...errors import LocalError, NetworkError
+from ...errors import AuthenticationError, LocalError, NetworkError
 from ...net.folder import DataFolder
 from ...signing import pipe
 from ...signing.verbs import Asked, Refused, Reply, Verb
+from ...text import safe
 from ..passphrase_fd import from_fd
 from .vault import Vault
 
@@ -33,6 +34,8 @@ __all__ = ["run"]
 
 logger = logging.getLogger(__name__)
 
+_TRIES: Final = 3
+_GIVE_IT: Final = "type it at the terminal, or musignet run --wallet-passphrase-fd N"
 _INSECURE: Final = "INSECURE: the wallet key of this node is not encrypted, whoever has its files has the coins"
 
 
@@ -55,8 +58,8 @@ def run(arguments: Sequence[str]) -> int:
     except _Stopped:
         return 0
     except NetworkError as error:
-        logger.error("%s", error)
-        wire.last_word(error)
+        if not wire.last_word(error):
+            logger.error("%s", error)
         return 1
 
 
@@ -72,8 +75,8 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
     raise _Stopped
 
 
-def _passphrase(options: argparse.Namespace) -> str | None:
-    """Ask where a person is, never the node."""
+def _passphrase(options: argparse.Namespace, before: str = "") -> str | None:
+    """Ask where a person is, never the node. Ctrl-C ends it there, and the node hears of it by itself."""
     if options.insecure_no_passphrase:
         logger.warning(_INSECURE)
         return None
@@ -81,9 +84,25 @@ def _passphrase(options: argparse.Namespace) -> str | None:
         return from_fd(options.passphrase_fd)
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))  # without it getpass would read the node's pipe
-        return getpass.getpass("Passphrase of the wallet: ")
-    except (OSError, EOFError, KeyboardInterrupt):
-        raise LocalError("no passphrase for the wallet", hint="type it, or give it with --passphrase-fd") from None
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        return getpass.getpass(f"{before}Passphrase of the wallet in {safe(options.data.parent, 200)}: ")
+    except (OSError, EOFError):
+        raise LocalError("no passphrase for the wallet", hint=_GIVE_IT) from None
+    except KeyboardInterrupt:
+        raise _Stopped from None
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _opened(options: argparse.Namespace, folder: DataFolder, answer: Callable[[bytes, Reply], None]) -> Vault:
+    """Open the vault with a passphrase that is given, or that is typed: then three times at most."""
+    before = ""
+    for _ in range(0 if options.insecure_no_passphrase or options.passphrase_fd is not None else _TRIES - 1):
+        try:
+            return Vault(folder, _passphrase(options, before), answer)
+        except AuthenticationError as error:
+            before = f"{safe(error, 300)}; type it again\n"
+    return Vault(folder, _passphrase(options, before), answer)
 
 
 class _Wire:
@@ -113,12 +132,13 @@ class _Wire:
         except BrokenPipeError:
             raise _Ended from None
 
-    def last_word(self, error: NetworkError) -> None:
-        """Say why this process ends, if anybody still listens."""
+    def last_word(self, error: NetworkError) -> bool:
+        """Say why this process ends. Returns whether anybody still listens."""
         try:
             self.send(pipe.failed(error))
         except _Ended:
-            return
+            return False
+        return True
 
 
 class _Process:
@@ -126,11 +146,10 @@ class _Process:
         self._wire = wire
         self._chain = Chain.MAINNET
         self._folder = DataFolder.lock(options.data)
-        passphrase = _passphrase(options)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._vault = _opened(options, self._folder, self._answered)
         with suppress(PermissionError):  # it leads a session already: there is no terminal to leave
             os.setsid()  # a terminal that closes ends the node, or does not; the node ends this
-        self._vault = Vault(self._folder, passphrase, self._answered)
 
     def run(self) -> int:
         """Serve until the node is gone. Secrets are forgotten however it ends."""

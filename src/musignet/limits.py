@@ -1025,8 +1025,8 @@ class Limits:
     reassembly_max_bytes: int = REASSEMBLY_MAX_BYTES
     """Fragments held for incomplete messages in the whole node: eight of full size at once."""
     receive_window: int = 1024
-    """Message ids remembered per sender and boot epoch, by arrival. More messages than this never overtake
-    another one: a sender keeps at most `unacked_max` in the air."""
+    """Message ids remembered per sender and boot epoch, by arrival: of its application, and as many of what leaves at
+    once. Within one row fewer overtake another one: a sender keeps at most `unacked_max` in the air."""
     epochs_per_sender: int = 4
     """Boot epochs whose windows are kept per sender: messages signed before a restart or two still arrive."""
     unacked_max: int = 512

@@ -140,7 +140,7 @@ class Node:
         )
         self._links[event.link] = link
         if event.mail is Mail.NO:
-            self._timers.set(self._now + self.limits.handshake_timeout_s, link.number)
+            self._pulse.look(link, self._now + self.limits.handshake_timeout_s, self._now)
         seen_epoch, seen_seq = next(
             ((e, w.highest) for e, w in reversed(peer.windows.items()) if w.highest >= 0), (b"", 0)
         )
@@ -303,7 +303,8 @@ class Node:
             self._fault(link, SerializationError(f"undecodable {message.type!r}: {error}", peer=link.peer.name))
             return
         if isinstance(content, Ping | Pong):
-            self._pulse.heard(link, content, self._now, self._out)
+            if link.mail is Mail.NO:  # else an answer would be carried for good: nobody acknowledges it
+                self._pulse.heard(link, content, self._now, self._out)
             if len(link.peer.links) > 1:
                 self._settle(link.peer)
         elif isinstance(content, Ack):
@@ -326,7 +327,7 @@ class Node:
             self._fault(link, error, Deed.OUT_OF_PLACE)
             return
         link.epoch = content.boot_epoch
-        if not peer.info.name:
+        if not peer.given_name and peer.info.name != content.label:
             peer.info = replace(peer.info, name=content.label)
         if content.seen_epoch == self.epoch and content.seen_seq > self._outbox.seq:
             self._out.append(Publish(Fault(peer.key, cloned(peer))))

@@ -265,7 +265,7 @@ class World:
     def link(self, dialler: Side, answerer: Side, path: Path = UNKNOWN_PATH) -> tuple[int, int]:
         """Open a link; both sides will hear of it."""
         ends = [
-            _Wire(side, next(self._numbers), Gate(peer.identity.public, side.key, Chain.REGTEST, label=peer.label))
+            _Wire(side, next(self._numbers), _gate(side, peer))
             for side, peer in ((dialler, answerer), (answerer, dialler))
         ]
         ends[0].other, ends[1].other = ends[1], ends[0]
@@ -354,6 +354,11 @@ class World:
             (at, side) for side in self.sides.values() if (at := side.node.next_deadline()) is not None and at <= end
         ]
         return min(due, key=lambda one: one[0], default=None)
+
+
+def _gate(side: Side, peer: Side) -> Gate:
+    groups = side.node.ceremonies.ids
+    return Gate(peer.identity.public, side.key, Chain.REGTEST, label=peer.label, groups=groups)
 
 
 def strangers(limits: Limits | None = None) -> tuple[World, Side, Side]:

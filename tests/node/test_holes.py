@@ -114,7 +114,7 @@ def test_hole_punching_is_an_address_where_both_sides_announce_it_and_nothing_el
 ) -> None:
     world, low, high = strangers()
     for side, addresses in ((low, own), (high, theirs)):
-        side.node.config = replace(side.config, addresses=addresses)
+        side.node.config = side.node._changes._config = replace(side.config, addresses=addresses)
     before = low.peer(high.key).places
     low.dial(high.key)
     world.run()

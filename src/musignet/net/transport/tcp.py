@@ -41,7 +41,7 @@ class TcpLink(ChannelLink, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = self._stream = cast(asyncio.Transport, transport)
-        stream.set_write_buffer_limits(high=self._owner.limits.write_chunk_bytes)
+        stream.set_write_buffer_limits(high=self._owner.limits.write_buffer_bytes)
         raw = stream.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

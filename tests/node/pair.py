@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TypeVar
 
@@ -123,6 +123,10 @@ class Side:
         self.feed(self.disk.restore())
         for friend in friends:
             self.add(info_of(friend.identity, friend.label))
+
+    def announce(self, *addresses: str) -> None:
+        """Name these addresses to whoever connects from now on."""
+        self.node.config = self.node._changes._config = replace(self.config, addresses=addresses)
 
     def handle(self) -> list[str]:
         """Let the application handle what arrived since the last time; return the texts."""

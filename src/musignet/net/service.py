@@ -76,7 +76,8 @@ class NetworkService(Cosigning, Mailing):
         chain:      the Bitcoin network; peers on another one are refused.
         accept:     called with the `PeerInfo` of an unknown key that connects; True puts it into the book and lets
                     it in. Without it unknown keys are refused.
-        on_event:   called with `PeerUp`, `PeerDown`, `Fault`, `Undelivered`, `Expired` and `SessionNews`.
+        on_event:   called with `PeerUp`, `PeerDown`, `Fault`, `Undelivered`, `Expired`, `OldDisk` and
+                    `SessionNews`.
         limits:     bounds other than the default ones.
         transport:  makes the carrier of `tcp://` addresses; `TcpTransport` unless given.
         tls_port:   also listen for TLS there, where TCP listens; 0 picks a free one: read `network.tls_port`. Dialling

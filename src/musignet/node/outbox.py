@@ -31,7 +31,7 @@ __all__ = ["NODES_OWN", "ROUNDS", "Outbox", "leaves_at_once"]
 NODES_OWN: Final = frozenset(
     (
         *(MessageType.PEER_ANNOUNCEMENT, MessageType.DISCOVERY, MessageType.PING, MessageType.PONG, MessageType.ACK),
-        MessageType.HOLE,
+        *(MessageType.ANNOUNCEMENT_SHOWN, MessageType.HOLE),
     )
 )
 """Types that nodes exchange among themselves. An application neither sends nor sees them."""

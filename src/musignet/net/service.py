@@ -201,8 +201,7 @@ class NetworkService(Cosigning, Mailing):
         self._stopped = True
         await self.finder.stop()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.stop_timeout_s):
-                await self._do(Drain)
+            await asyncio.wait_for(self._do(Drain), self._limits.stop_timeout_s)
         driver.submit(Stop)
         here, timeout_s = asyncio.current_task(), self._limits.stop_timeout_s
         await asyncio.gather(*(inbox.close(timeout_s, here) for inbox in self._inboxes.values()))

@@ -102,7 +102,12 @@ class TcpLink(ChannelLink, asyncio.Protocol):
     def _close_stream(self) -> None:
         if self._stream is not None:
             # Not at once: closed from inside `resume_writing`, asyncio's transport ends twice.
-            self._owner.loop.call_soon(self._stream.close)
+            self._owner.loop.call_soon(self._close_once, self._stream)
+
+    @staticmethod
+    def _close_once(stream: asyncio.Transport) -> None:
+        if not stream.is_closing():  # asyncio's TLS, closed twice, cannot be aborted any more
+            stream.close()
 
     def _abort_stream(self) -> None:
         if self._stream is not None:

@@ -241,7 +241,8 @@ class PeerRecord:
         self.unacked: dict[bytes, Outgoing] = {}
         self.unacked_bytes = 0
         self.parked: list[Outgoing] = []
-        """Signed, and waiting for the disk, for a link, or for room in `unacked`."""
+        """Signed, and waiting for the disk, for a link, or for room in `unacked`. A list, which costs an idle peer 56
+        bytes, and not a deque with its 760: taking 10,000 from the front of one costs 14 ms in all."""
         self.windows: dict[bytes, Window] = {}
         """One per boot epoch, the newest last."""
         self.round_trip_s: float | None = None

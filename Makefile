@@ -11,8 +11,13 @@ help: ## print these lines
 demo: $(READY) ## run the main job: nodes in processes of their own; options in ARGS="..."
 	$(BIN)/musignet demo $(ARGS)
 
-test: $(READY) ## all tests, with branch coverage; some of them, without it: ARGS="tests/wire -x"
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses auto --dist loadfile --no-loadscope-reorder --cov --cov-fail-under=95)
+PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test: $(READY) ## all tests; some of them: ARGS="tests/wire -x"
+	$(BIN)/python -m pytest $(or $(ARGS),$(PARALLEL))
+
+coverage: $(READY) ## all tests with branch coverage, in twice the time; below 95 % it fails
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-fail-under=95
 
 relays: build/relays/python/ready build/relays/npm/ready ## install the relays of other makes that the tests meet; without them those are skipped
 
@@ -88,4 +93,4 @@ $(READY): pyproject.toml requirements/lock.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: help demo test relays sim kill chaos fuzz lint types check bench diagrams kills cuts timing lock clean
+.PHONY: help demo test coverage relays sim kill chaos fuzz lint types check bench diagrams kills cuts timing lock clean

@@ -1014,7 +1014,8 @@ class Limits:
     slow_reader_max_bytes: int = 256 * KIB
     """The same in bytes; then it is dropped."""
     slow_reader_timeout_s: float = 30.0
-    """How long a link may take less than it is given (96 KiB) before it is dropped: 26 kbit/s, less than Tor gives."""
+    """How long a link may stay clogged before it is dropped. It has to take up to 140 KiB meanwhile: 38 kbit/s at most,
+    less than Tor gives."""
     score_half_life_s: float = 3600.0
     """After which a peer's score is half of what it was: what is not repeated is forgotten within a day."""
     flood_s: float = 60.0
@@ -1045,6 +1046,9 @@ class Limits:
     """Messages waiting for one peer's handler; then reading from that peer pauses."""
     write_chunk_bytes: int = 128 * KIB
     """Encrypted bytes handed to the socket ahead of what it took: what a late, urgent message still waits for."""
+    write_buffer_bytes: int = 16 * KIB
+    """Encrypted bytes that wait before a socket that takes none; then the link is clogged, and written to no more.
+    Of answers that were written one by one they take more than twice as much: the event loop has a record of each."""
     peers_max: int = 4096
     """Keys in the book (THREATS.md T12)."""
 

@@ -53,6 +53,11 @@ class Terminal:
         """Press Ctrl-C."""
         self._process.send_signal(2)
 
+    def close(self) -> None:
+        """Close the window. Nothing can be read or typed any more."""
+        os.close(self._fd)
+        self._fd = -1
+
     def expect(self, pattern: str) -> re.Match[str]:
         """Wait until something new on the screen matches, and return it."""
         deadline = time.monotonic() + _DEADLINE_S
@@ -85,7 +90,7 @@ class Terminal:
     def exit_code(self) -> int:
         """Wait for the end, with everything that is printed until then."""
         deadline = time.monotonic() + _DEADLINE_S
-        while self._read(deadline):
+        while self._fd >= 0 and self._read(deadline):
             pass
         return self._process.wait(_DEADLINE_S)
 
@@ -107,4 +112,5 @@ class Terminal:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        os.close(self._fd)
+        if self._fd >= 0:
+            self.close()

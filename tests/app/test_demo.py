@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -43,17 +45,34 @@ def test_json_tells_of_a_confirmed_transaction(signers: int, inputs: int, topolo
     assert all(ms > 0 for ms in result["timings_ms"].values())
 
 
-@pytest.mark.parametrize("topology", ["mesh", "star"])
 @pytest.mark.parametrize(
-    ("liar", "kind", "proved"),
-    [("bad-partial", "bad-partial", True), ("equivocate", "equivocation", True), ("silent", "silent", False)],
+    ("liar", "topology", "kind", "proved"),
+    [
+        ("bad-partial", "mesh", "bad-partial", True),
+        ("bad-partial", "star", "bad-partial", True),
+        ("equivocate", "mesh", "equivocation", True),
+        ("equivocate", "star", "equivocation", True),
+        ("silent", "star", "silent", False),
+    ],
 )
-def test_a_liar_is_named(liar: str, kind: str, proved: bool, topology: str) -> None:
+def test_a_liar_is_named(liar: str, topology: str, kind: str, proved: bool) -> None:
     result = _result("--liar", liar, "--topology", topology)
     assert result["timings_ms"]["signing"] < 30_000
     assert (result["tx_hex"], result["txid"], result["confirmations"]) == (None, None, 0)
     last = result["signers"][-1]
     assert result["blame"] == {"pubkey": last, "label": "carol", "kind": kind, "proved": proved}
+
+
+def test_while_somebody_is_silent_it_says_each_second_who_is_waited_for() -> None:
+    done = _demo("--liar", "silent")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"named by everybody honest: carol, key \w+: silent, unproved", done.stdout)
+    assert " still " not in done.stdout, "said beside the answer"
+    for attempt in ("", " (attempt 2)", " (attempt 3)"):
+        line = rf"([\d.]+) s  alice: still round 1{re.escape(attempt)}, waits for carol\n"
+        said = [float(at) for at in re.findall(line, done.stderr)]
+        assert len(said) >= 5
+        assert all(later - earlier >= 0.9 for earlier, later in pairwise(said))
 
 
 def test_what_it_cannot_do_is_refused() -> None:

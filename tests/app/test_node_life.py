@@ -17,7 +17,7 @@ from app.nodes import GROUP_FILE, RunningNode, cli, cli_json, make_data
 from app.people import until
 from app.terminal import Terminal
 from musignet.app import passphrase
-from musignet.app.places import APPROVER_FILE, CONFIG_FILE, IDENTITY_FILE, WALLET_FILE
+from musignet.app.places import API_SOCKET, APPROVER_FILE, CONFIG_FILE, IDENTITY_FILE, WALLET_FILE
 from musignet.bitcoin.walletkey import WalletKey
 from musignet.errors import IoError, LocalError
 from musignet.limits import PASSPHRASE_MAX_BYTES
@@ -117,6 +117,24 @@ def test_a_passphrase_may_be_mistyped_twice(locked: Path) -> None:
             screen.expect("Passphrase of the identity")
             screen.type(typed)
             screen.expect(end)
+
+
+@pytest.mark.parametrize(("typed", "end"), [(SECOND, "nobody to wait for"), ("wrong", "Error: wrong passphrase")])
+def test_the_wallets_passphrase_may_be_mistyped_twice_too(locked: Path, typed: str, end: str) -> None:
+    with Terminal("run", "--data", str(locked), controlling=True) as screen:
+        screen.expect("Passphrase of the identity")
+        screen.type(FIRST)
+        for _ in range(2):
+            screen.expect("Passphrase of the wallet")
+            screen.type("wrong")
+            screen.expect("wrong passphrase.*; type it again")
+        screen.expect("Passphrase of the wallet")
+        screen.type(typed)
+        screen.expect(end)
+        assert screen.echoes
+        assert SECOND not in screen.seen
+        screen.interrupt()
+        assert screen.exit_code() == (0 if typed == SECOND else 1)
 
 
 def test_it_can_be_stopped_while_it_waits_for_a_passphrase(locked: Path) -> None:
@@ -237,7 +255,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_it_says_what_runs_and_stops_cleanly(data: Path) -> None:
-    for number in (15, 2):
+    for number in (15, 2, 1):
         with start(data) as node:
             line = node.ready()
             assert re.match(rf"alice \(\w{{8}}\) on regtest; data in {data}; listening on 127.0.0.1:\d+; API on ", line)
@@ -251,6 +269,14 @@ def test_it_says_what_runs_and_stops_cleanly(data: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_a_closed_terminal_stops_it_cleanly(data: Path) -> None:
+    with Terminal("run", "--data", str(data), controlling=True) as screen:
+        screen.expect("nobody to wait for")
+        screen.close()
+        assert screen.exit_code() == 0
+    assert not (data / API_SOCKET).exists()
+
+
 def test_its_process_leaves_no_core_and_its_files_are_its_own(data: Path) -> None:
     with start(data) as node:
         node.ready()

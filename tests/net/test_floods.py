@@ -11,19 +11,21 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from bench.ceremony.wallet import signing_key
-from bench.flood.attacks import Attack, duel, member
+from bench.flood.attacks import Attack, SlowReaders, duel, member
 from bench.flood.plan import FLOODS
 from chaos_party import GROUP, ChaosCosigner, coins
-from endpoints import CARRIERS, Carrier, Signal, aio, turns
+from endpoints import CARRIERS, Carrier, Signal, aio, soon, turns
 from services import LogLines
 
 from musignet.limits import LOG_LINK_LINES_MAX, PREFIXES_MAX, Limits
 from musignet.net.service import NetworkService
+from musignet.net.transport import flow
 from musignet.node.peers import PeerInfo
 from musignet.signing.effects import End
 from musignet.signing.keyholder import Account
@@ -42,6 +44,8 @@ HONEST: Final = member(900)
 ATTACKED: Final = {"spam": 2000, "slow-readers": 3000}
 """How often until it has been a flood: messages of these, connections of the others."""
 CONNECTIONS: Final = 300
+ANSWERS_MAX_BYTES: Final = 300 * LIMITS.pace_burst_messages
+"""Answers to what is taken in at once, and acknowledgements of them."""
 CHANNELS_MAX: Final = 12
 """Both ends of three links, and a few that a traceback or a timer still holds: hundreds were made."""
 READS_MAX: Final = 50
@@ -69,29 +73,35 @@ class Victim(ChaosCosigner):
     def lobby(self) -> Any:
         return self.transport._listener.lobby
 
+    @property
+    def unread(self) -> list[Any]:
+        """Links that are read no further, because their peers do not take our answers."""
+        return [link for links in self.transport._links.values() for link in links if link._held & flow._ANSWERS]
+
     def require_bounds(self) -> None:
         """Nothing has more than its bound, at any moment."""
-        slots, driver = self.transport.slots, self.service._driver
+        slots, driver, limits = self.transport.slots, self.service._driver, self.transport.limits
         assert driver is not None
-        assert len(slots.half_open) <= LIMITS.half_open_slots
-        assert slots.prefixes <= LIMITS.half_open_slots
-        assert len(self.lobby) <= LIMITS.lobby_slots
-        assert len(slots.inbound) <= LIMITS.inbound_slots + LIMITS.half_open_slots
+        assert len(slots.half_open) <= limits.half_open_slots
+        assert slots.prefixes <= limits.half_open_slots
+        assert len(self.lobby) <= limits.lobby_slots
+        assert len(slots.inbound) <= limits.inbound_slots + limits.half_open_slots
         assert len(slots.doors) <= 2 * PREFIXES_MAX
-        assert len(self.transport._accepted) <= 2 * LIMITS.accepts_per_wake
-        assert len(driver._connections) <= LIMITS.inbound_slots + 2
+        assert len(self.transport._accepted) <= 2 * limits.accepts_per_wake
+        assert len(driver._connections) <= limits.inbound_slots + 2
         assert len(driver._tasks) <= len(MEMBERS)
-        assert len(driver._inputs) <= LIMITS.peer_burst_messages
+        assert len(driver._inputs) <= limits.peer_burst_messages
         passed_s = asyncio.get_running_loop().time() - self.began
         for peer in driver.node.book:
-            may = LIMITS.peer_burst_messages + passed_s * LIMITS.peer_messages_per_s
+            may = limits.peer_burst_messages + passed_s * limits.peer_messages_per_s
             assert peer.gauge.messages_in <= may + READS_MAX
         for links in self.transport._links.values():
-            assert len(links) <= LIMITS.links_per_peer + 1
+            assert len(links) <= limits.links_per_peer + 1
             for link in links:
                 count, size = link._channel.answers_waiting
-                assert size <= LIMITS.slow_reader_max_bytes
-                assert count <= LIMITS.slow_reader_messages + LIMITS.peer_burst_messages
+                assert size <= limits.slow_reader_max_bytes
+                assert count <= limits.slow_reader_messages + limits.peer_burst_messages
+                assert link._stream.get_write_buffer_size() <= limits.write_buffer_bytes + ANSWERS_MAX_BYTES
 
     @property
     def calm(self) -> bool:
@@ -129,10 +139,12 @@ class Flood(Signal):
 
 
 @asynccontextmanager
-async def cosigners(folder: Path) -> AsyncIterator[tuple[Victim, ChaosCosigner, ChaosCosigner]]:
+async def cosigners(
+    folder: Path, limits: Limits = LIMITS
+) -> AsyncIterator[tuple[Victim, ChaosCosigner, ChaosCosigner]]:
     """Start three of a group, connected to the first, who is the victim."""
     victim, *others = [
-        kind(name, folder, LIMITS) for kind, name in zip((Victim, ChaosCosigner, ChaosCosigner), MEMBERS, strict=True)
+        kind(name, folder, limits) for kind, name in zip((Victim, ChaosCosigner, ChaosCosigner), MEMBERS, strict=True)
     ]
     everybody = (victim, *others)
     for one in everybody:
@@ -194,3 +206,20 @@ async def test_a_flood_is_bounded_and_the_node_goes_on(
         assert all(len(line) < 500 and line.isprintable() for line in log.lines)
         assert alive(SecureChannel) - channels <= CHANNELS_MAX
         assert alive(VerifiedMessage) - messages <= LIMITS.peer_burst_messages
+
+
+class TwoSlowReaders(SlowReaders):
+    members = 2
+
+
+@aio
+async def test_answers_that_nobody_reads_do_not_pile_up_in_the_event_loop(tmp_path: Path, carrier: Carrier) -> None:
+    """The kernel takes the first ones; behind them each costs several times its size."""
+    fast = replace(LIMITS, peer_messages_per_s=10_000.0, peer_burst_messages=10_000)
+    async with cosigners(tmp_path, fast) as (victim, *_):
+        flood = Flood(TwoSlowReaders, victim)
+        attacking = asyncio.create_task(flood.run())
+        await soon(lambda: len(victim.unread) == TwoSlowReaders.members, 15)
+        attacking.cancel()
+        await asyncio.gather(attacking, return_exceptions=True)
+        assert not flood.wrong

@@ -19,7 +19,8 @@ from musignet.net.transport import MemoryNetwork, MemoryTransport
 from musignet.net.transport.carried import CarriedLink
 from musignet.node.effects import Fault, News, SessionNews
 from musignet.node.peers import PeerInfo
-from musignet.signing.effects import End, Outcome
+from musignet.signing.effects import End, Outcome, Progress
+from musignet.signing.states import State
 from musignet.wire.envelope import Message
 from musignet.wire.messages import Chain, MessageType
 from musignet.wire.sealed import Bundle, open_untrusted, seal
@@ -32,19 +33,24 @@ FAR = 4e12
 
 
 class Away:
-    """One member whose node has no network at all."""
+    """One member whose node has no network at all, or is on `plugged`."""
 
-    def __init__(self, name: str, folder: Path, ttl_s: float = NONCE_TTL_MAX_S) -> None:
+    def __init__(
+        self, name: str, folder: Path, ttl_s: float = NONCE_TTL_MAX_S, *, plugged: MemoryNetwork | None = None
+    ):
         self.name, self._folder, self._ttl_s = name, folder / name, ttl_s
+        self._network = plugged
         self.heard: list[bytes] = []
         self.outcomes: list[Outcome] = []
         self.faults: list[Fault] = []
+        self.moved = asyncio.Event()
+        self.progress: Progress | None = None
         self._make()
 
     def _make(self) -> None:
         self.service = NetworkService(
-            self.name, host="", identity=identity(self.name), data_dir=self._folder, chain=Chain.REGTEST,
-            on_event=self._told, transport=_unplugged,
+            self.name, host=self.name if self._network else "", identity=identity(self.name), data_dir=self._folder,
+            chain=Chain.REGTEST, on_event=self._told, transport=on(self._network or MemoryNetwork()),
         )  # fmt: skip
 
     def _heard(self, message: Message, _: object) -> None:
@@ -54,6 +60,9 @@ class Away:
     def _told(self, news: News) -> None:
         if isinstance(news, SessionNews) and isinstance(news.news, Outcome):
             self.outcomes.append(news.news)
+        elif isinstance(news, SessionNews) and isinstance(news.news, Progress):
+            self.progress = news.news
+            self.moved.set()
         elif isinstance(news, Fault):
             self.faults.append(news)
 
@@ -74,9 +83,14 @@ class Away:
     def ends(self) -> list[End]:
         return [one.end for one in self.outcomes]
 
-
-def _unplugged(*args: object, **options: object) -> MemoryTransport:
-    return MemoryTransport(*args, network=MemoryNetwork(), **options)
+    async def reaches(self, state: State, *waited_for: str) -> None:
+        """Return once its session is in a state, and waits for these alone where any are named."""
+        keys = {identity(name).pubkey for name in waited_for}
+        while (
+            self.progress is None or self.progress.state is not state or (keys and {*self.progress.waiting_for} != keys)
+        ):
+            self.moved.clear()
+            await asyncio.wait_for(self.moved.wait(), 10)
 
 
 def on(network: MemoryNetwork) -> partial[MemoryTransport]:
@@ -124,6 +138,40 @@ def test_a_ceremony_by_files_alone(tmp_path: Path) -> None:
             assert len({one.outcomes[0].transaction.raw for one in everybody if one.outcomes[0].transaction}) == 1
             assert not any(one.service._driver.node.book.get(identity(name).pubkey).live
                            for one in everybody for name in MEMBERS if name != one.name)  # fmt: skip
+
+    asyncio.run(main())
+
+
+def test_whoever_has_all_nonces_makes_theirs_and_signs_in_one_step(tmp_path: Path) -> None:
+    """Two are online, and the third is fetched from a safe: one answer to each of them, and it can finish by itself."""
+
+    async def main() -> None:
+        network = MemoryNetwork()
+        alice, bob = (Away(name, tmp_path, plugged=network) for name in ("alice", "bob"))
+        carol = Away("carol", tmp_path)
+        for one in (alice, bob, carol):
+            await one.start()
+        try:
+            alice.service.add_peer(bob.service.info)
+            await alice.service.connect_to_peer("bob")
+            await alice.service.propose(GROUP.id, psbt().serialize())
+            for one in (alice, bob):
+                await one.reaches(State.APPROVING, "carol")
+                await carry(one, carol)
+            brought = [(await carry(carol, one)).messages for one in (alice, bob)]
+            assert all({"approval", "public_nonce"} <= one.keys() for one in brought), brought
+            for one in (alice, bob):
+                await one.reaches(State.ROUND_2)
+            brought = [(await carry(one, carol)).messages for one in (alice, bob)]
+            assert all({"public_nonce", "partial_signature"} <= one.keys() for one in brought), brought
+            assert carol.ends == [End.COMPLETED]
+            assert alice.ends == bob.ends == []
+            for one in (alice, bob):
+                await carry(carol, one)
+            assert alice.ends == bob.ends == [End.COMPLETED]
+        finally:
+            for one in (alice, bob, carol):
+                await one.service.stop()
 
     asyncio.run(main())
 

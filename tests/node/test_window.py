@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from musignet.limits import KIB
 from musignet.node.window import Verdict, Window
 
 A, B, C = (name * 16 for name in (b"a", b"b", b"c"))
@@ -45,6 +48,29 @@ def test_the_floor_never_falls() -> None:
     assert window.judge(9, A) is Verdict.STALE
     assert window.judge(3, A) is Verdict.STALE
     assert window.highest == 10
+
+
+def test_what_is_unseen_is_new_when_it_comes_again_and_its_neighbours_are_not() -> None:
+    window = Window(3)
+    for seq, message_id in ((4, A), (9, B), (6, C)):
+        window.judge(seq, message_id)
+    window.unsee(6)
+    window.unsee(7)
+    assert [window.judge(*one) for one in ((4, A), (9, B), (6, B))] == [Verdict.REPEAT, Verdict.REPEAT, Verdict.NEW]
+    assert window.judge(10, C) is Verdict.NEW
+    assert [window.judge(*one) for one in ((4, A), (9, A))] == [Verdict.STALE, Verdict.CONFLICT]
+
+
+def test_a_full_window_is_small() -> None:
+    """A member has `epochs_per_sender` of them, whatever it does."""
+    tracemalloc.start()
+    try:
+        window = Window(1024)
+        for seq in range(2**40, 2**40 + 3000):
+            window.judge(seq, seq.to_bytes(16, "big"))
+        assert tracemalloc.get_traced_memory()[0] < 40 * KIB
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.sampled_from([A, B, C]))), st.integers(1, 5))

@@ -10,7 +10,7 @@ from musignet.signing.mesh import MeshSession
 from musignet.signing.records import Approval, AttemptFailed
 from musignet.signing.session import Present, Session
 from musignet.signing.states import State
-from musignet.signing.verbs import MakeNonces, NoncesMade, Woken
+from musignet.signing.verbs import Approved, MakeNonces, NoncesMade, Woken
 from musignet.wire.messages import MessageType
 from support.ceremony import NOW, identity, signing_group
 from support.ceremony_world import World
@@ -36,6 +36,16 @@ def test_an_attempt_begins_when_all_have_approved_and_are_here() -> None:
     shown = progress(one.do(NO_BOB))
     assert (shown.waiting_for, shown.away) == ((BOB,), (BOB,))
     assert verbs(one.do(ALL)) == [MakeNonces]
+
+
+def test_each_approval_is_told_as_it_comes() -> None:
+    one = One()
+    one.do(ALL)
+    one.do(Approved(ID, one.digest))
+    told = one.hear("alice", MessageType.APPROVAL, Approval(one.digest))
+    assert (progress(told).state, progress(told).waiting_for) == (State.APPROVING, (BOB,))
+    assert verbs(one.hear("bob", MessageType.APPROVAL, Approval(one.digest))) == [MakeNonces]
+    assert not any(isinstance(one, Publish) for one in one.hear("alice", MessageType.APPROVAL, Approval(one.digest), 1))
 
 
 def test_who_comes_back_is_told_at_once_what_they_missed() -> None:

@@ -22,6 +22,7 @@ from ..node.peers import PeerInfo
 from ..text import safe, short_key, who
 from ..wire.envelope import Message
 from ..wire.messages import MessageType
+from .ending import ends
 
 __all__ = ["Chat"]
 
@@ -56,7 +57,7 @@ class Chat:
         await self._network.start(self._handler)
         loop = asyncio.get_running_loop()
         if sys.platform != "win32":
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, *ends()):
                 loop.add_signal_handler(number, self._lines.put_nowait, None)
         threading.Thread(target=_read_lines, args=(loop, self._lines), daemon=True).start()
         self._welcome()

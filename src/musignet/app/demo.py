@@ -11,10 +11,11 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -29,9 +30,12 @@ from .regtest import RegtestChain
 
 __all__ = ["Demo"]
 
+T = TypeVar("T")
+
 _LABELS = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "mike", "olga", "peggy",
            "rupert", "sybil")  # fmt: skip
 _DEADLINE_S = 90.0
+_SILENCE_S = 1.0
 _COIN_SAT = 1_000_000
 _FEE_RATE_SAT_VB = 2
 _PAID_TO = bytes.fromhex("0014") + bytes(20)
@@ -45,6 +49,8 @@ class _Cosigner:
     label: str
     process: asyncio.subprocess.Process
     facts: dict[str, Any] = field(default_factory=dict)
+    standing: dict[str, Any] | None = None
+    """How the ceremony stands for it, until it has an outcome."""
 
     @classmethod
     async def start(cls, label: str, folder: Path, liar: str) -> _Cosigner:
@@ -98,6 +104,7 @@ class Demo:
         self._json = as_json
         self._begun = time.perf_counter()
         self._phase = self._begun
+        self._shown = self._begun
         self._timings_ms: dict[str, float] = {}
         self._nodes: list[_Cosigner] = []
         self._labels: dict[str, str] = {}
@@ -150,10 +157,15 @@ class Demo:
         liars = [""] * (self._signers - 1) + [self._liar]
         starts = (_Cosigner.start(label, folder / label, liar) for label, liar in zip(labels, liars, strict=True))
         self._nodes = list(await asyncio.gather(*starts))
-        for node in self._nodes:
-            node.facts = await node.expect("ready")
-            self._labels[node.facts["pubkey_hex"]] = node.label
+        await self._patiently(asyncio.gather(*map(self._ready, self._nodes)), self._starting)
+        self._labels = {node.facts["pubkey_hex"]: node.label for node in self._nodes}
         self._lap("start")
+
+    async def _ready(self, node: _Cosigner) -> None:
+        node.facts = await node.expect("ready")
+
+    def _starting(self) -> str:
+        return f"still starting: {', '.join(node.label for node in self._nodes if not node.facts)}"
 
     async def _join(self) -> Group:
         keys = ",".join(node.facts["key"] for node in self._nodes)
@@ -163,36 +175,50 @@ class Demo:
                    for node in self._nodes]  # fmt: skip
         for node in self._nodes:
             await node.tell("join", descriptor=str(descriptor), members=members)
-        joined = [await node.expect("joined") for node in self._nodes]
+        joining = asyncio.gather(*(node.expect("joined") for node in self._nodes))
+        joined = await self._patiently(joining, lambda: "still computing the wallet")
         if {(one["group"], one["address"]) for one in joined} != {(joined[0]["group"], wallet.address(RECEIVE, 0))}:
             raise Other("the nodes do not agree on the wallet")
         self._show(f"all {self._signers} computed the same wallet; its first address is {joined[0]['address']}")
-        for node in self._nodes:
-            for _ in range(self._signers - 1):
-                peer = await node.expect("connected")
-                if node is self._nodes[0]:
-                    self._show(
-                        f"{node.label} and {self._labels[peer['peer']]} are connected: keys proved, link encrypted"
-                    )
+        await self._patiently(asyncio.gather(*map(self._connected, self._nodes)), lambda: "still connecting")
         self._lap("connecting")
         return wallet
+
+    async def _connected(self, node: _Cosigner) -> None:
+        for _ in range(self._signers - 1):
+            peer = await node.expect("connected")
+            if node is self._nodes[0]:
+                self._show(f"{node.label} and {self._labels[peer['peer']]} are connected: keys proved, link encrypted")
 
     async def _watch(self) -> dict[str, dict[str, Any]]:
         """Show the ceremony until everybody honest has an outcome. Returns the outcomes by label."""
         honest = self._nodes[:-1] if self._liar else self._nodes
-        outcomes = await asyncio.gather(*(self._outcome(node) for node in honest))
+        outcomes = await self._patiently(asyncio.gather(*map(self._outcome, honest)), self._working)
         return dict(zip((node.label for node in honest), outcomes, strict=True))
 
     async def _outcome(self, node: _Cosigner) -> dict[str, Any]:
         while (report := await node.next())["event"] != "outcome":
+            if report["event"] in ("progress", "standing"):
+                node.standing = report
             if report["event"] == "progress" and report["waiting_for"]:
-                waiting = ", ".join(
-                    self._labels[key] + (" (away)" if key in report["away"] else "") for key in report["waiting_for"]
-                )
-                attempt = f" (attempt {report['attempt']})" if report["attempt"] > 1 else ""
-                self._show(f"{node.label}: {report['state']}{attempt}, waits for {waiting}")
+                self._show(f"{node.label}: {self._standing(report)}")
+        node.standing = None
         self._show(f"{node.label}: {report['end']}" + (f": {report['error']}" if report["error"] else ""))
         return report
+
+    def _working(self) -> str:
+        """Return how the ceremony stands for the first who has no outcome yet."""
+        for node in self._nodes:
+            if node.standing is not None:
+                return f"{node.label}: still {self._standing(node.standing)}"
+        return "the proposal is on its way"
+
+    def _standing(self, report: dict[str, Any]) -> str:
+        waiting = ", ".join(
+            self._labels[key] + (" (away)" if key in report["away"] else "") for key in report["waiting_for"]
+        )
+        attempt = f" (attempt {report['attempt']})" if report["attempt"] > 1 else ""
+        return f"{report['state']}{attempt}" + (f", waits for {waiting}" if waiting else "")
 
     # --- results ------------------------------------------------------------------------------------------------------
 
@@ -254,9 +280,23 @@ class Demo:
         self._timings_ms[phase] = round(1000 * (now - self._phase), 3)
         self._phase = now
 
-    def _show(self, line: str) -> None:
+    async def _patiently(self, work: asyncio.Future[T], what: Callable[[], str]) -> T:
+        """Wait for something. Whenever nothing was shown for a second, say for what, beside the answer."""
+        try:
+            while not work.done():
+                silent_s = time.perf_counter() - self._shown
+                if silent_s >= _SILENCE_S:
+                    self._show(what(), err=True)
+                    silent_s = 0.0
+                await asyncio.wait([work], timeout=_SILENCE_S - silent_s)
+            return work.result()
+        finally:
+            work.cancel()
+
+    def _show(self, line: str, *, err: bool = False) -> None:
+        self._shown = time.perf_counter()
         if not self._json:
-            click.echo(f"{time.perf_counter() - self._begun:6.2f} s  {line}")
+            click.echo(f"{self._shown - self._begun:6.2f} s  {line}", err=err)
 
 
 def _size_line(raw: bytes, signers: int) -> str:

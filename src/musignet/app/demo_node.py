@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from secrets import token_bytes
 from typing import Any
@@ -28,9 +29,11 @@ from ..signing.group import Member, SigningGroup
 from ..signing.keyholder import Account
 from ..signing.policy import Answer, Yes
 from ..signing.records import Topology
+from ..signing.session import Session
 from .liars import LIARS
 
 _CHAIN = Chain.REGTEST
+_TICK_S = 0.5
 
 
 def _report(event: str, **facts: Any) -> None:
@@ -52,6 +55,7 @@ class _Node:
             label, host="127.0.0.1", identity=self._identity, data_dir=folder, chain=_CHAIN, on_event=self._on_event
         )
         self._group: SigningGroup | None = None
+        self._ticking: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         await self._network.start()
@@ -61,6 +65,8 @@ class _Node:
                 order = json.loads(line)
                 await (self._join if order["order"] == "join" else self._propose)(order)
         finally:
+            if self._ticking is not None:
+                self._ticking.cancel()
             await self._network.stop()
 
     async def _join(self, order: dict[str, Any]) -> None:
@@ -75,6 +81,7 @@ class _Node:
             self._network.add_peer(info)
         account = Account(group=self._group, identity=self._identity.pubkey, key=self._key, policy=_yes)
         self._network.cosign(account, self._sessions)
+        self._ticking = asyncio.create_task(self._tick(self._group.id))
         _report("joined", group=self._group.id.hex(), address=wallet.address(RECEIVE, 0))
         for info in others[own:]:
             await self._network.connect_to_peer(info, persist=True)
@@ -84,15 +91,26 @@ class _Node:
         topology = Topology[order["topology"].upper()]
         await self._network.propose(self._group.id, bytes.fromhex(order["psbt_hex"]), topology=topology)
 
+    async def _tick(self, group: bytes) -> None:
+        """Report who is missing now: the news say it when a state begins, and nothing while its answers come in."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            for session in self._network.sessions(group):
+                if session.outcome is None:
+                    _report("standing", **_standing(session, ()))
+
     def _on_event(self, news: News) -> None:
         if isinstance(news, PeerUp):
             _report("connected", peer=news.key.hex())
         elif isinstance(news, SessionNews) and isinstance(news.news, Progress):
-            told = news.news
-            waiting, away = ([key.hex() for key in keys] for keys in (told.waiting_for, told.away))
-            _report("progress", state=told.state.value, attempt=told.attempt, waiting_for=waiting, away=away)
+            _report("progress", **_standing(news.news, news.news.away))
         elif isinstance(news, SessionNews) and isinstance(news.news, Outcome):
             _report("outcome", **_outcome(news.news))
+
+
+def _standing(now: Progress | Session, away: Iterable[bytes]) -> dict[str, Any]:
+    waiting, absent = ([key.hex() for key in keys] for keys in (now.waiting_for, away))
+    return {"state": now.state.value, "attempt": now.attempt, "waiting_for": waiting, "away": absent}
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ..text import safe, who
 from .api.serve import Api
 from .config import Config
 from .daemon import Daemon
+from .ending import ends
 from .keys import NoKeys, WalletKeys, WalletProcess
 from .opening import encrypted
 from .places import API_SOCKET, APPROVER_FILE, KEYHOLDER_FOLDER, WALLET_FILE
@@ -27,13 +28,13 @@ logger = logging.getLogger("musignet")
 async def serve(
     folder: DataFolder, config: Config, identity: Identity, keys: WalletKeys, tell: Callable[[str], None]
 ) -> int:
-    """Run until SIGINT or SIGTERM, or until the keyholder is gone. Returns the exit code.
+    """Run until it is told to end (`ending`), or until the keyholder is gone. Returns the exit code.
 
     Raises: what `Daemon` and `Api` raise at their start; everything is closed then.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *ends()):
         loop.add_signal_handler(number, stop.set)
     daemon = Daemon(folder, config, identity, keys)
     api = Api(daemon)

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from ..bitcoin.finalise import verified
 from ..errors import InvalidMessage, LocalError, PeerError, Timeout
-from ..limits import ATTEMPTS_MAX, SIGNATURE_BYTES
+from ..limits import ATTEMPTS_MAX, PROGRESS_NAMES_MAX, SIGNATURE_BYTES
 from ..text import short_key
 from ..wire.codec import Record
 from ..wire.envelope import VerifiedMessage
@@ -314,6 +314,8 @@ class Session(SessionBase, ABC):
             if read.by_hand:
                 self._hands.add(message.sender_key)
             self._begin_if_ready()
+            if self.state is State.APPROVING and len(self._others) <= PROGRESS_NAMES_MAX:
+                self._publish_progress()  # people take hours: whoever watches sees one name less
         self._compare_turns(message.sender_key, read.turn)
 
     def _compare_turns(self, sender: bytes, turn: int) -> None:

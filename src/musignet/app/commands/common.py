@@ -17,7 +17,7 @@ from ...limits import API_CLIENT_TIMEOUT_S
 from ...node.addresses import parse_address, parse_listen
 from ...text import name_fault, safe
 from ..client import ApiError, Client, NotRunning
-from ..ending import interrupted, sigterm_ends
+from ..ending import interrupted, unwinding
 from ..places import API_SOCKET
 
 __all__ = [
@@ -78,7 +78,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with sigterm_ends():
+            with unwinding():
                 return super().invoke(ctx)
         except Failure as error:
             failure = error

@@ -40,7 +40,7 @@ class TcpLink(ChannelLink, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = self._stream = cast(asyncio.Transport, transport)
-        stream.set_write_buffer_limits(high=self._chunk)
+        stream.set_write_buffer_limits(high=self._owner.limits.write_buffer_bytes)
         if self.outbound and (raw := stream.get_extra_info("socket")) is not None:
             take_little_ahead(raw, self._chunk)
         made = self._gone or self._has_channel

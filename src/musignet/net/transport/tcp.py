@@ -44,7 +44,7 @@ class TcpLink(ChannelLink, asyncio.Protocol):
         if self.outbound and (raw := stream.get_extra_info("socket")) is not None:
             take_little_ahead(raw, self._chunk)
         made = self._gone or self._has_channel
-        self.opened(None if made else cast(TcpTransport, self._owner).channel_in(self))
+        self.opened(None if made else cast(TcpTransport, self._owner)._channel_in(self))
 
     @property
     def host(self) -> str:
@@ -147,7 +147,7 @@ class TcpTransport(ChannelTransport):
     def _make_link(self, channel: SecureChannel | None, outbound: bool, address: str) -> ChannelLink:
         return TcpLink(self, channel, outbound, address)
 
-    def channel_in(self, link: TcpLink) -> SecureChannel:
+    def _channel_in(self, link: TcpLink) -> SecureChannel:
         """Return the channel of a dial whose stream is open. One that comes to nothing costs no curve operation."""
         assert link._dialled is not None
         return SecureChannel.initiator(self.identity, link._dialled, token_bytes(32), budget=self._budget)

@@ -83,7 +83,7 @@ class TlsTransport(TcpTransport):
         self.certificate_hash = b""
         """SHA-256 of our own certificate, once it listens."""
 
-    def channel_in(self, link: TcpLink) -> SecureChannel:
+    def _channel_in(self, link: TcpLink) -> SecureChannel:
         """Return the channel of a stream that is open: its certificate is known now."""
         handshake: tlsauth.Initiator | tlsauth.Responder
         if link._dialled is None:

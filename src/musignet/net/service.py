@@ -462,7 +462,8 @@ class NetworkService(Cosigning, Mailing):
             if self._folder is not None:
                 driver.feed(Handled(key, message.id))
 
-        inbox = Inbox(handle, lambda on: driver.throttle(key, on), self._limits.inbox_max, done)
+        kept = self._folder is not None
+        inbox = Inbox(handle, lambda on: driver.throttle(key, on), self._limits.inbox_max, done if kept else None)
         self._inboxes[key] = inbox
         return inbox
 

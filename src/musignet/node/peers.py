@@ -261,8 +261,10 @@ class PeerRecord:
     @property
     def better(self) -> tuple[Address, ...]:
         """Addresses that promise a better path than the links that are up."""
-        rank = min((link.path.rank for link in self.links), default=None)
-        return () if rank is None else tuple(one for one in self.places if max(one.rank, self._best_rank) < rank)
+        if not self.links:
+            return ()
+        rank = min(link.path.rank for link in self.links)
+        return tuple(one for one in self.places if max(one.rank, self._best_rank) < rank)
 
     @property
     def name(self) -> str:

@@ -203,7 +203,7 @@ def run(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(call, capture_output=True, text=True, timeout=30, check=False)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_chain_as_a_command(number: signal.Signals) -> None:
     call = [sys.executable, "-u", "-m", "musignet", "regtest", "--esplora", "127.0.0.1:0"]
     with subprocess.Popen(call, stdout=subprocess.PIPE, text=True) as server:

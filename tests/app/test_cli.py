@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import click
@@ -192,21 +193,30 @@ def test_a_prompt_ends_by_ctrl_c_or_for_want_of_a_person(cause: type[BaseExcepti
     assert getattr(caught.value, "code", None) == code or getattr(caught.value, "exit_code", None) == code
 
 
-def test_sigterm_unwinds_a_command() -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_sigterm_and_a_closed_terminal_unwind_a_command(number: int, code: int) -> None:
     undone = []
 
     def work() -> None:
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             signal.pause()
         finally:
             undone.append(True)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     with pytest.raises(SystemExit) as caught:
         Command("x", example="x", callback=work).main([], standalone_mode=False)
-    assert (caught.value.code, undone) == (143, [True])
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert (caught.value.code, undone) == (code, [True])
+    assert signal.getsignal(number) is before
+
+
+def test_nohup_is_heard() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        Command("x", example="x", callback=partial(signal.raise_signal, signal.SIGHUP)).main([], standalone_mode=False)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(

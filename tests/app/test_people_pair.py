@@ -39,8 +39,8 @@ def ready(*nodes: RunningNode) -> None:
         node.ready()
 
 
-def at(node: RunningNode, command: str, *args: str) -> Terminal:
-    return Terminal(command, "--data", str(node.data), *args)
+def at(node: RunningNode, command: str, *args: str, controlling: bool = False) -> Terminal:
+    return Terminal(command, "--data", str(node.data), *args, controlling=controlling)
 
 
 def known(node: RunningNode) -> list[tuple[str, str]]:
@@ -117,6 +117,23 @@ def test_ctrl_c_gives_up_and_says_nothing_about_the_words(people: tuple[RunningN
     found = re.search(INVITE, host.seen)
     assert found is not None
     assert "still waiting there?" in cli(bob.data, "join", found.group(1)).stderr, "SIGTERM withdrew it, too"
+
+
+def test_a_closed_terminal_gives_up_too(people: tuple[RunningNode, RunningNode]) -> None:
+    alice, bob = people
+    ready(alice, bob)
+    with at(alice, "invite", "--no-qr", controlling=True) as host:
+        guest, _ = meet(host, bob)
+        with guest:
+            for one in (host, guest):
+                one.expect("Do both screens")
+            host.close()
+            host.exit_code()
+            guest.type("y")
+            guest.expect("the pairing was cancelled")
+    found = re.search(INVITE, host.seen)
+    assert found is not None
+    assert "still waiting there?" in cli(bob.data, "join", found.group(1)).stderr
 
 
 def test_words_that_a_script_is_given_are_compared(people: tuple[RunningNode, RunningNode]) -> None:

@@ -115,7 +115,7 @@ def talk(url: str, work: Any) -> Any:
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=["SIGTERM", "Ctrl-C", "SIGHUP"])
 def test_it_says_where_it_is_and_ends_when_told(relay: Running, number: int) -> None:
     assert relay.line.startswith("a relay at ws://127.0.0.1:")
     assert str(relay.folder) in relay.line

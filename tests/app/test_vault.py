@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from musignet.app.keyholder.vault import Vault
+from musignet.app.keyholder.vault import WALLET_KEY, Vault
 from musignet.bitcoin.bip32 import Xpub
 from musignet.bitcoin.descriptor import Descriptor, KeyExpression
 from musignet.bitcoin.group import Group
@@ -20,6 +20,7 @@ from musignet.errors import AuthenticationError, InvalidMessage, IoError, LocalE
 from musignet.net.approver import load_approver, make_approver
 from musignet.net.folder import DataFolder
 from musignet.net.keyfile import LEAST_COST
+from musignet.net.keystore import load_wallet_key
 from musignet.signing.founding_records import possession_digest
 from musignet.signing.group import Member, SigningGroup
 from musignet.signing.groupfile import GroupFile
@@ -45,7 +46,8 @@ class Open:
         self.path = path
         self.folder = DataFolder.lock(path)
         try:
-            self.vault = Vault(self.folder, passphrase, lambda group, reply: self.said.append((group, reply)))
+            key = load_wallet_key(path / WALLET_KEY, passphrase)
+            self.vault = Vault(self.folder, key, passphrase, lambda group, reply: self.said.append((group, reply)))
         except NetworkError:
             self.folder.close()
             raise

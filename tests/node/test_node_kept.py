@@ -30,9 +30,9 @@ FULL = IoError("disk full")
 
 
 def boxes(side: Side) -> list[int]:
-    """Return how many records are in each box."""
+    """Return how many records are in each box of messages."""
     assert side.disk is not None
-    return [sum(box is one for box, _, _ in side.disk.records) for one in Box]
+    return [sum(box is one for box, _, _ in side.disk.records) for one in (Box.OUT, Box.IN, Box.HANDLED)]
 
 
 def sent(side: Side) -> list[str]:

@@ -10,16 +10,16 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from ..errors import AuthenticationError, LocalError
+from ..errors import LocalError
 from .ending import interrupted
 from .passphrase_fd import from_fd
+from .tries import until_it_opens
 
 __all__ = ["ask", "ask_new", "ask_until", "from_fd", "from_keyring", "to_keyring"]
 
 T = TypeVar("T")
 
 _SERVICE: Final = "musignet"
-_TRIES: Final = 3
 _NO_EXTRA: Final = 'the keyring needs an extra: pip install "musignet[keyring]"'
 
 
@@ -33,12 +33,12 @@ def ask_until(what: str, opens: Callable[[str], T]) -> T:
 
     Raises: AuthenticationError after the third time; LocalError where there is no terminal.
     """
-    for _ in range(_TRIES - 1):
-        try:
-            return opens(ask(what))
-        except AuthenticationError as error:
-            click.echo(f"{error}; type it again", err=True)
-    return opens(ask(what))
+
+    def opening(passphrase: str) -> T:
+        click.echo("opening it: a second or two", err=True)
+        return opens(passphrase)
+
+    return until_it_opens(lambda: ask(what), opening, lambda wrong: click.echo(wrong, err=True))
 
 
 def ask_new(what: str) -> str:

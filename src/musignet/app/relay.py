@@ -18,6 +18,7 @@ import nostr_sdk
 from .. import limits
 from ..errors import IoError
 from ..wire.giftwrap import LIVE, MAIL
+from .ending import ends
 
 __all__ = ["GiftWrapsOnly", "NamedInboxesOnly", "serve"]
 
@@ -78,12 +79,12 @@ def _expires_at(event: nostr_sdk.Event) -> int:
 
 
 async def serve(folder: Path, host: str, port: int, tell: Callable[[str], None]) -> None:
-    """Run until SIGINT or SIGTERM. `tell` hears the address, and the end.
+    """Run until it is told to end (`ending`). `tell` hears the address, and the end.
 
     Raises: IoError when the folder or the address cannot be had.
     """
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *ends()):
         loop.add_signal_handler(number, stop.set)
     nostr_sdk.uniffi_set_event_loop(loop)  # it asks the policy from threads of its own
     try:

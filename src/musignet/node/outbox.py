@@ -31,7 +31,7 @@ __all__ = ["NODES_OWN", "ROUNDS", "Outbox", "leaves_at_once"]
 NODES_OWN: Final = frozenset(
     (
         *(MessageType.PEER_ANNOUNCEMENT, MessageType.DISCOVERY, MessageType.PING, MessageType.PONG, MessageType.ACK),
-        MessageType.HOLE,
+        *(MessageType.ANNOUNCEMENT_SHOWN, MessageType.HOLE),
     )
 )
 """Types that nodes exchange among themselves. An application neither sends nor sees them."""
@@ -325,7 +325,7 @@ def _recipients(book: Book, keys: tuple[bytes, ...] | None, kept: bool) -> list[
     """Return who a message goes to. Raises SendError when one of them is not connected, and it is not kept."""
     if keys is None:
         return [peer for peer in book if peer.live and not peer.provisional]
-    peers = [peer for key in keys if (peer := book.get(key)) is not None]
+    peers = [*filter(None, map(book.get, keys))]
     for peer in peers:
         if not peer.live and not kept:
             why = f" ({peer.last_error})" if peer.last_error else ""

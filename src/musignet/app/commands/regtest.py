@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from ..chain.amounts import parse_amount
+from ..ending import ends
 from ..regtest_client import ask
 from .common import Command, Failure, address, json_option, say, show
 
@@ -51,7 +52,7 @@ def _run(host: str, port: int) -> None:
             'the chain needs Bitcoin Core\'s kernel: pip install "musignet[demo]" (Python below 3.14)'
         ) from None
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *ends()):
         signal.signal(number, lambda *_: stop.set())
     with TemporaryDirectory(prefix="musignet-regtest-") as folder, serve(Path(folder) / "chain", host, port) as url:
         say(f'a regtest chain at {url}; in [chain] of config.toml: backend = "esplora+{url}"')
@@ -69,7 +70,7 @@ def _url_option(command: _F) -> _F:
 @click.argument("address")
 @click.argument("amount")
 def fund(url: str, as_json: bool, address: str, amount: str) -> None:
-    """Pay coins of the regtest chain to an address, in a block of their own.
+    """Pay coins of the chain to an address, in a block.
 
     AMOUNT is 25000sat or 0.01btc; a whole number alone is satoshi.
     """

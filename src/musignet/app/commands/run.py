@@ -46,8 +46,8 @@ def run(
 ) -> None:
     """Run this node until it is told to stop.
 
-    Ctrl-C, SIGTERM or musignet stop end it: what is on the wire is finished first. Nothing is signed without your
-    approval.
+    Ctrl-C, SIGTERM, musignet stop or a terminal that closes end it: what is on the wire is finished first. Nothing is
+    signed without your approval.
     """
     if away:
         _in_background(data, passphrase_fd, wallet_passphrase_fd, keyring, only_tor)
@@ -80,7 +80,8 @@ class _Teller:
         self._ready_fd = ready_fd
 
     def __call__(self, line: str) -> None:
-        say(line)
+        with suppress(OSError):  # the terminal may be closed
+            say(line)
         if self._ready_fd is not None:
             ready_fd, self._ready_fd = self._ready_fd, None
             background.detach(ready_fd)

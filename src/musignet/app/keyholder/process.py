@@ -1,8 +1,8 @@
 """The loop of the keyholder's process: one request after the other from standard input, answers to standard output.
 
 It ends when standard input ends, which is when the node ends, and on SIGTERM: it forgets every secret and exits with 0.
-SIGINT is the node's: Ctrl-C reaches both, and the node closes the pipe when it is done. A journal that fails ends it
-with 1; whatever was acknowledged is on disk, and the next start goes on from there.
+SIGINT is the node's, but at the prompt: Ctrl-C reaches both, and the node closes the pipe when it is done. A journal
+that fails ends it with 1; whatever was acknowledged is on disk, and the next start goes on from there.
 """
 
 from __future__ import annotations
@@ -16,24 +16,30 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
 from ... import limits
+from ...bitcoin.walletkey import WalletKey
 from ...chain import Chain
 from ...errors import LocalError, NetworkError
 from ...net.folder import DataFolder
+from ...net.keystore import load_wallet_key
 from ...signing import pipe
 from ...signing.verbs import Asked, Refused, Reply, Verb
+from ...text import safe
 from ..passphrase_fd import from_fd
-from .vault import Vault
+from ..tries import until_it_opens
+from .vault import WALLET_KEY, Vault
 
 __all__ = ["run"]
 
 logger = logging.getLogger(__name__)
 
 _INSECURE: Final = "INSECURE: the wallet key of this node is not encrypted, whoever has its files has the coins"
+_TERMINAL: Final = "/dev/tty"
 
 
 class _Stopped(BaseException):
@@ -50,13 +56,14 @@ def run(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="keyholder: %(message)s", stream=sys.stderr)
     wire = _Wire()
     signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return _Process(options, wire).run()
     except _Stopped:
         return 0
     except NetworkError as error:
-        logger.error("%s", error)
-        wire.last_word(error)
+        if not wire.last_word(error):
+            logger.error("%s", error)
         return 1
 
 
@@ -72,18 +79,38 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
     raise _Stopped
 
 
-def _passphrase(options: argparse.Namespace) -> str | None:
-    """Ask where a person is, never the node."""
+def _opened(options: argparse.Namespace, path: Path) -> tuple[WalletKey, str | None]:
+    """Return the wallet key and its passphrase. Asks where a person is, never the node."""
     if options.insecure_no_passphrase:
         logger.warning(_INSECURE)
-        return None
+        return load_wallet_key(path, None), None
+
+    def opens(passphrase: str) -> tuple[WalletKey, str]:
+        return load_wallet_key(path, passphrase), passphrase
+
     if options.passphrase_fd is not None:
-        return from_fd(options.passphrase_fd)
+        return opens(from_fd(options.passphrase_fd))
+    return until_it_opens(partial(_ask, options.data.parent), opens, _tell)
+
+
+def _ask(node: Path) -> str:
+    """Ask at the terminal. There alone, Ctrl-C is for this process, too: the node says that it ends."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))  # without it getpass would read the node's pipe
-        return getpass.getpass("Passphrase of the wallet: ")
-    except (OSError, EOFError, KeyboardInterrupt):
-        raise LocalError("no passphrase for the wallet", hint="type it, or give it with --passphrase-fd") from None
+        os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY))  # without it getpass would read the node's pipe
+        return getpass.getpass(f"Passphrase of the wallet in {safe(node, 200)}: ")
+    except (OSError, EOFError):
+        hint = "type it at the terminal, or musignet run --wallet-passphrase-fd N"
+        raise LocalError("no passphrase for the wallet", hint=hint) from None
+    except KeyboardInterrupt:
+        raise _Stopped from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _tell(wrong: str) -> None:
+    with suppress(OSError), open(_TERMINAL, "w", encoding="utf-8") as terminal:
+        terminal.write(f"{wrong}\n")
 
 
 class _Wire:
@@ -113,12 +140,13 @@ class _Wire:
         except BrokenPipeError:
             raise _Ended from None
 
-    def last_word(self, error: NetworkError) -> None:
-        """Say why this process ends, if anybody still listens."""
+    def last_word(self, error: NetworkError) -> bool:
+        """Say why this process ends. Returns whether anybody still listens."""
         try:
             self.send(pipe.failed(error))
         except _Ended:
-            return
+            return False
+        return True
 
 
 class _Process:
@@ -126,11 +154,10 @@ class _Process:
         self._wire = wire
         self._chain = Chain.MAINNET
         self._folder = DataFolder.lock(options.data)
-        passphrase = _passphrase(options)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        wallet, passphrase = _opened(options, self._folder.path / WALLET_KEY)
         with suppress(PermissionError):  # it leads a session already: there is no terminal to leave
             os.setsid()  # a terminal that closes ends the node, or does not; the node ends this
-        self._vault = Vault(self._folder, passphrase, self._answered)
+        self._vault = Vault(self._folder, wallet, passphrase, self._answered)
 
     def run(self) -> int:
         """Serve until the node is gone. Secrets are forgotten however it ends."""

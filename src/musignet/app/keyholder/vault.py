@@ -18,14 +18,13 @@ from ... import limits
 from ...bitcoin.bip32 import HARDENED, Xpub
 from ...bitcoin.descriptor import KeyExpression
 from ...bitcoin.review import Review
-from ...bitcoin.walletkey import WalletAccount
+from ...bitcoin.walletkey import WalletAccount, WalletKey
 from ...chain import Chain
 from ...errors import AuthenticationError, IoError, LocalError, NetworkError
 from ...net.approver import load_approver
 from ...net.custody import Custody
 from ...net.folder import DataFolder
 from ...net.keyfile import Passphrase
-from ...net.keystore import load_wallet_key
 from ...net.privatefile import opened, write_whole
 from ...signing.founding_records import prove_possession
 from ...signing.group import SigningGroup
@@ -35,10 +34,11 @@ from ...signing.policy import Answer, Day, No, stricter
 from ...signing.policyfile import TEMPLATE, PolicyError, Rules
 from ...signing.verbs import Reply
 
-__all__ = ["Vault"]
+__all__ = ["WALLET_KEY", "Vault"]
 
 logger = logging.getLogger(__name__)
 
+WALLET_KEY: Final = "wallet.key"
 _PURPOSE_STEPS: Final = 3
 _PROOF_CHARS: Final = 2 * limits.SIGNATURE_BYTES
 
@@ -56,23 +56,28 @@ class Vault:
 
     Args:
         folder:     the keyholder's own folder, locked by this process.
+        wallet:     the key of `WALLET_KEY` there, opened. It is wiped when this is closed, or cannot be made.
         passphrase: the wallet's; None where it has none.
         answer:     takes what a group's keyholder says.
 
-    Raises: AuthenticationError for a wrong passphrase; IoError, SerializationError, PolicyError for a file that is
-            damaged, not private or not understood. Nothing is signed then.
+    Raises: AuthenticationError for an approver or a proof that is not the passphrase's; IoError, SerializationError,
+            PolicyError for a file that is damaged, not private or not understood. Nothing is signed then.
     """
 
     def __init__(
-        self, folder: DataFolder, passphrase: Passphrase | None, answer: Callable[[bytes, Reply], None]
+        self,
+        folder: DataFolder,
+        wallet: WalletKey,
+        passphrase: Passphrase | None,
+        answer: Callable[[bytes, Reply], None],
     ) -> None:
-        folder.check_private()
         self.insecure = passphrase is None
         self._folder = folder
         self._answer = answer
-        self._wallet = load_wallet_key(folder.path / "wallet.key", passphrase)
+        self._wallet = wallet
         self._groups: dict[bytes, Custody] = {}
         try:
+            folder.check_private()
             file = load_approver(folder.path / "approver.json")
             file.unlock(passphrase).wipe()  # nobody put another one in its place
             self._approver = file.approver()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from endpoints import Signal, aio, turns
@@ -413,6 +414,40 @@ def test_ways(v4: list[str], v6: list[str], families: tuple[int, ...], ways: lis
     found = lan().ways(one, families)
     assert [(way.name, way.target) for way in found] == ways
     assert all(str(way).endswith(" on eth0") for way in found)
+
+
+class Refusing:
+    """A socket that joins nothing for a while."""
+
+    def __init__(self) -> None:
+        self.error: OSError | None = OSError(errno.ENODEV, "No such device")
+        self.joined: list[bytes] = []
+
+    def setsockopt(self, _: int, __: int, group: bytes) -> None:
+        if self.error is not None:
+            raise self.error
+        self.joined.append(group)
+
+
+def test_a_group_that_could_not_be_joined_is_tried_again_with_each_round() -> None:
+    """An interface may have its address before it takes multicasts."""
+    here, kernel = Lan(0, lambda *_: None), Refusing()
+    here._sockets = {4: cast(socket.socket, kernel)}
+    one = Interface("eth0", 2, (IPv4Interface("192.168.7.2/24"),), ())
+    here.join([one])
+    assert here.problems == {"hearing IPv4 multicast on eth0": "No such device"}
+    kernel.error = None
+    here.join([one])
+    here.join([one])
+    assert (here.problems, len(kernel.joined)) == ({}, 1)
+
+
+def test_a_group_that_the_kernel_has_joined_already_is_no_problem() -> None:
+    here, kernel = Lan(0, lambda *_: None), Refusing()
+    here._sockets = {4: cast(socket.socket, kernel)}
+    kernel.error = OSError(errno.EADDRINUSE, "Address already in use")
+    here.join([Interface("eth0", 2, (IPv4Interface("192.168.7.2/24"),), ())])
+    assert here.problems == {}
 
 
 @aio

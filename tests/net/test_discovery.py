@@ -17,6 +17,7 @@ from musignet import limits
 from musignet.chain import Chain
 from musignet.crypto.keys import Identity
 from musignet.errors import IoError, LocalError, TransportError
+from musignet.net import discovery
 from musignet.net.discovery import PeerDiscovery
 from musignet.net.lan import ALL, GROUP_4, LAN, Interface, Lan, _chosen, interfaces
 from musignet.node.peers import PeerInfo
@@ -106,6 +107,30 @@ async def test_one_that_comes_later_is_told_at_once() -> None:
         await alice.discovery.start_periodic_broadcast()
         await bob.meets("alice")
         await alice.meets("bob")
+
+
+@aio
+async def test_a_round_that_could_not_be_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(_: object) -> list[Interface]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with seekers("alice", "bob") as (alice, bob):
+        with monkeypatch.context() as patch:
+            patch.setattr(discovery, "interfaces", exhausted)
+            await alice.discovery.start_periodic_broadcast()
+        assert alice.discovery.problems["interfaces"] == "Too many open files"
+        await bob.meets("alice")
+        assert "interfaces" not in alice.discovery.problems
+
+
+@aio
+async def test_an_application_that_fails_to_show_somebody_keeps_nobody_from_being_dialled() -> None:
+    def fails(_: object, __: bool) -> None:
+        raise RuntimeError("the application's own")
+
+    async with seekers("alice", "bob", seen=fails) as (alice, bob):
+        await alice.discovery.broadcast_discovery()
+        await bob.meets("alice")
 
 
 @aio

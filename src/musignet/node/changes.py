@@ -29,7 +29,7 @@ from .effects import Effect, Fault, OldDisk, Publish, Send, Store
 from .inputs import Restore, Stored
 from .kept import Box, Kept
 from .outbox import Outbox
-from .peers import Link, PeerRecord
+from .peers import Link, Mail, PeerRecord
 from .reasons import cloned, old_disk
 from .timers import Timers
 
@@ -184,6 +184,8 @@ class Changes:
             return
         newest = self._newest.get(peer.key)
         if newest is not None and said.changes < newest.changes:
+            if link.mail is not Mail.NO:
+                return  # nobody acknowledges it: it would be carried for good
             out.append(self._outbox.own(link, MessageType.ANNOUNCEMENT_SHOWN, newest.envelope, now))
         elif said.changes > (newest.changes if newest else 0) and len(message.raw) <= ANNOUNCEMENT_KEPT_MAX_BYTES:
             self._keep(peer.key, _Newest(said.changes, message.id, message.raw), out)

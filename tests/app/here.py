@@ -8,8 +8,6 @@ import asyncio
 import sys
 from pathlib import Path
 
-import uvloop
-
 from musignet.app import config
 from musignet.app.groups import Groups
 from musignet.app.keys import KeysHere
@@ -38,8 +36,11 @@ def main() -> int:
             for one in Groups(folder)
         }
         tell = lambda line: print(line, flush=True)  # noqa: E731
-        run = uvloop.run if "uvloop" in sys.argv[3:] else asyncio.run
-        return run(serve(folder, settings, identity(name), KeysHere(accounts), tell))
+        if "uvloop" not in sys.argv[3:]:
+            return asyncio.run(serve(folder, settings, identity(name), KeysHere(accounts), tell))
+        import uvloop
+
+        return uvloop.run(serve(folder, settings, identity(name), KeysHere(accounts), tell))
     except NetworkError as error:
         print(f"Error: {error}", flush=True)
         return 1

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ _TALKATIVE = {
 }
 """Everything by which a node speaks to others of itself."""
 _HERE = Path(__file__).with_name("here.py")
+_LOOP = ("uvloop",) if find_spec("uvloop") else ()
+"""What `musignet run` uses."""
 _SOCKS = Path(__file__).resolve().parents[1] / "support" / "socks.py"
 _OUTGOING = 4
 """PACKET_OUTGOING of linux/if_packet.h."""
@@ -159,7 +162,7 @@ def _run(path: Path, only_tor: bool) -> dict[str, Any]:
         tor = stack.enter_context(FakeTorProcess(f"{BOBS}={bob.port}"))
         data = alice(path / "alice", tor, only_tor=only_tor)
         _captured(capture)
-        node = RunningNode(data, command=[sys.executable, str(_HERE), str(data), "alice", "uvloop"])
+        node = RunningNode(data, command=[sys.executable, str(_HERE), str(data), "alice", *_LOOP])
         ready = stack.enter_context(node).ready()
         asked_for_more(data)
         deadline = time.monotonic() + _WAIT_S

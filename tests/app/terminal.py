@@ -11,7 +11,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -26,6 +26,7 @@ class Terminal:
 
     Args: environment, folder - what the command finds, and where.
           controlling - whether it can also be asked at /dev/tty, as a keyholder does.
+          pass_fds - file descriptors that it is to have, too.
     """
 
     def __init__(
@@ -34,11 +35,12 @@ class Terminal:
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
         controlling: bool = False,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self._fd, child = pty.openpty()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "musignet", *args], stdin=child, stdout=child, stderr=child, start_new_session=True,
-            env=environment, cwd=folder,
+            env=environment, cwd=folder, pass_fds=tuple(pass_fds),
             preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if controlling else None,
         )  # fmt: skip
         os.close(child)

@@ -53,6 +53,7 @@ def init(data: Path, *args: str, **options: Any) -> subprocess.CompletedProcess[
     return done
 
 
+HERE = ("--network", "regtest", "--listen", "127.0.0.1:0")
 FIRST, SECOND = "1st phrase", "2nd phrase"
 """No word of BIP-39, so that neither is among the words that are shown."""
 
@@ -61,7 +62,7 @@ FIRST, SECOND = "1st phrase", "2nd phrase"
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose two keys are encrypted, made by a person at a terminal. Its phrases are `FIRST` and `SECOND`."""
     data = tmp_path_factory.mktemp("locked") / "data"
-    with Terminal("init", "--data", str(data), "--name", "alice", "--network", "regtest") as screen:
+    with Terminal("init", "--data", str(data), "--name", "alice", *HERE) as screen:
         words: dict[int, str] = {}
         while len(words) < 24:
             found = screen.expect(r"(\d+)\. ([a-z]+)")
@@ -125,10 +126,10 @@ def test_the_wallets_passphrase_may_be_mistyped_twice_too(locked: Path, typed: s
         screen.expect("Passphrase of the identity")
         screen.type(FIRST)
         for _ in range(2):
-            screen.expect("Passphrase of the wallet")
+            screen.expect("Passphrase of the wallet in")
             screen.type("wrong")
             screen.expect("wrong passphrase.*; type it again")
-        screen.expect("Passphrase of the wallet")
+        screen.expect("Passphrase of the wallet in")
         screen.type(typed)
         screen.expect(end)
         assert screen.echoes
@@ -137,14 +138,33 @@ def test_the_wallets_passphrase_may_be_mistyped_twice_too(locked: Path, typed: s
         assert screen.exit_code() == (0 if typed == SECOND else 1)
 
 
-def test_it_can_be_stopped_while_it_waits_for_a_passphrase(locked: Path) -> None:
-    with Terminal("run", "--data", str(locked)) as screen:
+@pytest.mark.parametrize(("end", "code"), [("Ctrl-C", 130), ("SIGTERM", 143)])
+def test_it_can_be_stopped_while_it_waits_for_a_passphrase(locked: Path, end: str, code: int) -> None:
+    """And then nothing says that it ran, or that it failed."""
+    with Terminal("run", "--data", str(locked), controlling=True) as screen:
         screen.expect("Passphrase of the identity")
         screen.type(FIRST)
-        screen.expect("(?i)passphrase of the wallet|wallet.*passphrase")
-        screen._process.send_signal(15)
-        screen.expect("stopped")
-        assert screen.exit_code() == 0
+        screen.expect("Passphrase of the wallet in")
+        if end == "Ctrl-C":
+            screen.type("\x03")
+        else:
+            screen._process.send_signal(15)
+        assert screen.exit_code() == code
+        assert screen.unread("stopped|Error|keyholder") is None
+
+
+def test_in_the_background_nothing_of_it_keeps_the_terminal(locked: Path) -> None:
+    """The keyholder neither: a shell over a network waits for whoever has it open."""
+    with Terminal("run", "--data", str(locked), "--background", controlling=True) as screen:
+        screen.expect("Passphrase of the identity")
+        screen.type(FIRST)
+        screen.expect("Passphrase of the wallet in")
+        screen.type(SECOND)
+        screen.expect("runs in the background")
+        try:
+            until(lambda: screen.over)
+        finally:
+            assert cli(locked, "stop").returncode == 0
 
 
 @pytest.mark.parametrize("prompt", ["identity", "wallet"])
@@ -181,6 +201,32 @@ def test_words_that_were_not_written_down_make_no_wallet(tmp_path: Path) -> None
         screen.expect("another word; nothing was made")
         assert screen.exit_code() == 1
     assert sorted(one.name for one in (tmp_path / "a").iterdir()) == ["lock"]
+
+
+def test_whoever_leaves_in_the_middle_is_told_that_the_words_are_none(tmp_path: Path) -> None:
+    with Terminal("init", "--data", str(tmp_path / "a"), *HERE, controlling=True) as screen:
+        screen.expect("written down")
+        screen.type("\x03")
+        screen.expect("\nnothing was made; if words were shown, they are no wallet\n")
+        assert screen.exit_code() == 130
+
+
+def test_one_passphrase_typed_for_both_keys_is_asked_for_again(tmp_path: Path) -> None:
+    """Not refused with everything that was typed before it."""
+    (fd,), fds = with_fd(FIRST)
+    with Terminal(
+        "init", "--data", str(tmp_path / "a"), *HERE, "--restore", "--passphrase-fd", fd, pass_fds=fds
+    ) as screen:
+        screen.expect("The words of the wallet")
+        screen.type(WORDS)
+        for phrase, said in ((FIRST, "choose another one for the wallet"), (SECOND, "made .* for regtest; this node")):
+            screen.expect("New passphrase for the wallet")
+            screen.type(phrase)
+            screen.expect("Repeat")
+            screen.type(phrase)
+            screen.expect(said)
+        assert screen.exit_code() == 0
+    os.close(fds[0])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Protocol, TypeAlias, cast
 
-import uvloop
+import pytest
 
 from musignet.crypto.keys import Identity
 from musignet.crypto.schnorr import PublicKey
@@ -485,15 +485,19 @@ def flipped(data: bytes, at: int | None) -> bytes:
     return bytes(changed)
 
 
+def _uvloops() -> Any:
+    return pytest.importorskip("uvloop", reason="it has no build for this Python").new_event_loop
+
+
 def _uvloop() -> Carrier:
-    return _Tcp(uvloop.new_event_loop)
+    return _Tcp(_uvloops())
 
 
 CARRIERS: dict[str, Callable[[], Carrier]] = {
     "tcp": lambda: _Tcp(asyncio.SelectorEventLoop),
     "tcp on uvloop": _uvloop,
     "tls": lambda: _Tls(asyncio.SelectorEventLoop),
-    "tls on uvloop": lambda: _Tls(uvloop.new_event_loop),
+    "tls on uvloop": lambda: _Tls(_uvloops()),
     "memory": _Memory,
 }
 

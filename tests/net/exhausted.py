@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 
-import uvloop
 from endpoints import Signal
 
 from musignet.limits import Limits
@@ -112,7 +111,9 @@ def run() -> None:
         asyncio.run(strangers(int(sys.argv[2])))
         return
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-    factory = uvloop.new_event_loop if sys.argv[1] == "uvloop" else None
+    factory = None
+    if sys.argv[1] == "uvloop":
+        from uvloop import new_event_loop as factory
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main(float(sys.argv[2])))
 

@@ -108,6 +108,8 @@ def test_a_stranger_that_is_paired_is_refused_no_longer_than_a_cosigner(table: R
         table.note(KEY, Deed.EQUIVOCATED, 0.0, STRANGER)
     assert table.refused_s(KEY, 0.0, STRANGER) == REFUSAL_STRANGER_MAX_S
     assert table.refused_s(KEY, 0.0, COSIGNER) == REFUSAL_COSIGNER_MAX_S
+    assert table.refused_s(KEY, REFUSAL_COSIGNER_MAX_S - 1.0, COSIGNER) == 1
+    assert table.refused_s(KEY, REFUSAL_COSIGNER_MAX_S, COSIGNER) == 0
 
 
 @given(st.lists(st.tuples(st.floats(min_value=0, max_value=1e5), DEEDS, st.sampled_from((COSIGNER, STRANGER)))))
@@ -150,7 +152,8 @@ def test_a_dump_gives_the_same_table_again(table: Reputation) -> None:
 
 
 def test_a_file_from_the_future_or_with_impossible_numbers_is_cut_to_what_can_be(table: Reputation) -> None:
-    far = {"value": -1e9, "at": 1e12, "deeds": {"NO_SUCH_DEED": 3, "SILENT": 1}, "refused_until": 1e12}
+    far = {"value": -1e9, "at": 1e12, "deeds": {"NO_SUCH_DEED": 3, "SILENT": 1}}
+    far |= {"refused_from": 1e12, "refused_until": 1e12}
     assert table.load(json.dumps({KEY.hex(): far}).encode(), 100.0)
     assert table.score(KEY, 100.0) == WORST
     assert table.score(KEY, 100.0 + LIMITS.score_half_life_s) == WORST / 2

@@ -18,7 +18,7 @@ from ..net.handlers import MessageHandler
 from ..net.peer import Peer
 from ..net.service import NetworkService
 from ..node.addresses import address_text
-from ..node.effects import Fault, News, PeerDown, PeerUp, Undelivered
+from ..node.effects import Fault, News, OldDisk, PeerDown, PeerUp, Undelivered
 from ..node.peers import PeerInfo
 from ..text import safe, short_key, who
 from ..wire.envelope import Message
@@ -100,7 +100,7 @@ class Chat:
             why = f": {news.error}" if news.error else ""
             again = "" if news.retry_in_s is None else f"; trying again in {news.retry_in_s:.1f} s"
             self._show(f"* {_name(info)} is gone{why}{again}")
-        elif isinstance(news, Fault):
+        elif isinstance(news, Fault | OldDisk):
             self._show(f"! {news.error}")
         elif isinstance(news, Undelivered):
             self._show(f"! {news.count} lines to {_name(info)} were never acknowledged")

@@ -33,7 +33,12 @@ def ask_until(what: str, opens: Callable[[str], T]) -> T:
 
     Raises: AuthenticationError after the third time; LocalError where there is no terminal.
     """
-    return until_it_opens(lambda: ask(what), opens, lambda wrong: click.echo(wrong, err=True))
+
+    def opening(passphrase: str) -> T:
+        click.echo("opening it: a second or two", err=True)
+        return opens(passphrase)
+
+    return until_it_opens(lambda: ask(what), opening, lambda wrong: click.echo(wrong, err=True))
 
 
 def ask_new(what: str) -> str:

@@ -28,26 +28,31 @@ logger = logging.getLogger("musignet")
 async def serve(
     folder: DataFolder, config: Config, identity: Identity, keys: WalletKeys, tell: Callable[[str], None]
 ) -> int:
-    """Run until it is told to end (`ending`), or until the keyholder is gone. Returns the exit code.
+    """Run until it is told to end (`ending`), or until the keyholder is gone. Returns the exit code: the signal's,
+    when it came before everything ran; nothing is told then.
 
     Raises: what `Daemon` and `Api` raise at their start; everything is closed then.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     for number in (signal.SIGINT, *ends()):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, _end, stop, number)
     daemon = Daemon(folder, config, identity, keys)
     api = Api(daemon)
-    code = 0
     try:
-        if await _started(stop, daemon, api):
-            tell(ready_line(daemon, api))
-            code = await _until(stop, daemon)
+        if not await _started(stop, daemon, api):
+            return 128 + stop.result()
+        tell(ready_line(daemon, api))
+        code = await _until(stop, daemon)
     finally:
         await daemon.stop()
         await api.stop()
     tell("stopped")
     return code
+
+
+def _end(stop: asyncio.Future[int], number: int) -> None:
+    if not stop.done():
+        stop.set_result(number)
 
 
 def wallet_keys(data: Path, passphrase_fd: int | None) -> WalletKeys:
@@ -58,32 +63,30 @@ def wallet_keys(data: Path, passphrase_fd: int | None) -> WalletKeys:
     return WalletProcess(data / KEYHOLDER_FOLDER, data / APPROVER_FILE, passphrase_fd, encrypted=encrypted(path))
 
 
-async def _started(stop: asyncio.Event, daemon: Daemon, api: Api) -> bool:
+async def _started(stop: asyncio.Future[int], daemon: Daemon, api: Api) -> bool:
     """Start, unless the signal comes first: somebody may be asked for a passphrase that they do not have."""
 
     async def start() -> None:
         await daemon.start()
         await api.start()
 
-    asked, starting = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(start())
-    await asyncio.wait((asked, starting), return_when=asyncio.FIRST_COMPLETED)
-    asked.cancel()
-    if starting.done():
+    starting = asyncio.ensure_future(start())
+    await asyncio.wait((stop, starting), return_when=asyncio.FIRST_COMPLETED)
+    if not stop.done():
         starting.result()
         return True
-    starting.cancel()
+    starting.cancel()  # and a keyholder that the same Ctrl-C has ended is no fault
     await asyncio.gather(starting, return_exceptions=True)
     return False
 
 
-async def _until(stop: asyncio.Event, daemon: Daemon) -> int:
+async def _until(stop: asyncio.Future[int], daemon: Daemon) -> int:
     """Wait for the signal, or for the death of the keyholder."""
-    asked, died = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(daemon.keys.gone())
-    done, _ = await asyncio.wait((asked, died), return_when=asyncio.FIRST_COMPLETED)
-    asked.cancel()
+    died = asyncio.ensure_future(daemon.keys.gone())
+    await asyncio.wait((stop, died), return_when=asyncio.FIRST_COMPLETED)
     died.cancel()
-    await asyncio.gather(asked, died, return_exceptions=True)
-    if asked in done:
+    await asyncio.gather(died, return_exceptions=True)
+    if stop.done():
         return 0
     logger.error("nothing can be signed, the node stops: %s", died.result())
     return 1

@@ -111,7 +111,7 @@ class Driver:
         self._scores: ScoreFile | None = None
         self.refusals = 0
         """How often somebody did not become a link."""
-        self._transport: Carriers
+        self._transport: Carriers | None = None
         self._loop: asyncio.AbstractEventLoop
         self._connections: dict[int, tuple[Connection, Gate]] = {}
         self._inputs: deque[Input] = deque()
@@ -139,7 +139,7 @@ class Driver:
     async def start(self, transport: Carriers) -> None:
         """Begin to run on the current event loop. The carriers have this driver as their sink.
 
-        Raises: IoError when it cannot be had, or the journal of messages is damaged.
+        Raises: IoError when it cannot be had, or the journal of messages is damaged. Then call `stop`.
         """
         self._loop = asyncio.get_running_loop()
         self._transport = transport
@@ -148,32 +148,26 @@ class Driver:
             self.feed(self._mail.load())
             self._scores = ScoreFile(self._folder, self.node.conduct.reputation, self.now)
             self.node.conduct.restored(self.node.book, self.now())
-        try:
-            await transport.start()
-        except BaseException:
-            await self._close_mail()
-            raise
+        await transport.start()
         self._roaming.start()
 
     async def stop(self) -> None:
-        """Close the transport, end what this driver began. The node was told to stop before."""
+        """Close the transport, end what this driver began, however far that went. The node was told to stop before."""
         self._roaming.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._transport.stop()
-        await self._close_mail()
+        if self._transport is not None:
+            await self._transport.stop()
+        if self._mail is not None:
+            await self._mail.close()
+        if self._scores is not None:
+            await self._scores.close()
         if self._timer is not None:
             self._timer.cancel()
         self._opener.close()
         for cosigner in self._cosigners.values():
             cosigner.close()
-
-    async def _close_mail(self) -> None:
-        if self._mail is not None:
-            await self._mail.close()
-        if self._scores is not None:
-            await self._scores.close()
 
     def cosign(
         self, sessions: Sessions, folder: DataFolder, holder: Callable[[Callable[[HolderReply], None]], Holder]
@@ -375,6 +369,7 @@ class Driver:
         self._spawn(self._dial(effect))
 
     async def _dial(self, effect: Connect) -> None:
+        assert self._transport is not None, "a node that does not run dials nobody"
         try:
             _, missed = await self._transport.reach(effect.key.hex(), effect.addresses)
             if missed is not None:

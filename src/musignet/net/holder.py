@@ -7,6 +7,7 @@ a file descriptor that it is given.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from .clock import Clock
 __all__ = ["HolderProcess"]
 
 AnswerT = TypeVar("AnswerT")
+
+logger = logging.getLogger(__name__)
 
 _PROGRAM: Final = ("-P", "-m", "musignet.app.keyholder")  # -P: nothing is imported from the folder we happen to be in
 
@@ -69,9 +72,10 @@ class HolderProcess:
             *self._arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
             pass_fds=self._fds,
         )
-        self._reader = asyncio.create_task(self._read())
+        self._reader = asyncio.create_task(self._read(asyncio.create_task(_log(self._process))))
         try:
             self._ready = await self._want(pipe.Hello(identity, chain), pipe.Ready)
         except BaseException:
@@ -163,8 +167,8 @@ class HolderProcess:
             raise IoError("the keyholder answered something else", got=type(answer).__name__)
         return answer
 
-    async def _read(self) -> None:
-        """Take answers until it ends."""
+    async def _read(self, log: asyncio.Task[None]) -> None:
+        """Take answers until it ends, and all of its log is written."""
         process = self._process
         assert process is not None
         assert process.stdout is not None
@@ -176,7 +180,8 @@ class HolderProcess:
         except NetworkError as error:
             self._why = error
             process.kill()
-        gone = self._why or IoError("the keyholder is gone", hint="what it wrote above says why")
+        await log
+        gone = self._why or IoError("the keyholder is gone", hint="the lines before this one say why")
         for future in self._wanted:
             if not future.done():
                 future.set_exception(gone)
@@ -202,6 +207,14 @@ class HolderProcess:
             future.set_exception(error)
         else:
             future.set_result(answer)
+
+
+async def _log(process: asyncio.subprocess.Process) -> None:
+    """Write what it says on standard error to the node's log: a node in the background has no terminal."""
+    assert process.stderr is not None
+    while data := await process.stderr.read(limits.PIPE_CHUNK_BYTES):
+        for line in data.decode("utf-8", "replace").splitlines():
+            logger.warning("%s", line)
 
 
 class _Seat:

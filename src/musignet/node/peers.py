@@ -111,6 +111,7 @@ class Link:
         "epoch",
         "floods",
         "heard_at",
+        "look_at",
         "mail",
         "number",
         "outbound",
@@ -149,6 +150,8 @@ class Link:
         """The peer's boot epoch; empty until it has announced itself."""
         self.floods = peer.gauge.floods
         """How many of its floods had been noted before."""
+        self.look_at = 0.0
+        """When its next timer comes."""
         self.ping_at = 0.0
         self.ping = -1
         """The token of the ping that waits for its pong; -1 when none does."""
@@ -172,6 +175,7 @@ class PeerRecord:
         "dialling",
         "dials",
         "gauge",
+        "given_name",
         "heard_at",
         "info",
         "key",
@@ -196,6 +200,8 @@ class PeerRecord:
 
     def __init__(self, info: PeerInfo, public: PublicKey, gauge: Gauge, best_rank: Rank = Rank.LAN) -> None:
         self.info = info
+        self.given_name = info.name
+        """The name that its owner here gave it, or confirmed; empty: `info` has the one it announced last."""
         self._best_rank = best_rank
         self.gauge = gauge
         """What passes on its links, how fast it may, and where it stands."""

@@ -80,6 +80,7 @@ class Score(Struct):
     """How often, by the name of the deed. Counted for as long as the peer is remembered."""
     refusals: int = 0
     """Refusals in a row: each is twice as long as the one before."""
+    refused_from: float = 0.0
     refused_until: float = 0.0
 
 
@@ -112,7 +113,7 @@ class Reputation:
         if deed.weight < 0 and found.value <= REFUSED_AT and deed.bound <= REFUSED_AT:
             found.refusals = found.refusals + 1 if before <= REFUSED_AT / 2 else 1
             pause = REFUSAL_MIN_S * 2.0 ** min(found.refusals - 1, 20)
-            found.refused_until = now + min(pause, _longest(standing))
+            found.refused_from, found.refused_until = now, now + min(pause, _longest(standing))
         return found.value
 
     def score(self, key: bytes, now: float) -> float:
@@ -121,9 +122,13 @@ class Reputation:
         return 0.0 if found is None else self._faded(found, now)
 
     def refused_s(self, key: bytes, now: float, standing: Standing) -> float:
-        """Return for how many more seconds this peer is not let in; 0: it is."""
+        """Return for how many more seconds this peer is not let in; 0: it is. Whoever was refused as a stranger and has
+        become a cosigner since waits as long as a cosigner would have.
+        """
         found = self._scores.get(key)
-        return 0.0 if found is None else max(0.0, min(found.refused_until - now, _longest(standing)))
+        if found is None:
+            return 0.0
+        return max(0.0, min(found.refused_until, found.refused_from + _longest(standing)) - now)
 
     def why(self, key: bytes) -> str:
         """Return what the score is made of, for people: `2x invalid signatures`; empty when nothing is known."""
@@ -152,6 +157,7 @@ class Reputation:
             return False
         for key, score in scores[-SCORES_MAX:]:
             score.at = min(score.at, now)
+            score.refused_from = min(score.refused_from, now)
             score.refused_until = min(score.refused_until, now + REFUSAL_COSIGNER_MAX_S)
             score.value = max(WORST, min(BEST, score.value))
             score.deeds = {name: count for name, count in score.deeds.items() if name in Deed.__members__}

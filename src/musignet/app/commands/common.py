@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Coroutine
 from enum import IntEnum
 from pathlib import Path
@@ -85,15 +86,22 @@ class Command(click.Command):
         except NetworkError as error:
             failure = _failure(error)
         except KeyboardInterrupt:
-            raise SystemExit(Exit.INTERRUPTED) from None
+            raise _interrupted() from None
         except click.Abort as prompt:
             if interrupted(prompt):
-                raise SystemExit(Exit.INTERRUPTED) from None
+                raise _interrupted(*prompt.args) from None
             failure = Failure("nobody is there to answer", hint="--help has the options that answer in advance")
         if ctx.params.get("as_json"):
             click.echo(json.dumps(failure.facts), err=True)
             raise SystemExit(failure.exit_code)
         raise failure
+
+
+def _interrupted(said: str = "") -> SystemExit:
+    """Return the end by Ctrl-C. At a terminal the line that it was typed in ends, too."""
+    if sys.stderr.isatty():
+        click.echo("\n" + said if said else "", err=True)
+    return SystemExit(Exit.INTERRUPTED)
 
 
 def _failure(error: NetworkError) -> Failure:

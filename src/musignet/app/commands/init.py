@@ -76,20 +76,28 @@ def init(
         phrases = Passphrases(None, None)
         if not insecure_no_passphrase:
             first = _new("the identity", passphrase_fd)
-            phrases = Passphrases(first, None if no_wallet else _new("the wallet", wallet_passphrase_fd))
+            phrases = Passphrases(first, None if no_wallet else _new("the wallet", wallet_passphrase_fd, first))
         if phrases.identity is not None:
             click.echo("encrypting, so that each guess at a passphrase takes a second: a few seconds", err=True)
         identity = make(folder, config, wallet, phrases)
         if keyring and phrases.identity is not None:
             passphrase.to_keyring(str(data), phrases.identity)
+    except click.Abort as prompt:
+        prompt.args = ("nothing was made; if words were shown, they are no wallet",)
+        raise
     finally:
         folder.close()
     facts = {"data": str(data), "key": identity.pubkey_hex, "wallet": wallet is not None}
-    show(as_json, facts, lambda: _told(data, identity.pubkey_hex))
+    show(as_json, facts, lambda: _told(data, network, identity.pubkey_hex))
 
 
-def _new(what: str, fd: int | None) -> str:
-    return passphrase.ask_new(what) if fd is None else passphrase.from_fd(fd)
+def _new(what: str, fd: int | None, other: str = "") -> str:
+    """Return a new passphrase; one that is typed is another one than `other`."""
+    if fd is not None:
+        return passphrase.from_fd(fd)
+    while (typed := passphrase.ask_new(what)) == other and other:
+        click.echo(f"that is the passphrase of the identity; choose another one for {what}", err=True)
+    return typed
 
 
 def _wallet(restore: bool, xprv: bool, fd: int | None, as_json: bool, insecure: bool) -> WalletKey:
@@ -130,6 +138,7 @@ def _check_word(number: int, word: str) -> None:
     raise Failure("that is another word; nothing was made", hint="run musignet init again, for new words")
 
 
-def _told(data: Path, key: str) -> None:
-    say(f"made {data}: this node's key is {key}")
+def _told(data: Path, network: str, key: str) -> None:
+    coins = ", with real coins: this version is not reviewed yet" if _CHAINS[network] is Chain.MAINNET else ""
+    say(f"made {data} for {network}{coins}; this node's key is {key}")
     say(f"settings are in {data / CONFIG_FILE}; start it with: musignet run --data {data}")

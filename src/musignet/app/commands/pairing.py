@@ -136,6 +136,7 @@ def join(data: Path, as_json: bool, name: str | None, invite: str, yes_words: st
     It dials whoever made it. Both screens show six words; confirm only if they are the same, read aloud over a
     channel where you know the other's voice.
     """
+    Invite.parse_untrusted(invite)  # nobody is looked for with half a word
     client = connect(data, API_JOIN_TIMEOUT_S)
     events = client.events(_COMPARE_S)
     meanwhile(as_json, "looking for whoever made it")

@@ -70,7 +70,7 @@ def _url_option(command: _F) -> _F:
 @click.argument("address")
 @click.argument("amount")
 def fund(url: str, as_json: bool, address: str, amount: str) -> None:
-    """Pay coins of the regtest chain to an address, in a block of their own.
+    """Pay coins of the chain to an address, in a block.
 
     AMOUNT is 25000sat or 0.01btc; a whole number alone is satoshi.
     """

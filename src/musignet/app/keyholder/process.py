@@ -28,6 +28,7 @@ from ...net.folder import DataFolder
 from ...net.keystore import load_wallet_key
 from ...signing import pipe
 from ...signing.verbs import Asked, Refused, Reply, Verb
+from ...text import safe
 from ..passphrase_fd import from_fd
 from ..tries import until_it_opens
 from .vault import WALLET_KEY, Vault
@@ -36,6 +37,7 @@ __all__ = ["run"]
 
 logger = logging.getLogger(__name__)
 
+_GIVE_IT: Final = "type it at the terminal, or musignet run --wallet-passphrase-fd N"
 _INSECURE: Final = "INSECURE: the wallet key of this node is not encrypted, whoever has its files has the coins"
 _TERMINAL: Final = "/dev/tty"
 
@@ -60,8 +62,8 @@ def run(arguments: Sequence[str]) -> int:
     except _Stopped:
         return 0
     except NetworkError as error:
-        logger.error("%s", error)
-        wire.last_word(error)
+        if not wire.last_word(error):
+            logger.error("%s", error)
         return 1
 
 
@@ -88,24 +90,27 @@ def _opened(options: argparse.Namespace, path: Path) -> tuple[WalletKey, str | N
 
     if options.passphrase_fd is not None:
         return opens(from_fd(options.passphrase_fd))
-    return until_it_opens(_ask, opens, _tell)
+    question = f"Passphrase of the wallet in {safe(options.data.parent, 200)}: "
+    return until_it_opens(lambda: _ask(question), opens, _tell)
 
 
-def _ask() -> str:
-    """Ask at the terminal. There alone, Ctrl-C is for this process."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _ask(question: str) -> str:
+    """Ask at the terminal. There alone, Ctrl-C is for this process, which ends: the node hears of it by itself."""
     try:
         os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY))  # without it getpass would read the node's pipe
-        return getpass.getpass("Passphrase of the wallet: ")
-    except (OSError, EOFError, KeyboardInterrupt):
-        raise LocalError("no passphrase for the wallet", hint="type it, or give it with --passphrase-fd") from None
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        return getpass.getpass(question)
+    except (OSError, EOFError):
+        raise LocalError("no passphrase for the wallet", hint=_GIVE_IT) from None
+    except KeyboardInterrupt:
+        raise _Stopped from None
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _tell(wrong: str) -> None:
     with suppress(OSError), open(_TERMINAL, "w", encoding="utf-8") as terminal:
-        terminal.write(f"{wrong}\n")
+        terminal.write(f"{safe(wrong, 300)}\n")
 
 
 class _Wire:
@@ -135,12 +140,13 @@ class _Wire:
         except BrokenPipeError:
             raise _Ended from None
 
-    def last_word(self, error: NetworkError) -> None:
-        """Say why this process ends, if anybody still listens."""
+    def last_word(self, error: NetworkError) -> bool:
+        """Say why this process ends. Returns whether anybody still listens."""
         try:
             self.send(pipe.failed(error))
         except _Ended:
-            return
+            return False
+        return True
 
 
 class _Process:

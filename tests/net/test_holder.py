@@ -464,7 +464,7 @@ def test_a_full_disk_signs_nothing_and_loses_nothing(tmp_path: Path) -> None:
 def test_a_keyholder_that_talks_nonsense_is_killed(tmp_path: Path) -> None:
     async def main() -> None:
         holder = HolderProcess(make_vault(tmp_path / "v", "alice"), insecure_no_passphrase=True)
-        holder._arguments = ["-c", "print('x' * 99)\nimport time\ntime.sleep(600)"]
+        holder._arguments = ["-c", "print('x' * 99, flush=True)\nimport time\ntime.sleep(600)"]
         with pytest.raises(NetworkError, match="too large"):
             await holder.start(identity("alice").pubkey, Chain.REGTEST)
         deaf = HolderProcess(tmp_path / "v", insecure_no_passphrase=True)

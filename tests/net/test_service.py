@@ -693,6 +693,29 @@ async def test_stopping_tells_everybody_and_gives_up_what_waits(carrier: Carrier
 
 
 @aio
+async def test_stop_goes_to_its_end_in_a_task_that_was_cancelled(carrier: Carrier) -> None:
+    """As Ctrl-C does; `asyncio.timeout` cuts it short there with Python 3.11.2."""
+    async with party(carrier, "alice", "bob", limits=Limits(stop_timeout_s=0.05)) as (alice, bob):
+        (known,) = bob.service._driver._connections.values()  # type: ignore[union-attr]
+        known[0].clogged(True)  # type: ignore[attr-defined]  # no acknowledgement leaves
+        await alice.service.send_message_to("bob", chat())
+        await bob.hears()
+
+        async def live() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await alice.service.stop()
+
+        living = asyncio.ensure_future(live())
+        await turns()
+        living.cancel()
+        await asyncio.gather(living, return_exceptions=True)
+        assert alice.service._driver is None
+        await bob.learns(PeerDown)
+
+
+@aio
 async def test_stop_lets_handlers_finish_and_cancels_those_that_do_not(carrier: Carrier) -> None:
     limits = Limits(stop_timeout_s=0.05)
     async with friends(carrier, "alice", "carol") as (alice, carol):

@@ -45,7 +45,8 @@ COMMANDS: Final = {
 
 _EPILOG = """\b
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no node is running,
-4 nothing came in time, 130 interrupted, 143 by SIGTERM.
+4 nothing came in time, 130 interrupted, 143 by SIGTERM,
+129 by a closed terminal.
 Completion: eval "$(_MUSIGNET_COMPLETE=bash_source musignet)"
 in ~/.bashrc; zsh_source and fish_source for other shells.
 """

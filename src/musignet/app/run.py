@@ -28,8 +28,8 @@ logger = logging.getLogger("musignet")
 async def serve(
     folder: DataFolder, config: Config, identity: Identity, keys: WalletKeys, tell: Callable[[str], None]
 ) -> int:
-    """Run until it is told to end (`ending`), or until the keyholder is gone. Returns the exit code: the signal's,
-    when it came before everything ran; nothing is told then.
+    """Run until it is told to end (`ending`), or until the keyholder is gone. Returns the exit code: that of a signal
+    which came before everything ran, and then nothing is told.
 
     Raises: what `Daemon` and `Api` raise at their start; everything is closed then.
     """

@@ -80,6 +80,10 @@ _PATIENCE_TURNS: Final = 3
 """Turns of the loop that an acknowledgement waits for an answer to take it along: a handler is woken in the first, a
 task that this handler wakes runs in the second. An acknowledgement of its own would wake the peer once more."""
 
+_WAKE_PAUSE_S: Final = 0.01
+"""From one waking to the next. Each link leaves a few deadlines: those of many that came together are seen to together.
+"""
+
 
 class Driver:
     """Runs one node on an event loop. `NetworkService` is its face.
@@ -131,6 +135,7 @@ class Driver:
         self._hear_signal: Callable[[str, bytes], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._armed: float | None = None
+        self._rest_s = 0.0
         self._opener = Opener(config.limits.verify_batch)
         self.now = Clock().now
         self._roaming = Roaming(self._network_changed)
@@ -209,7 +214,8 @@ class Driver:
         """
         self._requests += 1
         request = self._asked = self._requests
-        self.feed(command(request, *args))
+        self._inputs.append(command(request, *args))
+        self._run()
         reply = self._replies.pop(request, None)
         if reply is None:
             future = self._waiting[request] = self._loop.create_future()
@@ -275,7 +281,7 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
         self._armed = deadline
-        self._timer = self._loop.call_later(max(0.0, deadline - self.now()), self._wake)
+        self._timer = self._loop.call_later(max(self._rest_s, deadline - self.now()), self._wake)
 
     def _network_changed(self, how: str) -> None:
         logger.info("%s: links are asked, and who is missing is dialled", safe(how, 200))
@@ -284,7 +290,9 @@ class Driver:
 
     def _wake(self) -> None:
         self._armed = self._timer = None
+        self._rest_s = _WAKE_PAUSE_S
         self.feed(Woken())
+        self._rest_s = 0.0
         deadline = self.node.next_deadline()
         if deadline is not None and self._armed is None:
             self._arm(deadline)
@@ -410,28 +418,21 @@ class Driver:
     def connected(self, connection: Connection) -> None:
         """A channel is open. Unknown keys are let in only by `admit`."""
         key = connection.peer.compressed
-        if self.node.book.get(key) is None and not (not connection.outbound and guarded(self._admit, connection)):
-            self._log.unknown(key, connection.address)
-            connection.close(None)
-            return
         record = self.node.book.get(key)
+        if record is None:
+            if connection.outbound or not guarded(self._admit, connection):
+                self._log.unknown(key, connection.address)
+                connection.close(None)
+                return
+            record = self.node.book.get(key)
         label = record.info.id if record is not None else ""
         node = self.node
         own, chain, groups = node.identity.pubkey, node.config.chain, node.ceremonies.ids
         public = record.public if record is not None else connection.peer  # parsed once
         gate = Gate(public, own, chain, label=label, groups=groups)
         self._connections[connection.number] = (connection, gate)
-        self.feed(
-            PeerConnected(
-                connection.number,
-                key,
-                connection.outbound,
-                connection.transcript,
-                connection.path,
-                connection.address,
-                connection.mail,
-            )
-        )
+        link = connection
+        self.feed(PeerConnected(link.number, key, link.outbound, link.transcript, link.path, link.address, link.mail))
 
     def gauge(self, key: bytes) -> Gauge:
         """What counts and bounds a peer, or says that it is none."""
@@ -451,8 +452,8 @@ class Driver:
             else:
                 inputs.append(MessageRefused(number, message))
         self._run()
-        if self._brakes.disk_behind:
-            self._brakes.apply(connection)
+        if self._brakes.on:
+            self._brakes.apply(connection)  # it may be a new link
 
     def mail_moved(self, connection: Connection) -> None:
         """Whatever waited for the next mail goes on."""

@@ -207,8 +207,7 @@ class NetworkService(Cosigning, Mailing):
     async def _stop(self, driver: Driver, caller: asyncio.Task[Any] | None) -> None:
         await self.finder.stop()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.stop_timeout_s):
-                await self._do(Drain)
+            await asyncio.wait_for(self._do(Drain), self._limits.stop_timeout_s)
         driver.submit(Stop)
         timeout_s = self._limits.stop_timeout_s
         await asyncio.gather(*(inbox.close(timeout_s, caller) for inbox in self._inboxes.values()))
@@ -463,7 +462,8 @@ class NetworkService(Cosigning, Mailing):
             if self._folder is not None:
                 driver.feed(Handled(key, message.id))
 
-        inbox = Inbox(handle, lambda on: driver.throttle(key, on), self._limits.inbox_max, done)
+        kept = self._folder is not None
+        inbox = Inbox(handle, lambda on: driver.throttle(key, on), self._limits.inbox_max, done if kept else None)
         self._inboxes[key] = inbox
         return inbox
 

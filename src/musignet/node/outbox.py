@@ -325,7 +325,7 @@ def _recipients(book: Book, keys: tuple[bytes, ...] | None, kept: bool) -> list[
     """Return who a message goes to. Raises SendError when one of them is not connected, and it is not kept."""
     if keys is None:
         return [peer for peer in book if peer.live and not peer.provisional]
-    peers = [peer for key in keys if (peer := book.get(key)) is not None]
+    peers = [*filter(None, map(book.get, keys))]
     for peer in peers:
         if not peer.live and not kept:
             why = f" ({peer.last_error})" if peer.last_error else ""

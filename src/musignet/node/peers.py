@@ -241,7 +241,8 @@ class PeerRecord:
         self.unacked: dict[bytes, Outgoing] = {}
         self.unacked_bytes = 0
         self.parked: list[Outgoing] = []
-        """Signed, and waiting for the disk, for a link, or for room in `unacked`."""
+        """Signed, and waiting for the disk, for a link, or for room in `unacked`. A list, which costs an idle peer 56
+        bytes, and not a deque with its 760: taking 10,000 from the front of one costs 14 ms in all."""
         self.windows: dict[bytes, Window] = {}
         """One per boot epoch, the newest last."""
         self.round_trip_s: float | None = None
@@ -260,8 +261,10 @@ class PeerRecord:
     @property
     def better(self) -> tuple[Address, ...]:
         """Addresses that promise a better path than the links that are up."""
-        rank = min((link.path.rank for link in self.links), default=None)
-        return () if rank is None else tuple(one for one in self.places if max(one.rank, self._best_rank) < rank)
+        if not self.links:
+            return ()
+        rank = min(link.path.rank for link in self.links)
+        return tuple(one for one in self.places if max(one.rank, self._best_rank) < rank)
 
     @property
     def name(self) -> str:

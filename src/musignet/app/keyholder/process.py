@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
@@ -37,7 +38,6 @@ __all__ = ["run"]
 
 logger = logging.getLogger(__name__)
 
-_GIVE_IT: Final = "type it at the terminal, or musignet run --wallet-passphrase-fd N"
 _INSECURE: Final = "INSECURE: the wallet key of this node is not encrypted, whoever has its files has the coins"
 _TERMINAL: Final = "/dev/tty"
 
@@ -90,27 +90,27 @@ def _opened(options: argparse.Namespace, path: Path) -> tuple[WalletKey, str | N
 
     if options.passphrase_fd is not None:
         return opens(from_fd(options.passphrase_fd))
-    question = f"Passphrase of the wallet in {safe(options.data.parent, 200)}: "
-    return until_it_opens(lambda: _ask(question), opens, _tell)
+    return until_it_opens(partial(_ask, options.data.parent), opens, _tell)
 
 
-def _ask(question: str) -> str:
-    """Ask at the terminal. There alone, Ctrl-C is for this process, which ends: the node hears of it by itself."""
+def _ask(node: Path) -> str:
+    """Ask at the terminal. There alone, Ctrl-C is for this process, too: the node says that it ends."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY))  # without it getpass would read the node's pipe
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        return getpass.getpass(question)
+        return getpass.getpass(f"Passphrase of the wallet in {safe(node, 200)}: ")
     except (OSError, EOFError):
-        raise LocalError("no passphrase for the wallet", hint=_GIVE_IT) from None
+        hint = "type it at the terminal, or musignet run --wallet-passphrase-fd N"
+        raise LocalError("no passphrase for the wallet", hint=hint) from None
     except KeyboardInterrupt:
         raise _Stopped from None
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, before)
 
 
 def _tell(wrong: str) -> None:
     with suppress(OSError), open(_TERMINAL, "w", encoding="utf-8") as terminal:
-        terminal.write(f"{safe(wrong, 300)}\n")
+        terminal.write(f"{wrong}\n")
 
 
 class _Wire:

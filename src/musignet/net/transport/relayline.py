@@ -12,8 +12,8 @@ import asyncio
 import logging
 import random
 import socket
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -153,9 +153,11 @@ class RelayLine:
         Some relays forget what they have not read yet when the connection is closed.
         """
         with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await self._waiting.join()
-                await self._answered.wait()
+            await asyncio.wait_for(self._settled(), _CLOSE_TIMEOUT_S)
+
+    async def _settled(self) -> None:
+        await self._waiting.join()
+        await self._answered.wait()
 
     async def stop(self) -> None:
         """Close it."""
@@ -188,7 +190,7 @@ class RelayLine:
         """One connection, from beginning to end. Raises NetworkError, always."""
         self._outcome = self._outcome or self._loop.create_future()
         try:
-            async with await self._dial() as relay:
+            async with self._connected() as relay:
                 self._begin()
                 try:
                     await self._talk(relay)
@@ -225,6 +227,19 @@ class RelayLine:
             user_agent_header=None,
             create_connection=_Connection,
         )
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[ClientConnection]:
+        """A connection that is closed at the end, whatever becomes of its goodbye: in a task that was cancelled, the
+        library's clock for it is no `TimeoutError` with Python 3.11.2, which Debian 12 has.
+        """
+        relay: ClientConnection | None = None
+        try:
+            async with await self._dial() as relay:
+                yield relay
+        finally:
+            if relay is not None:
+                relay.transport.abort()
 
     def _begin(self) -> None:
         self.up = True
@@ -295,7 +310,7 @@ class RelayLine:
 
     async def _visit(self, inbox: Mapping[str, RelayKey]) -> None:
         waiting: list[str] = []
-        async with await self._dial() as relay:
+        async with self._connected() as relay:
             reader = Reader(self.url, self._owner, lambda: inbox, waiting.append, self._deliver, (LETTERS,))
             reader.ask()
             while LETTERS not in reader.read:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from ..crypto.keys import Identity
 from ..errors import InvalidMessage, PeerError, SerializationError
-from ..limits import ANNOUNCEMENT_KEPT_MAX_BYTES, CHANGES_COUNTED_AFTER_S, MESSAGE_ID_BYTES
+from ..limits import ANNOUNCEMENT_KEPT_MAX_BYTES, CHANGES_COUNTED_AFTER_S, MESSAGE_ID_BYTES, SIGNATURE_BYTES
 from ..signing.effects import Void
 from ..text import who
 from ..wire.envelope import Message, SignedMessage, VerifiedMessage
@@ -163,7 +163,7 @@ class Changes:
             proof, said = shown_untrusted(data, self._identity.pubkey, peer.key, self._config.chain, peer.name)
             if not self._config.disk or said.changes <= self.count or said.changes < self._proving:
                 return None  # it has not heard the newest one, or says it again
-            if not self._identity.public.verify(proof.digest, proof.raw[:64]):
+            if not self._identity.public.verify(proof.digest, proof.raw[:SIGNATURE_BYTES]):
                 raise InvalidMessage("an announcement in our name that we did not sign", peer=peer.name)
         except PeerError as error:
             return error

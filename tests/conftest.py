@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import tempfile
 
 from hypothesis import settings
 
@@ -14,3 +16,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 # A shell that starts this in the background has it ignore Ctrl-C, and every process that the tests start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The path of a Unix socket has 107 bytes at most, and pytest's own folders below this one take their share.
+if sys.platform != "win32" and len(tempfile.gettempdir()) > 20:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/tmp")

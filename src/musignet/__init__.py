@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .net.peer import Peer
     from .net.service import NetworkService
     from .net.transport import MemoryNetwork, MemoryTransport, TcpTransport, TlsTransport, Transport
-    from .node.effects import Expired, Fault, PeerDown, PeerUp, SessionNews, Undelivered
+    from .node.effects import Expired, Fault, OldDisk, PeerDown, PeerUp, SessionNews, Undelivered
     from .node.peers import PeerInfo, PeerState
     from .wire.beacon import Audience
     from .wire.envelope import Message, SignedMessage, VerifiedMessage
@@ -63,6 +63,7 @@ __all__ = [
     "MessageType",
     "NetworkError",
     "NetworkService",
+    "OldDisk",
     "Other",
     "Peer",
     "PeerDiscovery",
@@ -110,6 +111,7 @@ _HOMES = {
     "MessageType": ".wire.messages",
     "NetworkError": ".errors",
     "NetworkService": ".net.service",
+    "OldDisk": ".node.effects",
     "Other": ".errors",
     "Peer": ".net.peer",
     "PeerDiscovery": ".net.discovery",

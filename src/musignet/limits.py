@@ -48,6 +48,14 @@ ADDRESS_MAX_CHARS: Final = 128
 FEATURES_MAX: Final = 32
 """Feature numbers in one announcement."""
 
+ANNOUNCEMENT_KEPT_MAX_BYTES: Final = 2 * KIB
+"""A signed announcement that is kept of each peer of the book, to show it to that peer (THREATS.md K4): eight addresses
+of 128 characters, 32 features and a label of 64 take 1.5 KiB. A larger one is not kept."""
+
+CHANGES_COUNTED_AFTER_S: Final = 1.0
+"""Seconds from a step of a session until it is counted on disk and announced: one count for a whole ceremony, and off
+the path of its rounds. What a crash takes within this second was not counted."""
+
 SESSION_ID_BYTES: Final = 32
 BOOT_EPOCH_BYTES: Final = 8
 """Drawn afresh at each start: tells a restarted node from an equivocating one."""
@@ -1025,8 +1033,8 @@ class Limits:
     reassembly_max_bytes: int = REASSEMBLY_MAX_BYTES
     """Fragments held for incomplete messages in the whole node: eight of full size at once."""
     receive_window: int = 1024
-    """Message ids remembered per sender and boot epoch, by arrival. More messages than this never overtake
-    another one: a sender keeps at most `unacked_max` in the air."""
+    """Message ids remembered per sender and boot epoch, by arrival: of its application, and as many of what leaves at
+    once. Within one row fewer overtake another one: a sender keeps at most `unacked_max` in the air."""
     epochs_per_sender: int = 4
     """Boot epochs whose windows are kept per sender: messages signed before a restart or two still arrive."""
     unacked_max: int = 512

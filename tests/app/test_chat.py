@@ -59,6 +59,12 @@ def test_two_terminals(alice: Terminal) -> None:
     assert alice.exit_code() == 0
 
 
+def test_what_it_says_to_type_dials_an_ipv6_address() -> None:
+    with Terminal("chat", "alice", "--listen", "[::1]:0") as other, Terminal(*_command(other)) as bob:
+        bob.expect(r"\* dialling \[::1\]:\d+\n")
+        other.expect("somebody at ::1 wants to talk")
+
+
 def test_accept_without_anybody(alice: Terminal) -> None:
     alice.expect("listening")
     alice.type("/accept")
@@ -122,7 +128,7 @@ def test_a_key_file_keeps_the_key_and_its_passphrase(tmp_path: Path) -> None:
     def key(*passphrases: str) -> tuple[str, int]:
         with Terminal("chat", "alice", "--key-file", path) as terminal:
             for passphrase in passphrases:
-                terminal.expect("assphrase|confirmation")
+                terminal.expect("assphrase of|assphrase:|confirmation")
                 terminal.type(passphrase)
             found = terminal.expect(r"alice has key ([0-9a-f]{66})|Error: (.*)\n").group(1)
             if found:
@@ -132,4 +138,5 @@ def test_a_key_file_keeps_the_key_and_its_passphrase(tmp_path: Path) -> None:
     made, code = key("correct horse", "correct horse")
     assert code == 0
     assert key("correct horse") == (made, 0)
-    assert key("wrong") == (None, 1)
+    assert key("wrong", "right", "correct horse") == (made, 0)
+    assert key("wrong", "wrong", "wrong") == (None, 1)

@@ -126,10 +126,10 @@ def test_the_wallets_passphrase_may_be_mistyped_twice_too(locked: Path, typed: s
         screen.expect("Passphrase of the identity")
         screen.type(FIRST)
         for _ in range(2):
-            screen.expect("Passphrase of the wallet")
+            screen.expect("Passphrase of the wallet in")
             screen.type("wrong")
             screen.expect("wrong passphrase.*; type it again")
-        screen.expect("Passphrase of the wallet")
+        screen.expect("Passphrase of the wallet in")
         screen.type(typed)
         screen.expect(end)
         assert screen.echoes

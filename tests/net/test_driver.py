@@ -15,7 +15,7 @@ from services import LogLines, Party, chat, friends
 from musignet.crypto.keys import Identity
 from musignet.errors import AuthenticationError, InvalidMessage, PeerError, ReceiveError, SerializationError
 from musignet.limits import CHAT_MAX_BYTES, LOG_DEBT_MAX_S, LOG_LINK_LINES_S, MESSAGE_MAX_BYTES, Limits
-from musignet.net.driver import Driver
+from musignet.net.driver import _WAKE_PAUSE_S, Driver
 from musignet.net.lograte import LinesPerSecond
 from musignet.net.newslog import NewsLog
 from musignet.node.book import Book
@@ -403,6 +403,20 @@ async def test_after_sleep_what_was_due_is_due_at_once(memory: Carrier, monkeypa
     driver._network_changed("the machine slept for 28800 s")
     assert driver._timer is not None
     assert driver._timer.when() <= asyncio.get_running_loop().time()
+    await bob.service.stop()
+
+
+@aio
+async def test_deadlines_that_come_together_are_one_waking(memory: Carrier) -> None:
+    bob = Party(memory, BOB, "bob")
+    await bob.start()
+    driver, loop = bob.service._driver, asyncio.get_running_loop()
+    for milliseconds in range(9):
+        driver.node._timers.set(driver.now() + milliseconds / 1000, b"group")
+    woken = loop.time()
+    driver._wake()
+    assert driver._timer is not None
+    assert driver._timer.when() >= woken + _WAKE_PAUSE_S
     await bob.service.stop()
 
 

@@ -182,6 +182,17 @@ async def test_whom_the_owner_hung_up_on_is_not_dialled() -> None:
 
 
 @aio
+async def test_whoever_is_forgotten_is_neither_heard_nor_spoken_to_though_it_was_not_connected() -> None:
+    async with street(("alice", ("bob",))) as (alice,):
+        finder = alice.service.finder
+        assert len(finder.discovery._speaks_to) == 1
+        await alice.service.remove_peer("bob")
+        await settled(lambda: not finder._stale)
+        assert finder.discovery._speaks_to == ()
+        assert finder._pairs == {}
+
+
+@aio
 async def test_an_unconfirmed_key_is_not_dialled() -> None:
     async with street(("alice", ())) as (alice,):
         alice.service.add_peer(PeerInfo(id="bob", pubkey_hex=BOB.pubkey_hex), provisional=True)

@@ -103,6 +103,57 @@ async def test_nothing_is_made_for_a_stream_before_its_act_one_is_whole(carrier:
 
 
 @aio
+async def test_the_dialler_has_its_answer_before_a_stream_is_made_for_it(carrier: Carrier) -> None:
+    """It works on the answer meanwhile."""
+    transport = carrier.transport(BOB, Recorder(), limits=QUIET)
+    await transport.start()
+    with socket.create_connection(("127.0.0.1", transport.port)) as end:  # type: ignore[attr-defined]
+        end.send(Initiator(ALICE, BOB.public, bytes(31) + b"\1").act_one())
+        while not transport.slots.half_open:
+            await turns(1)
+        (link,) = transport.slots.half_open
+        assert link._stream is None  # type: ignore[attr-defined]
+        assert len(end.recv(2 * ACT_TWO_BYTES, socket.MSG_DONTWAIT)) == ACT_TWO_BYTES
+    await transport.stop()
+
+
+@aio
+async def test_a_dial_that_comes_to_nothing_costs_no_curve_operation(
+    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("a handshake was begun")
+
+    monkeypatch.setattr(SecureChannel, "initiator", never)
+    transport = carrier.transport(ALICE, Recorder(), host="")
+    await transport.start()
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    with pytest.raises(ConnectionError, match="cannot reach"):
+        await transport.connect(BOB.pubkey_hex, "127.0.0.1", port)
+    await transport.stop()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this kernel cannot be told")
+@aio
+async def test_both_ends_leave_little_with_the_kernel_and_send_at_once(carrier: Carrier) -> None:
+    """What is accepted has it from its listener; TCP_NODELAY is what both event loops set by themselves."""
+    sink = Recorder()
+    alice, bob = carrier.transport(ALICE, Recorder()), carrier.transport(BOB, sink)
+    await alice.start()
+    await bob.start()
+    near: Any = await alice.connect(BOB.pubkey_hex, "127.0.0.1", bob.port)  # type: ignore[attr-defined]
+    await sink.hears("connected")
+    (far,) = bob._links[ALICE.pubkey]
+    for link in (near, far):
+        raw = link._stream.get_extra_info("socket")
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == alice.limits.write_chunk_bytes
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    await alice.stop()
+    await bob.stop()
+
+
+@aio
 async def test_without_time_for_handshakes_strangers_wait_and_a_cosigners_address_does_not(carrier: Carrier) -> None:
     transport = carrier.transport(BOB, Recorder(), limits=Limits(handshakes_share=1e-9, handshake_timeout_s=60))
     await transport.start()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TypeVar
 
@@ -123,6 +123,10 @@ class Side:
         self.feed(self.disk.restore())
         for friend in friends:
             self.add(info_of(friend.identity, friend.label))
+
+    def announce(self, *addresses: str) -> None:
+        """Name these addresses to whoever connects from now on."""
+        self.node.config = self.node._changes._config = replace(self.config, addresses=addresses)
 
     def handle(self) -> list[str]:
         """Let the application handle what arrived since the last time; return the texts."""
@@ -265,7 +269,7 @@ class World:
     def link(self, dialler: Side, answerer: Side, path: Path = UNKNOWN_PATH) -> tuple[int, int]:
         """Open a link; both sides will hear of it."""
         ends = [
-            _Wire(side, next(self._numbers), Gate(peer.identity.public, side.key, Chain.REGTEST, label=peer.label))
+            _Wire(side, next(self._numbers), _gate(side, peer))
             for side, peer in ((dialler, answerer), (answerer, dialler))
         ]
         ends[0].other, ends[1].other = ends[1], ends[0]
@@ -354,6 +358,11 @@ class World:
             (at, side) for side in self.sides.values() if (at := side.node.next_deadline()) is not None and at <= end
         ]
         return min(due, key=lambda one: one[0], default=None)
+
+
+def _gate(side: Side, peer: Side) -> Gate:
+    groups = side.node.ceremonies.ids
+    return Gate(peer.identity.public, side.key, Chain.REGTEST, label=peer.label, groups=groups)
 
 
 def strangers(limits: Limits | None = None) -> tuple[World, Side, Side]:

@@ -91,6 +91,15 @@ def test_renaming_to_the_label_of_somebody_else_is_refused_and_changes_nothing(b
     assert book.find("bob").key == BOB.pubkey
 
 
+def test_a_provisional_key_is_not_confirmed_under_the_label_of_somebody_else(book: Book) -> None:
+    book.put(info_of(BOB, "bob"))
+    book.put(info_of(CAROL, "somebody"), provisional=True)
+    with pytest.raises(AuthenticationError, match="the label 'bob' belongs to another key"):
+        book.put(info_of(CAROL, "bob"))
+    assert book.find("bob").key == BOB.pubkey
+    assert book.find("somebody").provisional
+
+
 def test_a_full_book_takes_nobody_new_but_renews_who_is_there() -> None:
     book = Book(ALICE.pubkey, max_peers=1)
     book.put(info_of(BOB, "bob"))

@@ -114,7 +114,7 @@ def test_hole_punching_is_an_address_where_both_sides_announce_it_and_nothing_el
 ) -> None:
     world, low, high = strangers()
     for side, addresses in ((low, own), (high, theirs)):
-        side.node.config = replace(side.config, addresses=addresses)
+        side.announce(*addresses)
     before = low.peer(high.key).places
     low.dial(high.key)
     world.run()
@@ -127,7 +127,7 @@ def by_relay(*dead: str) -> tuple[World, Side, Side]:
     """Return two sides that punch holes, and whose first link goes by a relay."""
     world, low, high = strangers()
     for side in (low, high):
-        side.node.config = replace(side.config, addresses=ICE)
+        side.announce(*ICE)
     low.add(PeerInfo(id="high", addresses=("wss://relay.example",), pubkey_hex=HIGH.pubkey_hex))
     high.add(PeerInfo(id="low", pubkey_hex=LOW.pubkey_hex))
     world.dead.update(dead)
@@ -154,7 +154,7 @@ def test_once_a_person_has_confirmed_the_key_a_hole_is_tried_soon_and_stays_an_a
     world, low, high = strangers()
     info = PeerInfo(id="high", addresses=("10.0.0.9:9000", "wss://relay.example"), pubkey_hex=HIGH.pubkey_hex)
     for side in (low, high):
-        side.node.config = replace(side.config, addresses=ICE)
+        side.announce(*ICE)
     low.node.book.remove(high.key)
     low.ask(lambda request: AddPeer(request, info, provisional=True))
     world.dead.update(("10.0.0.9:9000", "ice:"))

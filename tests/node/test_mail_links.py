@@ -35,7 +35,7 @@ from musignet.node.peers import Mail, PeerInfo, PeerState
 from musignet.signing.coordinator import Sessions
 from musignet.signing.effects import SendToGroup
 from musignet.wire.envelope import Message
-from musignet.wire.messages import Chain, CloseCode, MessageType
+from musignet.wire.messages import Chain, CloseCode, MessageType, Ping, Pong
 from support.ceremony import NOW, drawer, identity, signing_group
 
 ALICE, BOB = identity("alice").pubkey, identity("bob").pubkey
@@ -67,6 +67,16 @@ def test_it_is_ready_at_once_says_who_we_are_and_waits_for_nobody() -> None:
     assert alice.next_deadline() is None
     assert alice.handle(Woken(), NOW + 1e6) == []
     assert alice.book.get(BOB).state is PeerState.DISCONNECTED
+
+
+def test_a_ping_that_comes_by_mail_is_answered_by_nothing() -> None:
+    """Nobody waits for the answer, and nobody would ever acknowledge it: it would be carried for good."""
+    alice = node("alice", "bob")
+    alice.handle(PeerConnected(5, BOB, False, mail=Mail.ROUNDS), NOW)
+    for seq, content in enumerate((Ping(1), Pong(2))):
+        kind = MessageType.PING if isinstance(content, Ping) else MessageType.PONG
+        ping = Message(kind, "bob", content).sign(identity("bob"), to=ALICE, seq=seq, chain=Chain.REGTEST)
+        assert alice.handle(MessageReceived(5, ping.verify()), NOW) == []
 
 
 def test_what_cannot_wait_does_not_go_by_mail() -> None:

@@ -155,6 +155,22 @@ def test_a_label_that_belongs_to_another_key_is_refused_when_it_announces_itself
     assert low.news(PeerUp) == []
 
 
+def test_a_label_that_was_announced_before_its_owner_came_is_refused_from_then_on() -> None:
+    world, low, link = half(announced=False)
+    world.raw(low, link, sign(announcement(label="carol"), 0))
+    assert low.peer(HIGH.pubkey).info.name == "carol", "nobody has that name yet"
+    low.add(info_of(CAROL, "carol"))
+    world.raw(low, world.half_link(low, HIGH), sign(announcement(label="carol"), 1))
+    (fault,) = low.news(Fault)
+    assert "the label 'carol' belongs to another key" in str(fault.error)
+
+
+def test_a_peer_that_nobody_named_is_called_what_it_announced_last() -> None:
+    world, low, _ = half()
+    world.raw(low, world.half_link(low, HIGH), sign(announcement(label="other"), 5))
+    assert low.peer(HIGH.pubkey).info.name == "other"
+
+
 def test_a_label_that_belongs_to_another_key_is_refused_when_its_owner_adds_it() -> None:
     _, low, _ = half()
     assert isinstance(low.add(info_of(CAROL, "high")), AuthenticationError)

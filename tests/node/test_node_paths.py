@@ -231,6 +231,16 @@ def test_two_changes_do_not_give_a_dead_link_more_time() -> None:
     assert len(low.news(PeerDown)) == 1
 
 
+def test_a_link_that_is_asked_again_and_again_has_one_timer_afterwards() -> None:
+    world, low, high = with_places()
+    link = the_link(low, high)
+    for _ in range(20):
+        low.feed(NetworkChanged())
+        world.wait(LIMITS.probe_timeout_s)
+    world.wait(2 * LIMITS.ping_interval_s)
+    assert [subject for _, _, subject in low.node._timers._heap].count(link.number) == 1
+
+
 def test_after_a_change_whoever_is_missing_is_dialled_at_once() -> None:
     world, low, high = strangers()
     world.unreachable.add(high.key)

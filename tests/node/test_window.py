@@ -50,6 +50,18 @@ def test_the_floor_never_falls() -> None:
     assert window.highest == 10
 
 
+def test_what_leaves_at_once_makes_nothing_stale_that_waited() -> None:
+    window = Window(2)
+    for seq in (20, 21, 22, 23):
+        assert window.judge(seq, A, at_once=True) is Verdict.NEW
+    assert [window.judge(seq, A) for seq in (1, 2, 3)] == [Verdict.NEW] * 3
+    assert window.judge(20, A, at_once=True) is Verdict.STALE, "each row forgets its own"
+    assert window.judge(1, A) is Verdict.STALE
+    assert window.judge(3, B, at_once=True) is Verdict.CONFLICT, "and a number is used once in both"
+    window.unsee(23)
+    assert window.judge(23, A, at_once=True) is Verdict.NEW
+
+
 def test_what_is_unseen_is_new_when_it_comes_again_and_its_neighbours_are_not() -> None:
     window = Window(3)
     for seq, message_id in ((4, A), (9, B), (6, C)):

@@ -72,8 +72,8 @@ def _forgets_over_restarts_what_it_handled(patch: Patch) -> None:
 def _does_not_acknowledge_a_repeat(patch: Patch) -> None:
     honest = Window.judge
 
-    def judge(self: Window, seq: int, message_id: bytes) -> Verdict:
-        verdict = honest(self, seq, message_id)
+    def judge(self: Window, seq: int, message_id: bytes, *, at_once: bool = False) -> Verdict:
+        verdict = honest(self, seq, message_id, at_once=at_once)
         return Verdict.STALE if verdict is Verdict.REPEAT else verdict
 
     patch.setattr(Window, "judge", judge)
@@ -82,8 +82,8 @@ def _does_not_acknowledge_a_repeat(patch: Patch) -> None:
 def _takes_what_comes_late_for_stale(patch: Patch) -> None:
     honest = Window.judge
 
-    def judge(self: Window, seq: int, message_id: bytes) -> Verdict:
-        return Verdict.STALE if seq < self.highest else honest(self, seq, message_id)
+    def judge(self: Window, seq: int, message_id: bytes, *, at_once: bool = False) -> Verdict:
+        return Verdict.STALE if seq < self.highest else honest(self, seq, message_id, at_once=at_once)
 
     patch.setattr(Window, "judge", judge)
 

@@ -60,14 +60,14 @@ def _never_resends(patch: pytest.MonkeyPatch) -> None:
 
 
 def _forgets_what_it_has_seen(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Window, "judge", lambda self, seq, message_id: Verdict.NEW)
+    patch.setattr(Window, "judge", lambda self, seq, message_id, **_: Verdict.NEW)
 
 
 def _takes_a_repeat_for_a_conflict(patch: pytest.MonkeyPatch) -> None:
     honest = Window.judge
 
-    def judge(self: Window, seq: int, message_id: bytes) -> Verdict:
-        verdict = honest(self, seq, message_id)
+    def judge(self: Window, seq: int, message_id: bytes, *, at_once: bool = False) -> Verdict:
+        verdict = honest(self, seq, message_id, at_once=at_once)
         return Verdict.CONFLICT if verdict is Verdict.REPEAT else verdict
 
     patch.setattr(Window, "judge", judge)
@@ -76,8 +76,8 @@ def _takes_a_repeat_for_a_conflict(patch: pytest.MonkeyPatch) -> None:
 def _does_not_acknowledge_a_repeat(patch: pytest.MonkeyPatch) -> None:
     honest = Window.judge
 
-    def judge(self: Window, seq: int, message_id: bytes) -> Verdict:
-        verdict = honest(self, seq, message_id)
+    def judge(self: Window, seq: int, message_id: bytes, *, at_once: bool = False) -> Verdict:
+        verdict = honest(self, seq, message_id, at_once=at_once)
         return Verdict.STALE if verdict is Verdict.REPEAT else verdict
 
     patch.setattr(Window, "judge", judge)

@@ -30,6 +30,7 @@ from musignet.errors import SerializationError
 from musignet.net.approver import ApproverFile
 from musignet.net.keyfile import LEAST_COST, check_untrusted, open_untrusted, seal
 from musignet.node.addresses import readable_untrusted
+from musignet.node.changes import shown_untrusted
 from musignet.signing import founding_records, pipe, records
 from musignet.signing.blamefile import BlameFile
 from musignet.signing.groupfile import GroupFile
@@ -97,6 +98,9 @@ _ANNOUNCEMENT = PeerAnnouncement("alice", ("127.0.0.1:9735",), (1,), bytes(8), b
 _SIGNED = tuple(
     Message(kind, "alice", payload).sign(ALICE, chain=Chain.REGTEST).raw
     for kind, payload in ((MessageType.CHAT, b"hello"), (MessageType.PEER_ANNOUNCEMENT, _ANNOUNCEMENT))
+)
+_SHOWN_BACK = Message(MessageType.PEER_ANNOUNCEMENT, "alice", _ANNOUNCEMENT).sign(
+    ALICE, to=BOB.pubkey, chain=Chain.REGTEST
 )
 _GATE = Gate(ALICE.public, BOB.pubkey, Chain.REGTEST)
 _PAIR = Audience.pair(BOB, ALICE.public)
@@ -282,6 +286,12 @@ DOORS: dict[str, Door] = {
         _GATE.open_untrusted,
         _SIGNED,
         ("wire.envelope:Gate.open_untrusted", "wire.codec:Codec.decode_untrusted"),
+    ),
+    "an announcement shown to its sender": Door(
+        lambda data: shown_untrusted(data, ALICE.pubkey, BOB.pubkey, Chain.REGTEST, "bob")[0],
+        (_SHOWN_BACK.raw,),
+        ("node.changes:shown_untrusted",),
+        again=lambda message: message.raw,
     ),
     "what a member signs": Door(
         _signed_by_a_member, tuple(raw[64:] for raw in _SIGNED), ("wire.messages:payload_decode_untrusted",)

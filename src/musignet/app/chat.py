@@ -17,7 +17,8 @@ from ..limits import ADDRESS_MAX_CHARS, CHAT_MAX_BYTES, CHAT_STRANGERS_MAX
 from ..net.handlers import MessageHandler
 from ..net.peer import Peer
 from ..net.service import NetworkService
-from ..node.effects import Fault, News, PeerDown, PeerUp, Undelivered
+from ..node.addresses import address_text
+from ..node.effects import Fault, News, OldDisk, PeerDown, PeerUp, Undelivered
 from ..node.peers import PeerInfo
 from ..text import safe, short_key, who
 from ..wire.envelope import Message
@@ -80,8 +81,8 @@ class Chat:
         click.echo(f"{safe(self._name)} has key {network.pubkey_hex}")
         if self._connect is None:
             host = "THIS-MACHINE" if network.host in ("0.0.0.0", "::") else network.host
-            click.echo(f"listening on {network.host}:{network.port}. On the other side, type:\n")
-            click.echo(f"    musignet chat bob --connect {network.pubkey_hex}@{host}:{network.port}\n")
+            click.echo(f"listening on {address_text(network.host, network.port)}. On the other side, type:\n")
+            click.echo(f"    musignet chat bob --connect {network.pubkey_hex}@{address_text(host, network.port)}\n")
         click.echo(_HELP)
 
     def _show(self, line: str) -> None:
@@ -99,7 +100,7 @@ class Chat:
             why = f": {news.error}" if news.error else ""
             again = "" if news.retry_in_s is None else f"; trying again in {news.retry_in_s:.1f} s"
             self._show(f"* {_name(info)} is gone{why}{again}")
-        elif isinstance(news, Fault):
+        elif isinstance(news, Fault | OldDisk):
             self._show(f"! {news.error}")
         elif isinstance(news, Undelivered):
             self._show(f"! {news.count} lines to {_name(info)} were never acknowledged")

@@ -18,7 +18,7 @@ from ..net.folder import DataFolder
 from ..net.handlers import MessageHandler
 from ..net.onion import OnionService
 from ..net.service import NetworkService
-from ..node.effects import Fault, News, PeerDown, PeerUp, SessionNews
+from ..node.effects import Fault, News, OldDisk, PeerDown, PeerUp, SessionNews
 from ..node.peers import PeerInfo
 from ..signing.effects import End
 from ..signing.groupfile import GroupFile
@@ -338,7 +338,7 @@ class Daemon:
         elif isinstance(news, PeerUp | PeerDown):
             key = news.key.hex()
             self.events.publish("peer", key=key, label=self.label_of(news.key), state=self.state_of(key))
-        elif isinstance(news, Fault):
+        elif isinstance(news, Fault | OldDisk):
             label = self.label_of(news.key)
             self.events.publish("fault", key=news.key.hex(), label=label, error=str(news.error))
         for listener in self.listeners:

@@ -130,13 +130,15 @@ class SessionBook:
             if record[0] == _PROPOSED:
                 self._entry(Message.from_bytes(record[1:]).session, group).envelope = record[1:]
                 continue
+            if record[0] not in (_ENDED, _COMPLETED):
+                continue
             entry = self._entry(record[1:33], group)
             if record[0] == _ENDED:
                 entry.end, blame = read_end(record[33:])
                 if blame:
                     verdict = verify_blame(blame, group)
                     entry.outcome = Outcome(entry.id, entry.end, verdict=verdict, blame=blame)
-            elif record[0] == _COMPLETED:
+            else:
                 entry.end, entry.completion = End.COMPLETED, record[33:]
 
     def told(self, sessions: Sessions, news: News) -> Entry:

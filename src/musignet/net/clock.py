@@ -20,15 +20,12 @@ class Clock:
     __slots__ = ("_begun",)
 
     def __init__(self) -> None:
-        self._begun = time.time() - _going()
+        self._begun = 0.0
+        self._begun = time.time() - self.now()
 
     def now(self) -> float:
         """Return the time."""
-        return self._begun + _going()
-
-
-def _going() -> float:
-    return time.monotonic() if _BOOT is None else time.clock_gettime(_BOOT)
+        return self._begun + (time.monotonic() if _BOOT is None else time.clock_gettime(_BOOT))
 
 
 def readings() -> Readings:

@@ -80,6 +80,10 @@ _PATIENCE_TURNS: Final = 3
 """Turns of the loop that an acknowledgement waits for an answer to take it along: a handler is woken in the first, a
 task that this handler wakes runs in the second. An acknowledgement of its own would wake the peer once more."""
 
+_WAKE_PAUSE_S: Final = 0.01
+"""From one waking to the next. Each link leaves a few deadlines: those of many that came together are seen to together.
+"""
+
 
 class Driver:
     """Runs one node on an event loop. `NetworkService` is its face.
@@ -111,7 +115,7 @@ class Driver:
         self._scores: ScoreFile | None = None
         self.refusals = 0
         """How often somebody did not become a link."""
-        self._transport: Carriers
+        self._transport: Carriers | None = None
         self._loop: asyncio.AbstractEventLoop
         self._connections: dict[int, tuple[Connection, Gate]] = {}
         self._inputs: deque[Input] = deque()
@@ -131,6 +135,7 @@ class Driver:
         self._hear_signal: Callable[[str, bytes], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._armed: float | None = None
+        self._rest_s = 0.0
         self._opener = Opener(config.limits.verify_batch)
         self.now = Clock().now
         self._roaming = Roaming(self._network_changed)
@@ -139,7 +144,7 @@ class Driver:
     async def start(self, transport: Carriers) -> None:
         """Begin to run on the current event loop. The carriers have this driver as their sink.
 
-        Raises: IoError when it cannot be had, or the journal of messages is damaged.
+        Raises: IoError when it cannot be had, or the journal of messages is damaged. Then call `stop`.
         """
         self._loop = asyncio.get_running_loop()
         self._transport = transport
@@ -148,32 +153,26 @@ class Driver:
             self.feed(self._mail.load())
             self._scores = ScoreFile(self._folder, self.node.conduct.reputation, self.now)
             self.node.conduct.restored(self.node.book, self.now())
-        try:
-            await transport.start()
-        except BaseException:
-            await self._close_mail()
-            raise
+        await transport.start()
         self._roaming.start()
 
     async def stop(self) -> None:
-        """Close the transport, end what this driver began. The node was told to stop before."""
+        """Close the transport, end what this driver began, however far that went. The node was told to stop before."""
         self._roaming.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._transport.stop()
-        await self._close_mail()
+        if self._transport is not None:
+            await self._transport.stop()
+        if self._mail is not None:
+            await self._mail.close()
+        if self._scores is not None:
+            await self._scores.close()
         if self._timer is not None:
             self._timer.cancel()
         self._opener.close()
         for cosigner in self._cosigners.values():
             cosigner.close()
-
-    async def _close_mail(self) -> None:
-        if self._mail is not None:
-            await self._mail.close()
-        if self._scores is not None:
-            await self._scores.close()
 
     def cosign(
         self, sessions: Sessions, folder: DataFolder, holder: Callable[[Callable[[HolderReply], None]], Holder]
@@ -215,7 +214,8 @@ class Driver:
         """
         self._requests += 1
         request = self._asked = self._requests
-        self.feed(command(request, *args))
+        self._inputs.append(command(request, *args))
+        self._run()
         reply = self._replies.pop(request, None)
         if reply is None:
             future = self._waiting[request] = self._loop.create_future()
@@ -281,7 +281,7 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
         self._armed = deadline
-        self._timer = self._loop.call_later(max(0.0, deadline - self.now()), self._wake)
+        self._timer = self._loop.call_later(max(self._rest_s, deadline - self.now()), self._wake)
 
     def _network_changed(self, how: str) -> None:
         logger.info("%s: links are asked, and who is missing is dialled", safe(how, 200))
@@ -290,7 +290,9 @@ class Driver:
 
     def _wake(self) -> None:
         self._armed = self._timer = None
+        self._rest_s = _WAKE_PAUSE_S
         self.feed(Woken())
+        self._rest_s = 0.0
         deadline = self.node.next_deadline()
         if deadline is not None and self._armed is None:
             self._arm(deadline)
@@ -375,6 +377,7 @@ class Driver:
         self._spawn(self._dial(effect))
 
     async def _dial(self, effect: Connect) -> None:
+        assert self._transport is not None, "a node that does not run dials nobody"
         try:
             _, missed = await self._transport.reach(effect.key.hex(), effect.addresses)
             if missed is not None:
@@ -415,28 +418,21 @@ class Driver:
     def connected(self, connection: Connection) -> None:
         """A channel is open. Unknown keys are let in only by `admit`."""
         key = connection.peer.compressed
-        if self.node.book.get(key) is None and not (not connection.outbound and guarded(self._admit, connection)):
-            self._log.unknown(key, connection.address)
-            connection.close(None)
-            return
         record = self.node.book.get(key)
+        if record is None:
+            if connection.outbound or not guarded(self._admit, connection):
+                self._log.unknown(key, connection.address)
+                connection.close(None)
+                return
+            record = self.node.book.get(key)
         label = record.info.id if record is not None else ""
         node = self.node
         own, chain, groups = node.identity.pubkey, node.config.chain, node.ceremonies.ids
         public = record.public if record is not None else connection.peer  # parsed once
         gate = Gate(public, own, chain, label=label, groups=groups)
         self._connections[connection.number] = (connection, gate)
-        self.feed(
-            PeerConnected(
-                connection.number,
-                key,
-                connection.outbound,
-                connection.transcript,
-                connection.path,
-                connection.address,
-                connection.mail,
-            )
-        )
+        link = connection
+        self.feed(PeerConnected(link.number, key, link.outbound, link.transcript, link.path, link.address, link.mail))
 
     def gauge(self, key: bytes) -> Gauge:
         """What counts and bounds a peer, or says that it is none."""
@@ -456,8 +452,8 @@ class Driver:
             else:
                 inputs.append(MessageRefused(number, message))
         self._run()
-        if self._brakes.disk_behind:
-            self._brakes.apply(connection)
+        if self._brakes.on:
+            self._brakes.apply(connection)  # it may be a new link
 
     def mail_moved(self, connection: Connection) -> None:
         """Whatever waited for the next mail goes on."""

@@ -161,6 +161,11 @@ class Finder:
         """The owner hung up on a peer: it is not dialled until it comes by itself, or is put into the book again."""
         self._left.add(key)
 
+    def forgotten(self, key: bytes) -> None:
+        """A peer is not in the book any more: it is spoken to no longer, and cannot follow this node about."""
+        self._left.discard(key)
+        self._changed()
+
     def told(self, news: News) -> None:
         """Take in what the node publishes."""
         if isinstance(news, PeerUp):

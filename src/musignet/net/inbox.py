@@ -29,7 +29,7 @@ class Inbox:
         handle: Callable[[VerifiedMessage], Any],
         throttle: Callable[[bool], None],
         inbox_max: int,
-        done: Callable[[VerifiedMessage], None] = lambda message: None,
+        done: Callable[[VerifiedMessage], None] | None = None,
     ) -> None:
         self._handle = handle
         self._done = done
@@ -48,15 +48,16 @@ class Inbox:
         if self._idle and not self._waiting:
             result = guarded(self._handle, message)
             if result is None or not inspect.isawaitable(result):
-                self._done(message)
+                if self._done is not None:
+                    self._done(message)
                 return
             self._waiting.append((message, result))
         else:
             self._waiting.append((message, None))
         self._run()
-        if len(self._waiting) >= self._max:
+        if len(self._waiting) >= self._max and not self._throttled:
             self._throttled = True
-            self._throttle(True)  # each time: it may have come on a new link
+            self._throttle(True)
 
     async def close(self, timeout_s: float, caller: asyncio.Task[Any] | None) -> None:
         """Let what waits finish for `timeout_s`, then cancel it. A handler that closes its own inbox is let finish."""
@@ -76,7 +77,7 @@ class Inbox:
     def _finish(self) -> None:
         """The current message is handled; said once."""
         message, self._current = self._current, None
-        if message is not None:
+        if message is not None and self._done is not None:
             self._done(message)
 
     def _run(self) -> None:
@@ -91,8 +92,9 @@ class Inbox:
             while self._waiting:
                 self._idle = False
                 self._current, begun = self._waiting.popleft()
-                result = guarded(self._handle, self._current) if begun is None else begun
-                if result is not None and inspect.isawaitable(result):
+                if begun is not None:
+                    await guarded_await(begun)
+                elif inspect.isawaitable(result := guarded(self._handle, self._current)):
                     await guarded_await(result)
                 self._finish()
                 if self._throttled and len(self._waiting) <= self._max // 2:

@@ -11,6 +11,7 @@ from typing import Final
 
 from ..errors import IoError, LocalError, NetworkError
 from ..limits import JOURNAL_CHECKPOINT_BYTES, JOURNAL_WAITING_MAX_RECORDS
+from ..node.changes import counted
 from ..node.effects import Store
 from ..node.inputs import Restore, Stored
 from ..node.kept import Box
@@ -65,6 +66,8 @@ class MailStore:
                 tuple((key, Message.from_bytes(one.body), one.expires_ms) for key, one in boxes[Box.OUT]),
                 tuple((key, Message.from_bytes(one.body).verify()) for key, one in boxes[Box.IN]),
                 tuple((key, one.key[_KEY_BYTES:], one.expires_ms) for key, one in boxes[Box.HANDLED]),
+                tuple((key, Message.from_bytes(one.body)) for key, one in boxes[Box.ANNOUNCED]),
+                *counted([(one.key, one.body) for _, one in boxes[Box.CHANGES]]),
             )
         except NetworkError as error:
             raise IoError(f"a message in the journal {_NAME}: {error}", hint="another version wrote it") from error

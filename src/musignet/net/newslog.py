@@ -9,7 +9,7 @@ from collections import OrderedDict
 from ..errors import NetworkError
 from ..limits import LOG_LINK_LINES_MAX, LOG_LINK_LINES_S, LOG_SOURCES_MAX
 from ..node.book import Book
-from ..node.effects import Expired, Fault, News, PeerDown, PeerUp, Undelivered
+from ..node.effects import Expired, Fault, News, OldDisk, PeerDown, PeerUp, Undelivered
 from ..text import safe, short_key
 from .lograte import LinesPerSecond
 
@@ -43,6 +43,8 @@ class NewsLog:
                 logger.info("%s is gone%s%s%s", name, why, again, self._lines.left_out())
         elif isinstance(news, Fault) and self._lines.allow():
             logger.warning("fault of %s: %s%s", name, news.error, self._lines.left_out())
+        elif isinstance(news, OldDisk):
+            logger.error("%s", news.error)
         elif isinstance(news, Undelivered):
             logger.warning("%d messages to %s were never acknowledged: %s", news.count, name, news.error)
         elif isinstance(news, Expired):

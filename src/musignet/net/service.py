@@ -76,7 +76,8 @@ class NetworkService(Cosigning, Mailing):
         chain:      the Bitcoin network; peers on another one are refused.
         accept:     called with the `PeerInfo` of an unknown key that connects; True puts it into the book and lets
                     it in. Without it unknown keys are refused.
-        on_event:   called with `PeerUp`, `PeerDown`, `Fault`, `Undelivered`, `Expired` and `SessionNews`.
+        on_event:   called with `PeerUp`, `PeerDown`, `Fault`, `Undelivered`, `Expired`, `OldDisk` and
+                    `SessionNews`.
         limits:     bounds other than the default ones.
         transport:  makes the carrier of `tcp://` addresses; `TcpTransport` unless given.
         tls_port:   also listen for TLS there, where TCP listens; 0 picks a free one: read `network.tls_port`. Dialling
@@ -140,7 +141,7 @@ class NetworkService(Cosigning, Mailing):
         self._piles = {}
         self._early: list[PeerInfo] = []
         self._folder: DataFolder | None = None
-        self._stopped = False
+        self._stopping: asyncio.Task[None] | None = None
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -150,7 +151,7 @@ class NetworkService(Cosigning, Mailing):
         Raises: TransportError when it runs already or was stopped, IoError when the address or the data folder cannot
                 be had, AuthenticationError when the passphrase does not open the key file.
         """
-        if self._driver is not None or self._stopped:
+        if self._driver is not None or self._stopping is not None:
             raise TransportError("this service was started before", hint="start once; handler= goes to the constructor")
         self._handler = handler or self._handler
         if self._data_dir is not None:
@@ -186,25 +187,30 @@ class NetworkService(Cosigning, Mailing):
             await self.finder.start(self._folder)
         except BaseException:
             self._driver = None
-            await carriers.stop()
+            await self.finder.stop()
+            await driver.stop()
+            await carriers.stop()  # which the driver may not have had yet
             self._unlock()
             raise
 
     async def stop(self) -> None:
         """Wait for acknowledgements, say goodbye to everybody, let handlers finish, and close: 2 s for each at most.
 
-        Doing it twice is harmless.
+        Doing it twice is harmless: each call returns when all of that is done. It is also done where a call is
+        cancelled, as long as the loop runs.
         """
-        driver = self._driver
-        if driver is None or self._stopped:
-            return
-        self._stopped = True
+        if self._driver is not None and self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(self._driver, asyncio.current_task()))
+        if self._stopping is not None:
+            await asyncio.shield(self._stopping)
+
+    async def _stop(self, driver: Driver, caller: asyncio.Task[Any] | None) -> None:
         await self.finder.stop()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._do(Drain), self._limits.stop_timeout_s)
         driver.submit(Stop)
-        here, timeout_s = asyncio.current_task(), self._limits.stop_timeout_s
-        await asyncio.gather(*(inbox.close(timeout_s, here) for inbox in self._inboxes.values()))
+        timeout_s = self._limits.stop_timeout_s
+        await asyncio.gather(*(inbox.close(timeout_s, caller) for inbox in self._inboxes.values()))
         await driver.stop()
         self._driver = None
         self._unlock()
@@ -281,6 +287,7 @@ class NetworkService(Cosigning, Mailing):
         """Hang up on a peer and take it out of the book. Raises PeerNotFound."""
         key = self._find(peer).key
         await self._do(ForgetPeer, key)
+        self.finder.forgotten(key)
         self._peers.pop(key, None)
         inbox = self._inboxes.pop(key, None)
         if inbox is not None:
@@ -455,7 +462,8 @@ class NetworkService(Cosigning, Mailing):
             if self._folder is not None:
                 driver.feed(Handled(key, message.id))
 
-        inbox = Inbox(handle, lambda on: driver.throttle(key, on), self._limits.inbox_max, done)
+        kept = self._folder is not None
+        inbox = Inbox(handle, lambda on: driver.throttle(key, on), self._limits.inbox_max, done if kept else None)
         self._inboxes[key] = inbox
         return inbox
 

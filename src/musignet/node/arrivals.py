@@ -16,6 +16,7 @@ from .config import NodeConfig
 from .effects import Acknowledge, Effect, MessageArrived, Publish, Store
 from .inputs import Handled, Restore, Stored
 from .kept import Box, Kept
+from .outbox import leaves_at_once
 from .peers import Link, PeerRecord
 from .window import Verdict, Window
 
@@ -59,7 +60,7 @@ class Arrivals:
             window = windows[body.epoch] = Window(self._limits.receive_window)
             if len(windows) > self._limits.epochs_per_sender:  # an old one: never that of the run we are linked to
                 del windows[next(epoch for epoch in windows if epoch != link.epoch)]
-        verdict = window.judge(body.seq, message.id)
+        verdict = window.judge(body.seq, message.id, at_once=leaves_at_once(message))
         if not self._disk:
             return verdict
         key = link.peer.key

@@ -66,7 +66,7 @@ class Book:
         key = public.compressed
         if key == self._own:
             raise AuthenticationError(f"{who(info.id, key)} is this node itself", hint="a peer needs a key of its own")
-        self.refuse_squatter(info.id, key)
+        self._refuse_taken(info.id, key)
         record = self._by_key.get(key)
         fresh = record is None
         if record is None:
@@ -80,6 +80,7 @@ class Book:
         self._by_label.pop(record.info.id, None)
         self._by_label[info.id] = key
         record.info = info
+        record.given_name = info.name
         record.provisional = provisional and (fresh or record.provisional)
         record.stranger = stranger and (fresh or record.stranger)
         if not (record.provisional or record.stranger):
@@ -88,13 +89,15 @@ class Book:
         return record
 
     def refuse_squatter(self, label: str, key: bytes) -> None:
-        """Raise AuthenticationError when this label belongs to another key in the book (THREATS.md T10).
+        """Raise AuthenticationError when a key announces a label that belongs to another in the book (THREATS.md T10).
 
         A name that a person confirmed for this key is no squatter's, and a provisional key has none yet.
         """
         record = self._by_key.get(key)
-        if record is not None and (record.provisional or record.info.name == label):
-            return
+        if record is None or not (record.provisional or record.given_name == label):
+            self._refuse_taken(label, key)
+
+    def _refuse_taken(self, label: str, key: bytes) -> None:
         owner = self._by_label.get(label)
         if owner is not None and owner != key:
             raise AuthenticationError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..crypto.keys import Identity
 from ..errors import InvalidMessage, LocalError, NetworkError
 from ..signing.coordinator import Sessions, SessionsInput
-from ..signing.effects import Outcome, SendToGroup, SessionEffect
+from ..signing.effects import Outcome, SendToGroup, SessionEffect, Void
 from ..signing.effects import Publish as Told
 from ..signing.effects import Save as SaveRecord
 from ..signing.group import SigningGroup
@@ -19,6 +19,7 @@ from ..signing.verbs import Woken
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import MessageType
 from .book import Book
+from .changes import Changes
 from .conduct import Conduct
 from .dialler import Dialler
 from .effects import AskKeyholder, Effect, Publish, Reply, Save, SessionNews
@@ -37,7 +38,14 @@ class Ceremonies:
     """
 
     def __init__(
-        self, identity: Identity, outbox: Outbox, book: Book, timers: Timers, conduct: Conduct, dialler: Dialler
+        self,
+        identity: Identity,
+        outbox: Outbox,
+        book: Book,
+        timers: Timers,
+        conduct: Conduct,
+        dialler: Dialler,
+        changes: Changes,
     ) -> None:
         self.ids: set[bytes] = set()
         self._identity = identity
@@ -46,6 +54,7 @@ class Ceremonies:
         self._timers = timers
         self._conduct = conduct
         self._dialler = dialler
+        self._changes = changes
         self._groups: dict[bytes, Sessions] = {}
 
     def join(self, event: JoinGroup, now: float, out: list[Effect]) -> None:
@@ -60,6 +69,13 @@ class Ceremonies:
         out.append(Reply(event.request))
         self._perform(group.id, event.sessions.handle(self._present(group), now), now, out)
         self._perform(group.id, event.sessions.resume(event.records, now), now, out)
+        if self._changes.void is not None:
+            self._feed(group.id, self._changes.void, now, out)
+
+    def void(self, event: Void, now: float, out: list[Effect]) -> None:
+        """Our disk is old: in each group end what was open before this start."""
+        for group in self._groups:
+            self._feed(group, event, now, out)
 
     def links_changed(self, key: bytes, now: float, out: list[Effect]) -> None:
         """A peer has its first link, or lost its last one: the groups it is in know who is here."""
@@ -174,8 +190,11 @@ class Ceremonies:
         for effect in effects:
             if isinstance(effect, SendToGroup):
                 self._send(group, effect, now, out)
+                if effect.kind is MessageType.PARTIAL_SIGNATURE:
+                    self._changes.changed(now)
             elif isinstance(effect, SaveRecord):
                 out.append(Save(group, effect))
+                self._changes.changed(now)
             elif isinstance(effect, Told):
                 out.append(Publish(SessionNews(group, effect.news)))
             else:

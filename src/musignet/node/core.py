@@ -26,6 +26,7 @@ from .addresses import Address, address_text
 from .arrivals import Arrivals
 from .book import Book
 from .ceremonies import Ceremonies
+from .changes import COUNT, Changes
 from .conduct import Conduct, deed_of
 from .config import NodeConfig
 from .dialler import Dialler
@@ -66,7 +67,7 @@ from .inputs import (
 from .outbox import NODES_OWN, Outbox
 from .peers import Link, Mail, PeerRecord
 from .pulse import Pulse
-from .reasons import cloned, conflict, goodbye_error, not_let_in, unpaired
+from .reasons import conflict, goodbye_error, not_let_in, unannounced, unpaired
 from .reputation import Deed
 from .shelf import EXPIRY
 from .timers import Timers
@@ -102,7 +103,10 @@ class Node:
         self._pulse = Pulse(config.limits, self._timers, self._outbox, draw)
         self._dialler = Dialler(config.limits, self._timers, draw)
         self._arrivals = Arrivals(config)
-        self.ceremonies = Ceremonies(identity, self._outbox, self.book, self._timers, self.conduct, self._dialler)
+        self._changes = Changes(identity, config, self.epoch, self._outbox, self._timers)
+        self.ceremonies = Ceremonies(
+            identity, self._outbox, self.book, self._timers, self.conduct, self._dialler, self._changes
+        )
         self._stopped = False
         self._now = 0.0
         self._out: list[Effect] = []
@@ -140,12 +144,8 @@ class Node:
         )
         self._links[event.link] = link
         if event.mail is Mail.NO:
-            self._timers.set(self._now + self.limits.handshake_timeout_s, link.number)
-        seen_epoch, seen_seq = next(
-            ((e, w.highest) for e, w in reversed(peer.windows.items()) if w.highest >= 0), (b"", 0)
-        )
-        announcement = PeerAnnouncement(self.config.label, self.config.addresses, (), self.epoch, seen_epoch, seen_seq)
-        self._out.append(self._outbox.own(link, MessageType.PEER_ANNOUNCEMENT, announcement, self._now))
+            self._pulse.look(link, self._now + self.limits.handshake_timeout_s, self._now)
+        self._out.append(self._changes.announcement(link, self._now))
         if event.mail is not Mail.NO:
             self._mail_ready(link)
 
@@ -239,6 +239,8 @@ class Node:
                     self._check_link(link)
             elif subject == EXPIRY:
                 self._outbox.expire(self.book, self._now, self._out)
+            elif subject == COUNT:
+                self._changes.write(self._out)
             elif subject in self.ceremonies.ids:
                 self.ceremonies.woken(subject, self._now, self._out)
             else:
@@ -298,17 +300,24 @@ class Node:
             if message.type == MessageType.HOLE:
                 hear_signal(link.peer, message, self._out)
                 return
+            if message.type == MessageType.ANNOUNCEMENT_SHOWN:
+                if (lie := self._changes.shown(link, message.payload, self._out)) is not None:
+                    self._fault(link, lie)
+                return
             content = message.content
         except SerializationError as error:
             self._fault(link, SerializationError(f"undecodable {message.type!r}: {error}", peer=link.peer.name))
             return
         if isinstance(content, Ping | Pong):
-            self._pulse.heard(link, content, self._now, self._out)
+            if link.mail is Mail.NO:  # else an answer would be carried for good: nobody acknowledges it
+                self._pulse.heard(link, content, self._now, self._out)
             if len(link.peer.links) > 1:
                 self._settle(link.peer)
         elif isinstance(content, Ack):
             self._outbox.acknowledged(link.peer, b"".join(content.ids), self._out)
             self._outbox.answer_drains(self.book, self._out)
+        elif isinstance(content, PeerAnnouncement) and content.changes and content.boot_epoch == link.epoch:
+            self._changes.heard(link, message, content, self._now, self._out)
         else:
             self._fault(link, InvalidMessage("a message out of place", peer=link.peer.name, got=type(content).__name__))
 
@@ -318,19 +327,16 @@ class Node:
         try:
             content = message.content
             if not isinstance(content, PeerAnnouncement):
-                raise InvalidMessage(
-                    "no announcement", peer=peer.name, expected="PeerAnnouncement first", got=repr(message)
-                )
+                raise unannounced(peer, message)
             self.book.refuse_squatter(content.label, peer.key)
         except NetworkError as error:
             self._fault(link, error, Deed.OUT_OF_PLACE)
             return
         link.epoch = content.boot_epoch
-        if not peer.info.name:
+        if not peer.given_name and peer.info.name != content.label:
             peer.info = replace(peer.info, name=content.label)
-        if content.seen_epoch == self.epoch and content.seen_seq > self._outbox.seq:
-            self._out.append(Publish(Fault(peer.key, cloned(peer))))
-        self._arrivals.judge(link, message)
+        if self._arrivals.judge(link, message) is Verdict.NEW:
+            self._changes.heard(link, message, content, self._now, self._out)
         learn_hole(peer, self.config.addresses, content.addresses)
         if link.mail is Mail.NO:
             self._link_ready(link)
@@ -417,10 +423,13 @@ class Node:
         self._outbox.stored(event, self.book, self._out)
         for number in self._arrivals.stored(event, self.book, self._stopped, self._out):
             self._close(self._links[number], CloseCode.GOING_AWAY, event.error, "the disk failed")
+        if (void := self._changes.stored(event, self.book, self._now, self._out)) is not None:
+            self.ceremonies.void(void, self._now, self._out)
 
     def _restore(self, event: Restore) -> None:
         self._outbox.restore(event, self.book, self._out)
         self._arrivals.restore(event, self.book, self._now, self._out)
+        self._changes.restore(event, self.book, self._now)
 
     def _hang_up(self, event: HangUp) -> None:
         self._leave(event.key, CloseCode.DONE)
@@ -429,6 +438,7 @@ class Node:
     def _forget_peer(self, event: ForgetPeer) -> None:
         self._leave(event.key, CloseCode.DONE, forget=True)
         self._arrivals.forget(event.key, self._out)
+        self._changes.forget(event.key, self._out)
         self.book.remove(event.key)
         self.conduct.reputation.forget(event.key)
         self._out.append(Reply(event.request))
@@ -453,6 +463,7 @@ class Node:
         self._stopped = self._dialler.stopped = True
         for peer in self.book:
             self._leave(peer.key, CloseCode.GOING_AWAY)
+        self._changes.write(self._out)
         self._out.append(Reply(event.request))
 
 

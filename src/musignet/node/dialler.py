@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..errors import NetworkError, TransportError
 from ..limits import Limits
-from .addresses import HOLE, TURN
+from .addresses import HOLE, TURN, Address
 from .book import Book
 from .effects import Connect, Effect, Reply
 from .inputs import Dial
@@ -96,10 +96,11 @@ class Dialler:
 
     def better_later(self, peer: PeerRecord, now: float) -> None:
         """Look for a better path after a pause that doubles with each try, where the addresses promise one."""
+        better = peer.better
         pause = min(self._limits.better_path_max_s, self._limits.better_path_min_s * 2 ** min(peer.better_tries, 20))
-        if not peer.better_tries and HOLE in peer.better:
+        if not peer.better_tries and HOLE in better:
             pause = min(pause, self._limits.first_hole_s)  # only now is there a link that an offer can take
-        self._better_after(pause, peer, now)
+        self._better_after(pause, better, peer, now)
 
     def better_soon(self, peer: PeerRecord, now: float) -> None:
         """The peer is back, or a session with it begins: look for a better path now, and begin the pauses anew.
@@ -108,11 +109,11 @@ class Dialler:
         wherever it points.
         """
         peer.better_tries = 0
-        self._better_after(self._limits.first_hole_s, peer, now)
+        self._better_after(self._limits.first_hole_s, peer.better, peer, now)
 
-    def _better_after(self, pause: float, peer: PeerRecord, now: float) -> None:
+    def _better_after(self, pause: float, better: tuple[Address, ...], peer: PeerRecord, now: float) -> None:
         peer.better_at = None
-        if not peer.better:
+        if not better:
             peer.better_tries = 0
             peer.path_error = None
         elif peer.wanted and not self.stopped:

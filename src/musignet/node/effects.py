@@ -29,6 +29,7 @@ __all__ = [
     "Fault",
     "MessageArrived",
     "News",
+    "OldDisk",
     "PeerDown",
     "PeerUp",
     "Publish",
@@ -70,6 +71,14 @@ class Fault(Struct, frozen=True):
     error: NetworkError
 
 
+class OldDisk(Struct, frozen=True):
+    """This node came back with an old copy of its disk: this peer has shown what we signed since. Sessions that were
+    open before this start are ended."""
+
+    key: bytes
+    error: NetworkError
+
+
 class SessionNews(Struct, frozen=True):
     """How a signing session goes: `Asked` (a person must say yes), `Progress`, `Outcome`."""
 
@@ -94,7 +103,7 @@ class Expired(Struct, frozen=True):
     message_ids: tuple[bytes, ...]
 
 
-News: TypeAlias = PeerUp | PeerDown | MessageArrived | Fault | Undelivered | Expired | SessionNews
+News: TypeAlias = PeerUp | PeerDown | MessageArrived | Fault | Undelivered | Expired | OldDisk | SessionNews
 
 
 class Connect(Struct, frozen=True):

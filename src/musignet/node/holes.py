@@ -35,8 +35,10 @@ def learn_hole(peer: PeerRecord, own: tuple[str, ...], announced: tuple[str, ...
 
     Nothing else of an announcement is dialled: any other address could be a stranger's.
     """
-    peer.punches = HOLE.text in own and HOLE.text in announced
-    peer.look_up()
+    punches = HOLE.text in own and HOLE.text in announced
+    if punches != peer.punches:
+        peer.punches = punches
+        peer.look_up()
 
 
 def hear_signal(peer: PeerRecord, message: VerifiedMessage, out: list[Effect]) -> None:

@@ -258,6 +258,12 @@ class Restore(Struct, frozen=True):
     """From which peer, and what the application has not handled."""
     handled: tuple[tuple[bytes, bytes, int], ...] = ()
     """From which peer, the ids it has handled, and until when they are kept."""
+    announced: tuple[tuple[bytes, SignedMessage], ...] = ()
+    """From which peer, its newest announcement."""
+    changes: int = 0
+    """How many changes of our sessions were counted."""
+    old: tuple[int, SignedMessage] | None = None
+    """Our own announcement that proved our disk old, the last one, and how many changes were counted with it."""
 
 
 class Stored(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""What a node keeps on disk of the messages to and from its peers."""
+"""What a node keeps on disk of the messages to and from its peers, and of what it said of its own disk."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ class Box(IntEnum):
     """A message of a peer, acknowledged, which the application has not handled."""
     HANDLED = 2
     """The id of one that it has handled: it may come again."""
+    ANNOUNCED = 3
+    """The newest announcement of a peer: it proves that the peer came back with an old disk."""
+    CHANGES = 4
+    """Under no peer: the id is how many changes of our sessions were counted, and the envelope, where there is one, the
+    announcement of ours that proved our disk old."""
 
 
 class Kept(Struct, frozen=True, gc=False):

@@ -26,12 +26,12 @@ from .shelf import Shelf
 from .timers import Timers
 from .window import Verdict, Window
 
-__all__ = ["NODES_OWN", "ROUNDS", "Outbox"]
+__all__ = ["NODES_OWN", "ROUNDS", "Outbox", "leaves_at_once"]
 
 NODES_OWN: Final = frozenset(
     (
         *(MessageType.PEER_ANNOUNCEMENT, MessageType.DISCOVERY, MessageType.PING, MessageType.PONG, MessageType.ACK),
-        MessageType.HOLE,
+        *(MessageType.ANNOUNCEMENT_SHOWN, MessageType.HOLE),
     )
 )
 """Types that nodes exchange among themselves. An application neither sends nor sees them."""
@@ -44,6 +44,8 @@ ROUNDS: Final = frozenset(
     )
 )
 """Types that make sense in one attempt, while everybody is there. They are left nowhere (`Mail.LETTERS`)."""
+
+_GROUP_ID_BYTES: Final = 32
 
 
 class Outbox:
@@ -323,7 +325,7 @@ def _recipients(book: Book, keys: tuple[bytes, ...] | None, kept: bool) -> list[
     """Return who a message goes to. Raises SendError when one of them is not connected, and it is not kept."""
     if keys is None:
         return [peer for peer in book if peer.live and not peer.provisional]
-    peers = [peer for key in keys if (peer := book.get(key)) is not None]
+    peers = [*filter(None, map(book.get, keys))]
     for peer in peers:
         if not peer.live and not kept:
             why = f" ({peer.last_error})" if peer.last_error else ""
@@ -345,6 +347,11 @@ def _on_its_way(peer: PeerRecord, message_id: bytes) -> bool:
 def _may_leave(peer: PeerRecord, message: Outgoing) -> bool:
     """Whether the link to a peer carries this. What is left for who is away lies at a relay for days: no round does."""
     return not message.of_a_round or peer.links[-1].mail is not Mail.LETTERS
+
+
+def leaves_at_once(message: SignedMessage) -> bool:
+    """Whether a node lets this message wait for none of the application's: its own, and those to a group."""
+    return message.type in NODES_OWN or len(message.body.recipient) == _GROUP_ID_BYTES
 
 
 def _of_a_ceremony(message: Outgoing) -> bool:

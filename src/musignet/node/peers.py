@@ -111,6 +111,7 @@ class Link:
         "epoch",
         "floods",
         "heard_at",
+        "look_at",
         "mail",
         "number",
         "outbound",
@@ -149,6 +150,8 @@ class Link:
         """The peer's boot epoch; empty until it has announced itself."""
         self.floods = peer.gauge.floods
         """How many of its floods had been noted before."""
+        self.look_at = 0.0
+        """When its next timer comes."""
         self.ping_at = 0.0
         self.ping = -1
         """The token of the ping that waits for its pong; -1 when none does."""
@@ -172,6 +175,7 @@ class PeerRecord:
         "dialling",
         "dials",
         "gauge",
+        "given_name",
         "heard_at",
         "info",
         "key",
@@ -196,6 +200,8 @@ class PeerRecord:
 
     def __init__(self, info: PeerInfo, public: PublicKey, gauge: Gauge, best_rank: Rank = Rank.LAN) -> None:
         self.info = info
+        self.given_name = info.name
+        """The name that its owner here gave it, or confirmed; empty: `info` has the one it announced last."""
         self._best_rank = best_rank
         self.gauge = gauge
         """What passes on its links, how fast it may, and where it stands."""
@@ -235,7 +241,8 @@ class PeerRecord:
         self.unacked: dict[bytes, Outgoing] = {}
         self.unacked_bytes = 0
         self.parked: list[Outgoing] = []
-        """Signed, and waiting for the disk, for a link, or for room in `unacked`."""
+        """Signed, and waiting for the disk, for a link, or for room in `unacked`. A list, which costs an idle peer 56
+        bytes, and not a deque with its 760: taking 10,000 from the front of one costs 14 ms in all."""
         self.windows: dict[bytes, Window] = {}
         """One per boot epoch, the newest last."""
         self.round_trip_s: float | None = None
@@ -254,8 +261,10 @@ class PeerRecord:
     @property
     def better(self) -> tuple[Address, ...]:
         """Addresses that promise a better path than the links that are up."""
-        rank = min((link.path.rank for link in self.links), default=None)
-        return () if rank is None else tuple(one for one in self.places if max(one.rank, self._best_rank) < rank)
+        if not self.links:
+            return ()
+        rank = min(link.path.rank for link in self.links)
+        return tuple(one for one in self.places if max(one.rank, self._best_rank) < rank)
 
     @property
     def name(self) -> str:

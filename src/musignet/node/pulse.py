@@ -31,7 +31,14 @@ class Pulse:
     def begin(self, link: Link, now: float) -> None:
         """A link is announced: watch it from now on."""
         link.ping_at = now + _FIRST_PING_S
-        self._timers.set(link.ping_at, link.number)
+        self.look(link, link.ping_at, now)
+
+    def look(self, link: Link, at: float, now: float) -> None:
+        """Look at a link then, at the latest. Whoever is looked at before that is looked at again, so one time is
+        enough, however often somebody asks."""
+        if not now < link.look_at <= at:
+            link.look_at = at
+            self._timers.set(at, link.number)
 
     def check(self, link: Link, now: float, out: list[Effect]) -> NetworkError | None:
         """Ping where it is time. Returns why the link has to be closed, or None."""
@@ -47,7 +54,7 @@ class Pulse:
             )
         if now >= link.ping_at:
             self._ping(link, now, out)
-        self._timers.set(min(link.ping_at, dead_at), link.number)
+        self.look(link, min(link.ping_at, dead_at), now)
         return None
 
     def probe(self, link: Link, now: float, out: list[Effect]) -> None:
@@ -56,7 +63,7 @@ class Pulse:
             return
         link.probed_at, link.proved = now, False
         self._ping(link, now, out)
-        self._timers.set(self._dead_at(link), link.number)
+        self.look(link, self._dead_at(link), now)
 
     @staticmethod
     def _in_doubt(link: Link) -> bool:

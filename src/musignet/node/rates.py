@@ -56,7 +56,7 @@ class TokenBucket:
 
     def take(self, count: float, now: float) -> float:
         """Take tokens, whether they are there or not. Returns how many seconds until the debt is paid; 0: none."""
-        self._level = level = self.level(now) - count
+        self._level = level = (self.level(now) if now > self._at else self._level) - count
         return 0.0 if level >= 0 else -level / self.per_s
 
     def allow(self, now: float, count: float = 1.0) -> bool:
@@ -106,7 +106,8 @@ class Meter:
 
     def take(self, messages: int, octets: int, now: float) -> float:
         """Take tokens, whether they are there or not. Returns how many seconds until all debt is paid; 0: none."""
-        self.flow(now)
+        if now > self._at:
+            self.flow(now)
         self.level_messages -= messages
         self.level_bytes -= octets
         if self.level_messages >= 0 and self.level_bytes >= 0:

@@ -4,14 +4,33 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..errors import Action, AuthenticationError, ConnectionError, InvalidMessage, NetworkError, SendError, Timeout
+from ..errors import (
+    Action,
+    AuthenticationError,
+    ConnectionError,
+    InvalidMessage,
+    LocalError,
+    NetworkError,
+    SendError,
+    Timeout,
+)
 from ..text import safe
 from ..wire.channel import CloseReceived
 from ..wire.envelope import VerifiedMessage
 from ..wire.messages import CloseCode, MessageType
 from .peers import PeerRecord
 
-__all__ = ["UNPAIRED_MAY", "cloned", "conflict", "goodbye_error", "not_let_in", "refused_error", "unpaired"]
+__all__ = [
+    "UNPAIRED_MAY",
+    "cloned",
+    "conflict",
+    "goodbye_error",
+    "not_let_in",
+    "old_disk",
+    "refused_error",
+    "unannounced",
+    "unpaired",
+]
 
 UNPAIRED_MAY: Final = frozenset(
     (
@@ -21,6 +40,7 @@ UNPAIRED_MAY: Final = frozenset(
         MessageType.PAIR_HELLO,
         MessageType.PAIR_CONFIRM,
         MessageType.PAIR_END,
+        MessageType.ANNOUNCEMENT_SHOWN,  # who paired us before our disk was lost may show it; our signature counts
     )
 )
 """All that a key may say, and be told, before people have confirmed it."""
@@ -53,6 +73,11 @@ def refused_error(peer: PeerRecord, goodbye: CloseReceived) -> SendError:
     return SendError(f"{peer.name} closed every link that this message was sent on", hint=f"it says: {said}")
 
 
+def unannounced(peer: PeerRecord, message: VerifiedMessage) -> InvalidMessage:
+    """Return the fault of a peer whose first message on a link is another than its announcement."""
+    return InvalidMessage("no announcement", peer=peer.name, expected="PeerAnnouncement first", got=repr(message))
+
+
 def cloned(peer: PeerRecord) -> AuthenticationError:
     """Return the warning that this node's counters run ahead of it: somebody else signs with its key."""
     return AuthenticationError(
@@ -60,6 +85,23 @@ def cloned(peer: PeerRecord) -> AuthenticationError:
         hint="a copy of this node is running, or it was resumed from a snapshot: stop one of them",
         action=Action.WARN,
     )
+
+
+def old_disk(peer: str, age_s: float) -> LocalError:
+    """Return why sessions end: this node came back with an old disk. `age_s`: how long ago it signed what was shown."""
+    return LocalError(
+        f"this node came back with an old disk, or a new one: {peer} showed what this node signed {_ago(age_s)}, "
+        "and the disk does not have it",
+        hint="sessions from before this start ended: propose them again; see whether another copy of this disk runs; "
+        "a partial signature that left since the copy cannot be called back, and its coins are not locked here",
+    )
+
+
+def _ago(age_s: float) -> str:
+    minutes = max(0, int(age_s // 60))
+    if minutes < 120:
+        return f"{minutes} min ago"
+    return f"{minutes // 60} h ago" if minutes < 48 * 60 else f"{minutes // 1440} days ago"
 
 
 def unpaired(peer: PeerRecord, message: VerifiedMessage) -> InvalidMessage | None:

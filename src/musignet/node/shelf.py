@@ -49,7 +49,7 @@ class Shelf:
         A crash now would send them again. So they count as on their way: the receiver remembers the ids of one window,
         and no message that may come again may be older than that.
         """
-        return self._dropping[key]
+        return self._dropping.get(key, 0)
 
     def put(self, key: bytes, message: Outgoing, out: list[Effect]) -> None:
         """Put a message there, with its expiry. It is ready when `stored` returns it."""

@@ -15,25 +15,27 @@ Subject: TypeAlias = int | bytes
 class Timers:
     """Deadlines, soonest first. Setting one costs O(log n), looking at the next one nothing."""
 
-    __slots__ = ("_count", "_heap")
+    __slots__ = ("_count", "_heap", "next")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Subject]] = []
         self._count = 0
+        self.next: float | None = None
+        """The soonest deadline, or None."""
 
     def set(self, at: float, subject: Subject) -> None:
         """Be reminded of `subject` at `at`."""
         self._count += 1
         heappush(self._heap, (at, self._count, subject))
-
-    @property
-    def next(self) -> float | None:
-        """The soonest deadline, or None."""
-        return self._heap[0][0] if self._heap else None
+        self.next = self._heap[0][0]
 
     def due(self, now: float) -> Subject | None:
         """Take out one subject whose time has come, or return None."""
-        return heappop(self._heap)[2] if self._heap and self._heap[0][0] <= now else None
+        if self.next is None or self.next > now:
+            return None
+        subject = heappop(self._heap)[2]
+        self.next = self._heap[0][0] if self._heap else None
+        return subject
 
 
 def jitter(share: float, draw: Callable[[int], bytes]) -> float:

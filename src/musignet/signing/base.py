@@ -27,7 +27,7 @@ from .verbs import Wipe
 
 __all__ = ["ABORT_CODES", "Proved", "SessionBase"]
 
-ABORT_CODES: Final[Mapping[End, int]] = {End.REFUSED: 1, End.CANCELLED: 2, End.SILENT: 3}
+ABORT_CODES: Final[Mapping[End, int]] = {End.REFUSED: 1, End.CANCELLED: 2, End.SILENT: 3, End.OLD_DISK: 4}
 """What the code of an `Abort` says. Other ends need no word: everybody sees them, or is sent the proof."""
 
 

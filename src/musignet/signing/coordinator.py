@@ -25,7 +25,7 @@ from ..wire.envelope import Message, SignedMessage, VerifiedMessage
 from ..wire.messages import Abort, MessageType, payload_encode
 from .base import ABORT_CODES
 from .blame import verify_blame
-from .effects import End, News, Outcome, Publish, Save, Saved, SendToGroup, SessionEffect, read_end
+from .effects import End, News, Outcome, Publish, Save, Saved, SendToGroup, SessionEffect, Void, read_end
 from .group import SigningGroup
 from .keyholder import Keyholder
 from .mesh import MeshSession
@@ -39,7 +39,7 @@ __all__ = ["Sessions", "SigningCoordinator", "ToSend"]
 
 _KINDS: Final[Mapping[Topology, type[Session]]] = {Topology.MESH: MeshSession, Topology.STAR: StarSession}
 
-SessionsInput: TypeAlias = VerifiedMessage | Consent | Cancel | Present | Saved | Reply | Woken
+SessionsInput: TypeAlias = VerifiedMessage | Consent | Cancel | Void | Present | Saved | Reply | Woken
 
 
 class Sessions:
@@ -61,6 +61,10 @@ class Sessions:
         self._working: list[Session] = []
         """Those that have not ended, and perhaps some that just have."""
         self._early: dict[bytes, deque[VerifiedMessage]] = {}
+        self._resumed: list[Session] = []
+        """Those that were open before this start."""
+        self._voided = 0
+        """The last `Void` that our journal has."""
         self._present = Present(frozenset(group.identities))
 
     def __contains__(self, session: bytes) -> bool:
@@ -83,6 +87,8 @@ class Sessions:
             if record[0] == 0:
                 message = Message.from_bytes(record[1:])
                 proposals[message.session] = message
+            elif record[0] == 3:
+                self._voided = int.from_bytes(record[1:])
             else:
                 ends[record[1:33]] = (record[0], record[33:])
         out: list[SessionEffect] = []
@@ -115,6 +121,8 @@ class Sessions:
             self._present = event
             for session in list(self._sessions.values()):
                 out += session.handle(event, now)
+        elif isinstance(event, Void):
+            out += self._void(event, now)
         elif isinstance(event, VerifiedMessage) and event.type == MessageType.TRANSACTION_PROPOSAL:
             out += self._open(event, now, Start(event))
         else:
@@ -123,6 +131,18 @@ class Sessions:
                 out += found.handle(event, now)
             elif isinstance(event, VerifiedMessage):
                 self._keep_early(event)
+        return out
+
+    def _void(self, event: Void, now: float) -> list[SessionEffect]:
+        """End what was open before this start. Their ends are in the journal before what says that this was done."""
+        if event.number <= self._voided:
+            return []
+        self._voided = event.number
+        out: list[SessionEffect] = []
+        for session in self._resumed:
+            out += session.handle(event, now)
+        self._resumed.clear()
+        out.append(Save(b"", 0, b"\x03" + event.number.to_bytes(8)))
         return out
 
     def _keep_early(self, message: VerifiedMessage) -> None:
@@ -168,6 +188,8 @@ class Sessions:
             return self._refuse(message, error)
         self._sessions[proposal.session] = session
         self._working.append(session)
+        if start.restarted:
+            self._resumed.append(session)
         out = session.handle(self._present, now)
         out += session.handle(start, now)
         for early in self._take_early(session.id):
@@ -196,6 +218,7 @@ class Sessions:
 
     def _forget(self, now: float) -> None:
         """Drop what has ended and expired: until then it answers those who come back. What failed counts longer."""
+        self._resumed = [one for one in self._resumed if one.outcome is None]
         for session in list(self._sessions.values()):
             counts_until = session.opened_at + (0.0 if session.completed else SESSION_FAILED_COUNTS_S)
             if session.settled and now >= max(session.proposal.expires_at, counts_until):

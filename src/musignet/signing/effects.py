@@ -24,6 +24,7 @@ __all__ = [
     "Saved",
     "SendToGroup",
     "SessionEffect",
+    "Void",
     "read_end",
     "write_end",
 ]
@@ -44,6 +45,8 @@ class End(Enum):
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     """By our own side."""
+    OLD_DISK = "old disk"
+    """By our own side: it came back with an old copy of its disk, and does not know what it has said since."""
 
 
 class SendToGroup(Struct, frozen=True):
@@ -71,6 +74,14 @@ class Saved(Struct, frozen=True):
 
     session: bytes
     number: int
+
+
+class Void(Struct, frozen=True):
+    """The disk that our sessions came from is old: what was open before this start ends, once for each `number`."""
+
+    number: int
+    error: NetworkError
+    """What happened, and what to do."""
 
 
 class Progress(Struct, frozen=True):

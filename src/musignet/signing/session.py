@@ -26,7 +26,7 @@ from ..wire.messages import Abort, MessageType, payload_decode_untrusted
 from .attempt import Arrival
 from .base import ABORT_CODES, Proved, SessionBase
 from .blame import Kind, read_contribution, verify_blame
-from .effects import End, Outcome, Publish, Saved, SessionEffect
+from .effects import End, Outcome, Publish, Saved, SessionEffect, Void
 from .proposal import require_member
 from .records import Approval, AttemptGone, TransactionComplete, decode_untrusted, split
 from .states import IN_ATTEMPT, Event, State
@@ -92,7 +92,7 @@ class Present(Struct, frozen=True):
     """Members who are away, and for whom proposals and approvals can be left."""
 
 
-SessionInput: TypeAlias = Start | Consent | Cancel | Present | Saved | Woken | VerifiedMessage | Reply
+SessionInput: TypeAlias = Start | Consent | Cancel | Void | Present | Saved | Woken | VerifiedMessage | Reply
 
 
 class Session(SessionBase, ABC):
@@ -299,7 +299,7 @@ class Session(SessionBase, ABC):
             self._say(MessageType.TRANSACTION_COMPLETE, TransactionComplete(b"".join(outcome.signatures)), sender)
         elif outcome.blame:
             self._send(MessageType.BLAME, outcome.blame, sender)
-        elif outcome.end in (End.REFUSED, End.CANCELLED):
+        elif outcome.end in (End.REFUSED, End.CANCELLED, End.OLD_DISK):
             self._say_abort(outcome.end, outcome.error, sender)
 
     def _approval(self, message: VerifiedMessage) -> None:
@@ -473,6 +473,7 @@ class Session(SessionBase, ABC):
         Start: _start,
         Consent: _consent,
         Cancel: _cancel,
+        Void: lambda self, event: self._end(End.OLD_DISK, error=event.error),
         Present: _present,
         Saved: SessionBase._saved,
         Woken: _woken,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 
+from ..node.changes import counted
 from ..node.effects import Store
 from ..node.inputs import Restore
 from ..node.kept import Box, Kept
@@ -48,4 +49,6 @@ class Disk:
             tuple((peer, Message.from_bytes(one.envelope), one.expires_ms) for peer, one in boxes[Box.OUT]),
             tuple((peer, Message.from_bytes(one.envelope).verify()) for peer, one in boxes[Box.IN]),
             tuple((peer, one.message_id, one.expires_ms) for peer, one in boxes[Box.HANDLED]),
+            tuple((peer, Message.from_bytes(one.envelope)) for peer, one in boxes[Box.ANNOUNCED]),
+            *counted([(one.message_id, one.envelope) for _, one in boxes[Box.CHANGES]]),
         )

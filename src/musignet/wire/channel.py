@@ -256,9 +256,9 @@ class SecureChannel:
 
     def _next_frames(self, cipher: PacketCipher, events: list[Event], room: int) -> None:
         """Open frames while their bytes are here, and there is room for envelopes."""
-        good = 0
+        good, end = 0, len(self._in)
         try:
-            while room > 0 and (packet := cipher.open_untrusted(self._in, self._at)) is not None:
+            while room > 0 and self._at < end and (packet := cipher.open_untrusted(self._in, self._at)) is not None:
                 frame, self._at = packet
                 self.frames_received += 1
                 room -= self._frame_untrusted(frame, events)

@@ -125,7 +125,7 @@ class Message:
             ENVELOPE_VERSION,
             chain,
             self.type,
-            identity.pubkey,
+            identity.public.compressed,
             _recipient(to),
             self.session,
             epoch,

@@ -59,6 +59,7 @@ class MessageType(IntEnum):
     AGGREGATE_NONCE = 32
     AGGREGATE_SHOWN = 34
     LIST_WANTED = 36
+    ANNOUNCEMENT_SHOWN = 38
     PAIR_HELLO = 40
     PAIR_CONFIRM = 42
     PAIR_END = 44
@@ -106,6 +107,7 @@ _PRIORITIES: Final[dict[int, Priority]] = {
     MessageType.FOUNDING_KEY: Priority.CONTROL,
     MessageType.FOUNDING_VIEW: Priority.CONTROL,
     MessageType.FOUNDING_END: Priority.CONTROL,
+    MessageType.ANNOUNCEMENT_SHOWN: Priority.CONTROL,
     MessageType.HOLE: Priority.CONTROL,
     MessageType.GROUP_RELAYS: Priority.CONTROL,
 }
@@ -129,6 +131,7 @@ class CloseCode(IntEnum):
 PAYLOAD_CAPS_BYTES: Final[dict[int, int]] = {
     MessageType.DISCOVERY: limits.BEACON_MAX_BYTES,
     MessageType.CHAT: limits.CHAT_MAX_BYTES,
+    MessageType.ANNOUNCEMENT_SHOWN: limits.ANNOUNCEMENT_KEPT_MAX_BYTES,
     MessageType.BLAME: limits.BLAME_MAX_BYTES,
     MessageType.FOUNDING_PROPOSAL: limits.FOUNDING_PAYLOAD_MAX_BYTES,
     MessageType.FOUNDING_KEY: limits.FOUNDING_PAYLOAD_MAX_BYTES,
@@ -185,10 +188,13 @@ MessageId: TypeAlias = Annotated[bytes, Meta(min_length=limits.MESSAGE_ID_BYTES,
 
 
 class PeerAnnouncement(Record, frozen=True):
-    """The first message on a link, from each side.
+    """The first message on a link, from each side; and again on an open one, when `changes` has risen.
 
     `boot_epoch` is drawn at each start. `seen_epoch` and `seen_seq` are the newest counters the sender has ever
-    accepted from the receiver (empty and 0 if none): a receiver that is behind them was restored from an old backup.
+    accepted from the receiver (empty and 0 if none): a receiver that is behind them in this epoch runs twice.
+    `changes` counts what became of the sender's sessions, as far as its disk has it (0 without a disk), and only rises:
+    whoever announces less than before is shown its own announcement (`ANNOUNCEMENT_SHOWN`, whose payload is the
+    envelope).
     """
 
     label: Label
@@ -197,6 +203,7 @@ class PeerAnnouncement(Record, frozen=True):
     boot_epoch: BootEpoch
     seen_epoch: SeenEpoch
     seen_seq: Sequence
+    changes: Sequence = 0
 
 
 class Discovery(Record, frozen=True):

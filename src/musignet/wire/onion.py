@@ -25,8 +25,9 @@ _CHARS: Final = 56
 
 def is_onion(host: str) -> bool:
     """Return whether a host is one that only Tor finds: nobody else may be asked for it (RFC 7686)."""
-    plain = unicodedata.normalize("NFKC", host).replace("\u3002", ".")  # as a name lookup reads it
-    return plain.rstrip(".").lower().endswith(_SUFFIX)
+    if not host.isascii():
+        host = unicodedata.normalize("NFKC", host).replace("\u3002", ".")  # as a name lookup reads it
+    return host.rstrip(".").lower().endswith(_SUFFIX)
 
 
 def onion_host(pubkey: bytes) -> str:

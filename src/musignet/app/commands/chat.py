@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 from ...crypto.keys import Identity
 from ...net.keystore import load_identity, save_identity
 from ..chat import Chat
+from ..tries import until_it_opens
 from .common import Command, address, label, place, run_async
 
 __all__ = ["chat"]
@@ -57,7 +59,8 @@ def _identity(key_file: Path | None) -> Identity:
     if key_file is None:
         return Identity.generate()
     if key_file.exists():
-        return load_identity(key_file, _ask(f"Passphrase of {key_file}"))
+        ask, opens = partial(_ask, f"Passphrase of {key_file}"), partial(load_identity, key_file)
+        return until_it_opens(ask, opens, partial(click.echo, err=True))
     click.echo(f"{key_file} does not exist: making a new key.", err=True)
     identity = Identity.generate()
     save_identity(identity, key_file, _ask("New passphrase", confirmation_prompt=True))

@@ -173,13 +173,14 @@ class Flow(ABC):
         if gauge is not None and gauge.paced and not self._closing:
             self._flush_slowly(gauge)
             return
-        more = channel.pending
-        while more and not (self._clogged or self._gone):
+        while not (self._clogged or self._gone):
             data = b"".join(channel.data_to_send(self._chunk))
-            if gauge is not None:
-                gauge.bytes_out += len(data)
-            self._write(data)
-            more = len(data) >= self._chunk and channel.pending
+            if data:
+                if gauge is not None:
+                    gauge.bytes_out += len(data)
+                self._write(data)
+            if len(data) < self._chunk:
+                break
         if self._closing and not self._gone and not channel.pending:
             self._close_stream()
 

@@ -152,7 +152,8 @@ class ChannelLink(Flow):
             self._channel, self._has_channel = channel, True
         if self._deadline is None:
             self.began()
-        self.flush()
+        if self._has_channel and self._channel.pending:
+            self.flush()
 
     def _take_in(self, size: int, *, last: bool = False) -> None:
         """Open frames, as many messages of them as the gauge has room for, and count them. The rest waits here."""
@@ -271,7 +272,8 @@ class ChannelLink(Flow):
         if not (self._closing or self._gone):
             self.gauge = self._owner.sink.gauge(event.peer.compressed)  # whoever was let in just now has another one
             self._owner.slots.admit(self, self._owner.loop.time())
-        self.flush()
+        if self._channel.pending:
+            self.flush()
 
     def _too_slow(self) -> None:
         limits = self._owner.limits

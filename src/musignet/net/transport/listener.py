@@ -26,8 +26,9 @@ from .slots import Slots, neighbourhood, prefix
 if sys.platform != "win32":
     import resource
 
-__all__ = ["Listener", "Stream"]
+__all__ = ["Listener", "Stream", "take_little_ahead"]
 
+_LOW_WATER: Final = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _UNLIMITED: Final = 2**31
 _EXHAUSTED_PAUSE_S: Final = 0.5
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -86,7 +87,7 @@ class Listener:
         self._resting: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
-        self._socket = _bind(found, owner.limits.listen_backlog)
+        self._socket = _bind(found, owner.limits)
         self.port: int = self._socket.getsockname()[1]
         self._accept_more()
 
@@ -240,15 +241,23 @@ class Listener:
         stream.socket.close()
 
 
-def _bind(found: _Found, backlog: int) -> socket.socket:
+def take_little_ahead(stream: socket.socket, size: int) -> None:
+    """Have the kernel take no more than this ahead of the network, where it can be told: behind what it has taken an
+    urgent message waits. What is accepted has it from its listener."""
+    if _LOW_WATER is not None:
+        stream.setsockopt(socket.IPPROTO_TCP, _LOW_WATER, size)
+
+
+def _bind(found: _Found, limits: Limits) -> socket.socket:
     family, kind, proto, _, address = found
     listener = socket.socket(family, kind, proto)
     try:
         listener.setblocking(False)
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        take_little_ahead(listener, limits.write_chunk_bytes)
         listener.bind(address)
-        listener.listen(backlog)
+        listener.listen(limits.listen_backlog)
     except OSError:
         listener.close()
         raise

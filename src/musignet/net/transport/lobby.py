@@ -8,12 +8,12 @@ whichever are more. So many who do one thing push each other out, and not one wh
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict
 from typing import Final, Generic, Protocol, TypeVar
 
 from ...limits import Limits
 
-__all__ = ["Crowd", "Guest", "Lobby"]
+__all__ = ["Crowd", "Guest", "Lobby", "count_down"]
 
 KNOWN: Final = 0
 """The rank of a guest from where a cosigner has come from."""
@@ -45,10 +45,10 @@ class Crowd(Generic[_One]):
         self._by_size: defaultdict[int, dict[str, None]] = defaultdict(dict)
         self._most = 0
         """No neighbourhood has more."""
-        self._count = 0
+        self.count = 0
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def add(self, one: _One, neighbourhood: str) -> None:
         place = self._places.setdefault(neighbourhood, {})
@@ -85,7 +85,7 @@ class Crowd(Generic[_One]):
         if size:
             self._by_size[size][neighbourhood] = None
         self._most = max(self._most, size)
-        self._count += size - before
+        self.count += size - before
 
 
 class Lobby(Generic[_Guest]):
@@ -98,14 +98,15 @@ class Lobby(Generic[_Guest]):
         self._silent_crowd: Crowd[_Guest] = Crowd()
         self._spoken: tuple[Crowd[_Guest], ...] = (Crowd(), Crowd(), Crowd())
         """By rank."""
-        self._by_prefix: Counter[str] = Counter()
+        self._by_prefix: dict[str, int] = {}
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._silent) + sum(map(len, self._spoken))
+        return self._count
 
     def of(self, prefix: str) -> int:
         """Return how many of a prefix are here."""
-        return self._by_prefix[prefix]
+        return self._by_prefix.get(prefix, 0)
 
     @property
     def prefixes(self) -> int:
@@ -114,11 +115,12 @@ class Lobby(Generic[_Guest]):
 
     def enter(self, guest: _Guest) -> _Guest | None:
         """Take somebody in who has said nothing yet. Returns who had to go for it."""
-        gone = self.make_room() if len(self) >= self._limits.lobby_slots else None
+        gone = self.make_room() if self._count >= self._limits.lobby_slots else None
         self._silent[guest] = None
         if guest.rank != KNOWN:
             self._silent_crowd.add(guest, guest.neighbourhood)
-        self._by_prefix[guest.prefix] += 1
+        self._count += 1
+        self._by_prefix[guest.prefix] = self.of(guest.prefix) + 1
         return gone
 
     def spoke(self, guest: _Guest) -> None:
@@ -130,7 +132,7 @@ class Lobby(Generic[_Guest]):
     def next(self, *, known_only: bool) -> _Guest | None:
         """Take out who is served next; None: nobody, or only those who have to wait."""
         for rank, crowd in enumerate(self._spoken):
-            if crowd and (rank == KNOWN or not known_only):
+            if crowd.count and (rank == KNOWN or not known_only):
                 guest = crowd.take()
                 self._forget(guest)
                 return guest
@@ -138,7 +140,7 @@ class Lobby(Generic[_Guest]):
 
     @property
     def anybody_spoke(self) -> bool:
-        return any(self._spoken)
+        return self._count > len(self._silent)
 
     def make_room(self) -> _Guest | None:
         """Send away whoever is least welcome; the known go last. Returns it; None: nobody is here."""
@@ -186,6 +188,12 @@ class Lobby(Generic[_Guest]):
             self._silent_crowd.remove(guest, guest.neighbourhood)
 
     def _forget(self, guest: _Guest) -> None:
-        self._by_prefix[guest.prefix] -= 1
-        if not self._by_prefix[guest.prefix]:
-            del self._by_prefix[guest.prefix]
+        self._count -= 1
+        count_down(self._by_prefix, guest.prefix)
+
+
+def count_down(counts: dict[str, int], name: str) -> None:
+    """Take one from a count, and forget it at zero."""
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]

@@ -9,7 +9,6 @@ outbound    16, dials under way included. A cosigner always has one.
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Final, Protocol
@@ -18,7 +17,7 @@ from ...errors import TransportError
 from ...limits import Limits
 from ...node.rates import Gauge, Standing
 from ...node.reputation import Doors
-from .lobby import Crowd
+from .lobby import Crowd, count_down
 
 __all__ = ["Seat", "Slots", "neighbourhood", "prefix"]
 
@@ -55,13 +54,16 @@ class Slots:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.doors = Doors(limits)
-        self.inbound: dict[Seat, None] = {}
-        """In the order in which they came, half-open ones included."""
+        self.inbound: dict[Seat, str] = {}
+        """Their prefixes. In the order in which they came, half-open ones included."""
         self.outbound = 0
-        self.half_open: dict[Seat, None] = {}
+        self.half_open: dict[Seat, str] = {}
+        """Their neighbourhoods."""
+        self._admitted: dict[bytes, list[Seat]] = {}
+        """Inbound links that the sink has let in, by key."""
         self._strangers: Crowd[Seat] = Crowd()
         """The half-open ones that are not from where a cosigner came."""
-        self._by_prefix: Counter[str] = Counter()
+        self._by_prefix: dict[str, int] = {}
 
     @property
     def prefixes(self) -> int:
@@ -85,7 +87,7 @@ class Slots:
         Args: `waiting` is how many of its prefix are in the lobby.
         """
         source = prefix(address)
-        if self._by_prefix[source] + waiting >= self.limits.half_open_per_prefix:
+        if self._by_prefix.get(source, 0) + waiting >= self.limits.half_open_per_prefix:
             return "too many open handshakes from this address"
         return self.doors.knock(source, now) if _is_place(source) else ""
 
@@ -93,11 +95,11 @@ class Slots:
         """A handshake begins. It holds a half-open slot until it is done; another may have to go."""
         if len(self.half_open) >= self.limits.half_open_slots:
             self.make_room("a newer connection took its half-open slot")
-        self.inbound[link] = self.half_open[link] = None
-        source = prefix(link.address)
-        self._by_prefix[source] += 1
+        source = self.inbound[link] = prefix(link.address)
+        place = self.half_open[link] = neighbourhood(link.address)
+        self._by_prefix[source] = self._by_prefix.get(source, 0) + 1
         if not self.doors.is_known(source, now):
-            self._strangers.add(link, neighbourhood(link.address))
+            self._strangers.add(link, place)
 
     def make_room(self, why: str) -> bool:
         """The half-open link that is least welcome has to go. Returns whether there was one."""
@@ -111,24 +113,23 @@ class Slots:
 
     def promote(self, link: Seat) -> None:
         """The handshake of a link is done."""
-        if link in self.half_open:
-            del self.half_open[link]
-            self._strangers.remove(link, neighbourhood(link.address))
-            source = prefix(link.address)
-            self._by_prefix[source] -= 1
-            if not self._by_prefix[source]:
-                del self._by_prefix[source]
+        place = self.half_open.pop(link, None)
+        if place is not None:
+            self._strangers.remove(link, place)
+            count_down(self._by_prefix, self.inbound[link])
 
     def admit(self, link: Seat, now: float) -> None:
         """The sink has let this link in; its gauge says who it is. Somebody may have to go for it, or it itself."""
         if link.outbound or link.gauge is None:
             return
-        same = [one for one in self.inbound if one.key == link.key]
-        if len(same) > self.limits.links_per_peer:
+        same = self._admitted.setdefault(link.key, [])
+        same.append(link)
+        count = len(same)
+        if count > self.limits.links_per_peer:
             same[0].evict(TransportError("too many links of one key", expected=f"at most {self.limits.links_per_peer}"))
-        source = prefix(link.address)
+        source = self.inbound[link]
         if _is_place(source):
-            if len(same) == 1:
+            if count == 1:
                 self.doors.welcome(source, now)
             if link.gauge.standing is Standing.COSIGNER:
                 self.doors.remember(source, now)
@@ -156,8 +157,12 @@ class Slots:
         self.promote(link)
         if link.outbound:
             self.outbound -= 1
-        elif link in self.inbound:
-            del self.inbound[link]
+        elif self.inbound.pop(link, None) is not None:
+            same = self._admitted.get(link.key, [])
+            if link in same:
+                same.remove(link)
+                if not same:
+                    del self._admitted[link.key]
             if not shook_hands:
                 self.failed(link.address, now)
 

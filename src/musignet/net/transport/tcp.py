@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from secrets import token_bytes
 from time import thread_time
 from typing import Any, cast
 
 from ...crypto.keys import Identity
+from ...crypto.schnorr import PublicKey
 from ...errors import IoError
 from ...limits import Limits
 from ...node.addresses import Path, Rank
@@ -16,13 +18,10 @@ from ...wire.channel import SecureChannel
 from ...wire.noise import ACT_ONE_BYTES
 from .base import Sink
 from .link import ChannelLink, ChannelTransport
-from .listener import Listener, Stream
+from .listener import Listener, Stream, take_little_ahead
 from .route import DIRECT, Route, is_loopback
 
 __all__ = ["TcpLink", "TcpTransport", "port_of"]
-
-_LOW_WATER = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-"""What the kernel takes ahead of the network, where it can be told: behind that an urgent message would wait too."""
 
 _TAKEN = "another program may have this port; port 0 picks a free one"
 _NOT_OURS = "this machine has no such address; 0.0.0.0 stands for every one that it has"
@@ -42,12 +41,10 @@ class TcpLink(ChannelLink, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = self._stream = cast(asyncio.Transport, transport)
         stream.set_write_buffer_limits(high=self._owner.limits.write_buffer_bytes)
-        raw = stream.get_extra_info("socket")
-        if raw is not None:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if _LOW_WATER is not None:
-                raw.setsockopt(socket.IPPROTO_TCP, _LOW_WATER, self._owner.limits.write_chunk_bytes)
-        self.opened()
+        if self.outbound and (raw := stream.get_extra_info("socket")) is not None:
+            take_little_ahead(raw, self._chunk)
+        made = self._gone or self._has_channel
+        self.opened(None if made else cast(TcpTransport, self._owner)._channel_in(self))
 
     @property
     def host(self) -> str:
@@ -67,12 +64,20 @@ class TcpLink(ChannelLink, asyncio.Protocol):
         else:
             self.feed(data)
 
-    def hear(self, said: bytes) -> bool:
-        """Take in act one while there is no stream yet. Returns whether one is wanted: the act held."""
+    def hear(self, said: bytes, accepted: socket.socket) -> bool:
+        """Take in act one and answer it, while there is no stream yet. Returns whether one is wanted: the act held.
+
+        The peer works on our answer while the stream is made. A fresh socket takes it whole.
+        """
         self.began()
         self._clogged = True
         self.feed(said)
         self._clogged = False
+        if not self._gone:
+            try:
+                accepted.sendall(b"".join(self._channel.data_to_send()))
+            except OSError as error:
+                self.lost(error)
         return not self._gone
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -147,6 +152,14 @@ class TcpTransport(ChannelTransport):
     def _make_link(self, channel: SecureChannel | None, outbound: bool, address: str) -> ChannelLink:
         return TcpLink(self, channel, outbound, address)
 
+    def _channel_in(self, link: TcpLink) -> SecureChannel:
+        """Return the channel of a dial whose stream is open. One that comes to nothing costs no curve operation."""
+        assert link._dialled is not None
+        return SecureChannel.initiator(self.identity, link._dialled, token_bytes(32), budget=self._budget)
+
+    def _channel_to(self, key: PublicKey | None) -> SecureChannel | None:
+        return None if key is not None else super()._channel_to(None)
+
     async def _open(self, link: ChannelLink, host: str, port: int) -> None:
         near = cast(TcpLink, link)
         await self.loop.create_connection(lambda: near, **await self._way(near, host, port))
@@ -189,7 +202,7 @@ class TcpTransport(ChannelTransport):
         """Begin a handshake. Act one comes first, where it has been read: of those that do not hold nothing is made."""
         link = cast(TcpLink, self._answerer(stream.address))
         link.proxied = self.route.fronted and is_loopback(link.host)
-        if not self._peeks and not link.hear(stream.said):
+        if not self._peeks and not link.hear(stream.said, stream.socket):
             stream.socket.close()
             return
         task = self.loop.create_task(self._adopt(stream.socket, link))

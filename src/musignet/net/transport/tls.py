@@ -39,9 +39,6 @@ class _TlsLink(TcpLink):
     cut_below: Callable[[], None] | None = None
     """Ends the TCP connection while TLS is not there yet."""
 
-    def opened(self, channel: SecureChannel | None = None) -> None:
-        super().opened(None if self._gone else cast(TlsTransport, self._owner).channel_in(self))
-
     def connection_lost(self, exc: Exception | None) -> None:
         if isinstance(exc, ssl.SSLError) and not (self._closing or self._gone):
             self._error = ReceiveError(
@@ -53,10 +50,6 @@ class _TlsLink(TcpLink):
         """Return the certificate that the other side of the stream showed, in DER; nothing where it showed none."""
         stream = cast(asyncio.Transport, self._stream).get_extra_info("ssl_object")
         return cast(ssl.SSLObject, stream).getpeercert(binary_form=True) or b""
-
-    @property
-    def dialled(self) -> PublicKey | None:
-        return self._dialled
 
     def _abort_stream(self) -> None:
         if self._stream is None and self.cut_below is not None:
@@ -90,14 +83,14 @@ class TlsTransport(TcpTransport):
         self.certificate_hash = b""
         """SHA-256 of our own certificate, once it listens."""
 
-    def channel_in(self, link: _TlsLink) -> SecureChannel:
+    def _channel_in(self, link: TcpLink) -> SecureChannel:
         """Return the channel of a stream that is open: its certificate is known now."""
         handshake: tlsauth.Initiator | tlsauth.Responder
-        if link.dialled is None:
+        if link._dialled is None:
             handshake = tlsauth.Responder(self.identity, token_bytes(32), self.certificate_hash)
         else:
-            shown = sha256(link.certificate()).digest()
-            handshake = tlsauth.Initiator(self.identity, link.dialled, token_bytes(32), shown)
+            shown = sha256(cast(_TlsLink, link).certificate()).digest()
+            handshake = tlsauth.Initiator(self.identity, link._dialled, token_bytes(32), shown)
         return SecureChannel(handshake, self._budget)
 
     def _channel_to(self, key: PublicKey | None) -> SecureChannel | None:

@@ -93,7 +93,9 @@ class Pairings:
     def join(self, invite: Invite, now: float, addresses: tuple[str, ...] = ()) -> Pairing:
         """Begin to pair with who made an invite: dial its key next, then say `linked`.
 
-        Raises: InviteError for another network, or too late; LocalError for our own, when it is under way, or was used.
+        Where it was done with this invite already, that pairing is returned: it is paired.
+
+        Raises: InviteError for another network, or too late; LocalError for our own, or when it is under way.
         """
         invite.require(self._chain, now)
         if invite.key == self._own:
@@ -102,7 +104,7 @@ class Pairings:
         if known is not None and not known.over:
             raise LocalError(f"a pairing with {safe(invite.label)} is under way", hint="finish or cancel it first")
         if known is not None and known.step is Step.PAIRED and known.secret == invite.secret:
-            raise LocalError(f"this invite was used: {safe(invite.label)} is paired", hint="each is good for once")
+            return known
         return self._begin(Role.GUEST, invite.key, invite, now, addresses)
 
     def agree(self, key: bytes, words: str, label: str = "") -> list[Effect]:

@@ -9,8 +9,9 @@ from musignet.crypto.keys import Identity
 from musignet.errors import InvalidMessage, IoError, PeerError, SerializationError
 from musignet.limits import ANNOUNCEMENT_KEPT_MAX_BYTES, CHANGES_COUNTED_AFTER_S, Limits
 from musignet.node.effects import Disconnect, Fault, OldDisk, Send, Store
-from musignet.node.inputs import AddPeer, ForgetPeer, Stop
+from musignet.node.inputs import AddPeer, ForgetPeer, MessageReceived, PeerConnected, Stop
 from musignet.node.kept import Box, Kept
+from musignet.node.peers import Mail
 from musignet.sim.disk import Disk
 from musignet.wire.envelope import Message, SignedMessage
 from musignet.wire.messages import Chain, CloseCode, MessageType, PeerAnnouncement
@@ -338,6 +339,19 @@ def test_of_two_machines_with_one_disk_the_one_that_is_behind_is_told_and_then_t
         world.sides[LOW.pubkey] = one
         come_back(world, one, high)
         assert (len(one.news(OldDisk)), other.node._changes.count < one.node._changes.count) == (1, True)
+
+
+def test_nothing_is_shown_by_mail() -> None:
+    world, low, high = linked()
+    change(world, low, 2)
+    world.crash(low)
+    del world.sides[low.key]
+    world.run()
+    high.feed(PeerConnected(99, low.key, False, mail=Mail.LETTERS))
+    old = announcement(LOW, 1, to=high.key).verify()
+    assert high.feed(MessageReceived(99, old)) == []
+    world.raw(high, world.half_link(high, LOW), announcement(LOW, 1, seq=1))
+    assert len(shown(high)) == 1
 
 
 # --- on an open link --------------------------------------------------------------------------------------------------

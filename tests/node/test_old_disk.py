@@ -292,3 +292,26 @@ def test_what_was_opened_since_this_start_goes_on_also_after_the_next_one() -> N
         carol.dial(other.key)
     table.wait(LATER_S)
     assert bob.outcomes()[fresh].end is End.COMPLETED
+
+
+def test_a_partial_signature_that_left_is_counted_though_the_session_is_never_completed() -> None:
+    table, signers = met()
+    alice, bob, carol = signers
+    table.crash(carol)
+    del table.sides[carol.key]
+    table.run()
+    session = propose(table, alice, Topology.MESH)
+    table.wait(LATER_S)
+    assert count_of(bob.disk) == 1
+    table.sides[carol.key] = carol
+    carol.begin(alice, bob)
+    for other in (alice, bob):
+        carol.dial(other.key)
+    while MessageType.PARTIAL_SIGNATURE not in [Message.from_bytes(one.data).type for one in bob.all(Send)]:
+        table.step()
+    for other in (alice, carol):
+        table.crash(other)
+        del table.sides[other.key]
+    table.wait(LATER_S)
+    assert not bob.completed(session)
+    assert count_of(bob.disk) == 2

@@ -11,12 +11,16 @@ import pytest
 
 from musignet.bitcoin.finalise import Verified
 from musignet.bitcoin.slots import SigningSlot
+from musignet.node.changes import Changes
+from musignet.node.effects import Effect
 from musignet.signing import approvals, coordinator, journal, keyholder, session
 from musignet.signing.attempt import Arrival, Collected
 from musignet.signing.base import SessionBase
+from musignet.signing.effects import End
 from musignet.signing.keyholder import Account, Keyholder
 from musignet.signing.mesh import MeshSession
 from musignet.signing.records import Topology
+from musignet.signing.verbs import Wipe
 from musignet.sim.__main__ import main
 from musignet.sim.ceremony import MUST_HAPPEN, CeremonyPlan, CeremonyWorld, run
 from musignet.sim.liars import COLLECTORS, LIARS
@@ -201,6 +205,33 @@ def _raises_out_of_handle(patch: Patch) -> None:
     patch.setattr(coordinator.Sessions, "_take_early", lambda self, session: {}[session])
 
 
+def _goes_on_with_an_old_disk(patch: Patch) -> None:
+    patch.setattr(coordinator.Sessions, "_void", lambda self, event, now: [])
+
+
+def _revokes_nothing_of_an_old_disk(patch: Patch) -> None:
+    honest = SessionBase._end
+
+    def end(self: SessionBase, end: End, **given: Any) -> None:
+        honest(self, end, **given)
+        if end is End.OLD_DISK:
+            self._out[:] = [one for one in self._out if not isinstance(one, Wipe)]
+
+    patch.setattr(SessionBase, "_end", end)
+
+
+def _counts_in_memory_alone(patch: Patch) -> None:
+    honest = Changes._put
+
+    def put(self: Changes, count: int, proof: bytes, out: list[Effect]) -> None:
+        if proof:
+            honest(self, count, proof, out)
+        else:
+            self.count = count
+
+    patch.setattr(Changes, "_put", put)
+
+
 SABOTAGES: list[tuple[Callable[[Patch], None], str]] = [
     (_signs_before_the_store, "before its burn record is on disk"),
     (_shows_nonces_before_the_store, "nonces leave before they are on disk"),
@@ -217,6 +248,9 @@ SABOTAGES: list[tuple[Callable[[Patch], None], str]] = [
     (_completes_before_the_store, "a completion leaves before it is on disk"),
     (_forgets_its_sessions, "did not complete"),
     (_raises_out_of_handle, "handle raised"),
+    (_goes_on_with_an_old_disk, "a session from an old disk is still open"),
+    (_revokes_nothing_of_an_old_disk, "an approval from an old disk is not revoked"),
+    (_counts_in_memory_alone, "its disk is called old, and is not"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The journal `messages` of a node: what its outbox keeps, and what its peers sent (`node.kept`)."""
+"""The journal `messages` of a node: what its outbox keeps, what its peers sent, and how far disks are (`node.kept`)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from ..crypto.keys import Identity
 from ..errors import InvalidMessage, PeerError, SerializationError
-from ..limits import ANNOUNCEMENT_KEPT_MAX_BYTES, CHANGES_COUNTED_AFTER_S, MESSAGE_ID_BYTES
+from ..limits import ANNOUNCEMENT_KEPT_MAX_BYTES, CHANGES_COUNTED_AFTER_S, MESSAGE_ID_BYTES, SIGNATURE_BYTES
 from ..signing.effects import Void
 from ..text import who
 from ..wire.envelope import Message, SignedMessage, VerifiedMessage
@@ -29,7 +29,7 @@ from .effects import Effect, Fault, OldDisk, Publish, Send, Store
 from .inputs import Restore, Stored
 from .kept import Box, Kept
 from .outbox import Outbox
-from .peers import Link, PeerRecord
+from .peers import Link, Mail, PeerRecord
 from .reasons import cloned, old_disk
 from .timers import Timers
 
@@ -163,7 +163,7 @@ class Changes:
             proof, said = shown_untrusted(data, self._identity.pubkey, peer.key, self._config.chain, peer.name)
             if not self._config.disk or said.changes <= self.count or said.changes < self._proving:
                 return None  # it has not heard the newest one, or says it again
-            if not self._identity.public.verify(proof.digest, proof.raw[:64]):
+            if not self._identity.public.verify(proof.digest, proof.raw[:SIGNATURE_BYTES]):
                 raise InvalidMessage("an announcement in our name that we did not sign", peer=peer.name)
         except PeerError as error:
             return error
@@ -184,6 +184,8 @@ class Changes:
             return
         newest = self._newest.get(peer.key)
         if newest is not None and said.changes < newest.changes:
+            if link.mail is not Mail.NO:
+                return  # nobody acknowledges it: it would be carried for good
             out.append(self._outbox.own(link, MessageType.ANNOUNCEMENT_SHOWN, newest.envelope, now))
         elif said.changes > (newest.changes if newest else 0) and len(message.raw) <= ANNOUNCEMENT_KEPT_MAX_BYTES:
             self._keep(peer.key, _Newest(said.changes, message.id, message.raw), out)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from ..node.core import Node
-from ..node.effects import Fault, Publish, Reply, Send, SessionNews
+from ..node.effects import Fault, OldDisk, Publish, Reply, Send, SessionNews
 from ..node.inputs import Acknowledged, Propose
 from ..signing.effects import End, Outcome, Progress
 from ..signing.keyholder import Keyholder
@@ -36,10 +36,13 @@ __all__ = ["MUST_HAPPEN", "CeremonyPlan", "CeremonyWorld", "run"]
 _LIE_EPOCH = b"\xff" * 8
 """The boot epoch of what a liar says beside its node: its numbers meet no others."""
 
+_REVOKED_IN_S = 1.0
+"""How long an order to the keyholder, and its disk, may take."""
+
 _LIES: Final = {**LIARS, **COLLECTORS}
 MUST_HAPPEN: Final = (
-    "crash", "power loss", "restore", "clone", "resume", "keyholder crash", "partition", "break", "hole", "retry",
-    "lie", "replay", "blamed", "equivocation", "bad_partial", "completed", "silent", "partials",
+    "crash", "power loss", "restore", "old disk", "clone", "resume", "keyholder crash", "partition", "break", "hole",
+    "retry", "lie", "replay", "blamed", "equivocation", "bad_partial", "completed", "silent", "partials",
 )  # fmt: skip
 """A run of many seeds in which one of these never happened proves nothing."""
 
@@ -141,7 +144,10 @@ class CeremonyWorld(Machines):
         ]
 
     def _must_complete(self) -> None:
+        voided = {session for (_, session), ends in self.ends.items() if End.OLD_DISK in ends}
         for actor, session in [] if self.lie or self._rivals else self._unknown(completed=True):
+            if session in voided:
+                continue
             self.checked.must_complete(actor, session, self.ends.get((actor.key, session), []))
 
     def _schedule(self) -> None:
@@ -270,12 +276,27 @@ class CeremonyWorld(Machines):
         news = effect.news
         if isinstance(news, SessionNews):
             self._session_news(actor, news.news)
+        elif isinstance(news, OldDisk):
+            self._old_disk(actor)
         elif isinstance(news, Fault):
             self.tape.write(self.now, actor.name, "fault", str(news.error))
             if not (actor.lie or self.by_key[news.key].lie or self._cloned):
                 self.checked.fault(actor, news.error)
         else:
             self.tape.write(self.now, actor.name, type(news).__name__, news.key.hex()[:10])
+
+    def _old_disk(self, actor: Cosigner) -> None:
+        self.tape.write(self.now, actor.name, "old disk")
+        if not (actor.restored or self._cloned):
+            self.checked.false_proof(actor)
+        self.checked.none_open(actor)
+        life = actor.life
+
+        def revoked() -> None:
+            if (actor.life, actor.holder is None) == (life, False):
+                self.checked.none_approved(actor)
+
+        self._at(self.now + _REVOKED_IN_S, revoked)
 
     @property
     def _cloned(self) -> bool:

@@ -15,6 +15,7 @@ from ..signing.keyholder import Account, Keyholder
 from ..signing.policy import Yes
 from ..signing.verbs import KeyholderInput
 from .actors import Actor
+from .disk import Disk as Messages
 from .disks import Again, Disk, Draws
 from .wallets import Wallet
 
@@ -40,14 +41,16 @@ class Cosigner(Actor):
         super().__init__(index, draws)
         self.identity = wallet.identities[index]
         self.key = self.identity.pubkey
-        self.config = NodeConfig(label=self.name, chain=Chain.REGTEST, limits=_LIMITS)
+        self.config = NodeConfig(label=self.name, chain=Chain.REGTEST, disk=True, limits=_LIMITS)
         self.group = wallet.group
         self.account = Account(group=wallet.group, identity=self.key, key=wallet.keys[index], policy=lambda _: Yes())
         self.lie = lie
         self.node_disk, self.holder_disk = Disk(), Disk()
-        self.backups: list[tuple[tuple[bytes, ...], tuple[bytes, ...]]] = []
+        self.backups: list[tuple[tuple[bytes, ...], tuple[bytes, ...], Messages]] = []
         self.restored = False
         """Whether it ever came back with an old disk."""
+        self.began_with: tuple[bytes, ...] = ()
+        """The records of the node's journal at the last start."""
         self.holder: Keyholder | None = None
         self.memory = 0
         self.original: Cosigner | None = None
@@ -73,7 +76,8 @@ class Cosigner(Actor):
         self._holder_records = list(self.holder_disk.synced)
         self._queue_at.clear()
         self.holder = make_holder(self.account, self._holder_draws, self._holder_records)
-        return JoinGroup(self.request(), self.sessions(), tuple(self.node_disk.synced))
+        self.began_with = tuple(self.node_disk.synced)
+        return JoinGroup(self.request(), self.sessions(), self.began_with)
 
     def remember(self, event: Input, now: float) -> None:
         """The node is about to be told this."""
@@ -91,6 +95,7 @@ class Cosigner(Actor):
     def stop(self, pick: random.Random) -> None:
         """End a life without a word, in the middle of anything."""
         self.crash()
+        self.disk.crash(pick)
         self.holder = None
         self.node_disk.crash(pick)
         self.holder_disk.crash(pick)
@@ -100,13 +105,13 @@ class Cosigner(Actor):
         return any(record[:1] == b"\x00" and session in record for record in self.node_disk.synced)
 
     def backup(self) -> None:
-        """Copy both disks, as they are now."""
-        self.backups.append((self.node_disk.snapshot(), self.holder_disk.snapshot()))
+        """Copy its disks, as they are now."""
+        self.backups.append((self.node_disk.snapshot(), self.holder_disk.snapshot(), self.disk.copy()))
 
     def restore(self, pick: random.Random) -> None:
-        """Come back with an old copy of both disks."""
-        node, holder = pick.choice(self.backups)
-        self.node_disk, self.holder_disk = Disk(list(node)), Disk(list(holder))
+        """Come back with an old copy of its disks."""
+        node, holder, messages = pick.choice(self.backups)
+        self.node_disk, self.holder_disk, self.disk = Disk(list(node)), Disk(list(holder)), messages.copy()
         self.restored = True
 
     def fork_holder(self, make_holder: HolderMaker, source: random.Random) -> Keyholder:
@@ -120,6 +125,7 @@ class Cosigner(Actor):
         clone.lie, clone._requests = self.lie, self._requests
         clone.friends = self.friends
         clone.node_disk, clone.holder_disk = self.node_disk.fork(), self.holder_disk.fork()
+        clone.disk, clone.began_with = self.disk.copy(), self.began_with
         clone._node_draws, clone._holder_draws = Draws(clone._source), Draws(clone._source)
         clone.draw = Again(self._node_draws.given, clone._node_draws)
         clone.holder = self._replay_holder(make_holder, clone._holder_draws)

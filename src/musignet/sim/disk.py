@@ -40,6 +40,12 @@ class Disk:
             self.write()
         self.waiting.clear()
 
+    def copy(self) -> Disk:
+        """Return what a copy of it would have."""
+        copy = Disk()
+        copy.records = dict(self.records)
+        return copy
+
     def restore(self) -> Restore:
         """Return what the next run finds."""
         boxes: dict[Box, list[tuple[bytes, Kept]]] = {box: [] for box in Box}

@@ -179,7 +179,7 @@ class Machines(World):
         join = actor.boot(self.make_holder)
         self._forget_nothing_but(actor)
         actor.node = self.make_node(actor.identity, actor.config, actor.draw)
-        for event in (join, *(one for friend in actor.friends for one in _meet(actor, friend))):
+        for event in (actor.disk.restore(), join, *(one for friend in actor.friends for one in _meet(actor, friend))):
             self.feed(actor, event)
 
     def _perhaps(self, actor: Cosigner) -> None:
@@ -211,7 +211,7 @@ class Machines(World):
         self._at(min(back, max(self.now, self.begun + self.plan.busy_s)), partial(self._start, actor))
 
     def _restore(self, actor: Cosigner) -> None:
-        """The machine comes back with an old copy of both disks."""
+        """The machine comes back with an old copy of its disks."""
         if actor.backups:
             self._die(actor, what="restore")
             actor.restore(self._random)

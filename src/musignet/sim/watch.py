@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 from .. import limits
 from ..bitcoin.finalise import verify_signature
@@ -289,6 +290,25 @@ class CeremonyInvariants(Invariants):
                 if not one.settled and one.proposal.expires_at + 1 < now:
                     self._break(actor, f"a session is still open after its deadline: {one.state.value}")
 
+    def false_proof(self, actor: Cosigner) -> NoReturn:
+        """Nobody is told that their disk is old, whose is not."""
+        self._break(actor, "its disk is called old, and is not")
+
+    def none_open(self, actor: Cosigner) -> None:
+        """Once a disk is proved old, nothing that came from it is open."""
+        for sessions in actor.node.ceremonies._groups.values() if actor.node is not None else ():
+            for one in sessions:
+                if one.outcome is None and one.id in _proposed(actor):
+                    self._break(actor, "a session from an old disk is still open")
+
+    def none_approved(self, actor: Cosigner) -> None:
+        """A moment later, no approval that came from it is left, but those of what is completed."""
+        wiped = {one.session for one in _entries(actor) if isinstance(one, journal.ApprovalWiped)}
+        done = {record[1:33] for record in actor.node_disk.synced if record[:1] == COMPLETION}
+        given = {one.session for one in _entries(actor) if isinstance(one, journal.ApprovalGiven)}
+        if given & _proposed(actor) - wiped - done:
+            self._break(actor, "an approval from an old disk is not revoked")
+
     def must_complete(self, actor: Cosigner, session: bytes, ends: list[End]) -> None:
         """A session completes if everybody is honest, up and connected from some moment on."""
         if End.COMPLETED not in ends:
@@ -308,6 +328,11 @@ class CeremonyInvariants(Invariants):
 
 def _entries(actor: Cosigner) -> list[journal.Entry]:
     return [journal.read(record) for record in actor.holder_disk.synced]
+
+
+def _proposed(actor: Cosigner) -> set[bytes]:
+    """Return the sessions that a machine has begun with."""
+    return {Message.from_bytes(record[1:]).session for record in actor.began_with if record[:1] == b"\x00"}
 
 
 def _partial(payload: bytes) -> PartialSignature:

@@ -100,6 +100,8 @@ def audited(path: Path, straight: Sequence[str] = STRAIGHT, **settings: Any) -> 
         with RunningNode(data, command=command) as node:
             node.expect(r" on regtest; ")
             asked_for_more(data, straight)
+            if not settings["only_tor"]:
+                node.expect(f"AUDIT socket.getaddrinfo {straight[1]}")  # peers are dialled when their time has come
             node.stop()
         return set(re.findall(r"AUDIT (.*)", node.seen)), set(tor.asked), tor.port
 

@@ -256,7 +256,10 @@ def test_a_bad_invite_is_one_sentence_and_changes_nothing(people: Any, change: A
     done = cli(alice.data, "join", change(text))
     assert done.returncode == 1
     assert sentence in done.stderr
-    assert done.stderr.startswith("looking for whoever made it")  # a dial takes longer than people wait in silence
+    read = sentence not in ("cut off", "damaged", "not an invite")
+    assert (
+        done.stderr.startswith("looking for whoever made it") == read
+    )  # a dial takes longer than people wait in silence
     assert len(done.stderr.splitlines()) <= 2
     assert known(alice) == []
     assert bob

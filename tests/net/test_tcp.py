@@ -358,7 +358,7 @@ def test_running_out_of_descriptors_costs_few_lines_and_no_link_and_passes(loop:
     folders = [Path(musignet.__file__).parents[1], EXHAUSTED.parents[1], EXHAUSTED.parent]
     done = subprocess.run(
         [sys.executable, str(EXHAUSTED), loop, str(share)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))},
+        env=os.environ | {"PYTHONWARNINGS": "", "PYTHONPATH": os.pathsep.join(map(str, folders))},
         capture_output=True,
         text=True,
         timeout=60,

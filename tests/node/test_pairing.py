@@ -442,6 +442,17 @@ def test_what_cannot_be_joined() -> None:
         host.pairings.refuse(guest.key)
 
 
+def test_an_invite_that_was_used_begins_no_second_pairing() -> None:
+    """It would show the words of the first one, which no other screen shows any more."""
+    world, host, guest, invite = met()
+    guest.yes(host)
+    host.yes(guest)
+    world.run()
+    assert both_pinned(host, guest)
+    assert guest.pairings.join(invite, world.now).step is Step.PAIRED
+    assert len(guest.shown) == 1
+
+
 def test_a_host_whose_proof_is_wrong_is_no_host() -> None:
     world, host, guest, invite = invited()
     guest.pairings.join(invite, world.now)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-__all__ = ["detach", "ended", "start"]
+__all__ = ["detach", "ended", "silence", "start"]
 
 _LOOK_S = 0.05
 
@@ -35,13 +35,18 @@ def start(arguments: Sequence[str], passed: Sequence[int]) -> int | None:
 
 def detach(ready_fd: int) -> None:
     """Leave the terminal, in the process that `start` began, and tell it that everything runs."""
+    silence()
+    os.setsid()
+    os.write(ready_fd, b"1")
+    os.close(ready_fd)
+
+
+def silence() -> None:
+    """Read from nobody and write to nobody, also what is not written yet."""
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     os.close(null)
-    os.setsid()
-    os.write(ready_fd, b"1")
-    os.close(ready_fd)
 
 
 def ended(pid: int, timeout_s: float) -> bool:

@@ -91,6 +91,9 @@ class _UnixConnection(http.client.HTTPConnection):
         super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
+    def __del__(self) -> None:
+        self.close()  # of events that nobody came to read
+
     def connect(self) -> None:
         """Connect to the socket. Raises NotRunning."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -57,6 +57,8 @@ class FoundingDesk:
         """
         self._check_name(name)
         self._check_free()
+        if self._network.id in peers:
+            raise LocalError(f"{safe(self._network.id)} is this node itself", hint="name the other members only")
         await self._daemon.keys.account(self._next_account())  # without a wallet key nobody is asked
         keys = [bytes.fromhex(self._network.peer(one).pubkey_hex) for one in peers]
         if any(self._label_of(key) is None for key in keys):

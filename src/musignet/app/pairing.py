@@ -91,6 +91,8 @@ class PairingDesk:
         """
         invite = Invite.parse_untrusted(text)
         pairing = self.machine.join(invite, time.time(), self._own_addresses())
+        if pairing.over:
+            return pairing
         self._links.pop(invite.key, None)  # a link that is up already is the machine's from now on
         try:
             await self._reach(invite)
@@ -295,7 +297,8 @@ def _unreachable(
     unseen = search is not None and search.done() and search.exception() is not None
     if not places and search is None:
         return error
-    tried = f"cannot be reached at {', '.join(places)}: {error}" if places else f"does not answer where it is: {error}"
+    why = str(error).removesuffix(f"; {error.hint}")  # there is one hint for all of it
+    tried = f"cannot be reached at {', '.join(places)}: {why}" if places else f"does not answer where it is: {why}"
     parts = [tried] * bool(places or not unseen) + ["is not seen on the local network"] * unseen
     hint = "is `musignet invite` still waiting there? is a firewall between? `musignet doctor` looks"
     return ConnectionError(f"{who(invite.label, invite.key)} {' and '.join(parts)}", hint=hint)

@@ -12,6 +12,7 @@ import msgspec
 
 from .. import limits
 from ..errors import ConnectionError, LocalError
+from ..net.oserror import spoken
 
 __all__ = ["ask"]
 
@@ -29,5 +30,11 @@ def ask(url: str, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         raise LocalError(error.read(limits.CONTROL_PAYLOAD_MAX_BYTES).decode("ascii", "replace")) from None
     except (OSError, ValueError, HTTPException) as error:
         hint = "start one: musignet regtest --esplora 127.0.0.1:3002"
-        raise ConnectionError(f"no regtest chain answers at {url}", got=error, hint=hint) from None
+        raise ConnectionError(f"no regtest chain answers at {url}", got=spoken(_reason(error)), hint=hint) from None
     return answer
+
+
+def _reason(error: Exception) -> Exception:
+    """urllib wraps what the system says."""
+    reason = getattr(error, "reason", None)
+    return reason if isinstance(reason, Exception) else error

@@ -77,7 +77,7 @@ class Entry:
         if self.outcome is not None and self.outcome.transaction is not None:
             return self.outcome.transaction
         if not self.completion:
-            raise LocalError("this session has no transaction", got=f"it is {self.state}", hint="see musignet show")
+            raise LocalError("this session has no transaction", got=self.state, hint="see musignet show")
         return finalise(self.proposal().psbt, self.review(), self.signatures())
 
     def signatures(self) -> dict[int, bytes]:

@@ -231,7 +231,7 @@ class Pairing:
     def heard(self, record: Record) -> list[PairingEffect]:
         """The other side said this, on the current link."""
         if isinstance(record, PairEnd):
-            return [] if self.over else self._end(_told(record))
+            return [] if self.over else self._end(_told(record, self.role))
         if self.error is not None:
             return []
         if isinstance(record, PairHello):
@@ -328,7 +328,8 @@ def _fault_error(fault: PairFault, name: str) -> NetworkError:
     return InvalidMessage(f"no pairing with {name}: {_SENTENCES[fault]}", hint="make a new invite")
 
 
-def _told(end: PairEnd) -> NetworkError:
+def _told(end: PairEnd, role: Role) -> NetworkError:
     known = end.code in PairFault._value2member_map_
     said = _SENTENCES[PairFault(end.code)] if known else safe(end.text, 200)
-    return AuthenticationError(f"the other side ended the pairing: {said}", hint="ask for a new invite")
+    hint = "ask for a new invite" if role is Role.GUEST else ""  # the host's is still open
+    return AuthenticationError(f"the other side ended the pairing: {said}", hint=hint)

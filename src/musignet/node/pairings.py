@@ -93,6 +93,8 @@ class Pairings:
     def join(self, invite: Invite, now: float, addresses: tuple[str, ...] = ()) -> Pairing:
         """Begin to pair with who made an invite: dial its key next, then say `linked`.
 
+        Where it was done with this invite already, that pairing is returned: it is paired.
+
         Raises: InviteError for another network, or too late; LocalError for our own, or when it is under way.
         """
         invite.require(self._chain, now)
@@ -101,6 +103,8 @@ class Pairings:
         known = self._pairings.get(invite.key)
         if known is not None and not known.over:
             raise LocalError(f"a pairing with {safe(invite.label)} is under way", hint="finish or cancel it first")
+        if known is not None and known.step is Step.PAIRED and known.secret == invite.secret:
+            return known
         return self._begin(Role.GUEST, invite.key, invite, now, addresses)
 
     def agree(self, key: bytes, words: str, label: str = "") -> list[Effect]:

@@ -59,7 +59,8 @@ def approve(
         key.wipe()
     body = {"proof": proof.hex(), "replaces": replaces}
     found = client.post(path("v1", "sessions", one["id"], "consent"), body)
-    show(as_json, found, lambda: say(f"approved; {describe(found)}. Follow it: musignet watch {one['id'][:8]}"))
+    said = describe(found | {"state": "approved", "asked": False})
+    show(as_json, found, lambda: say(f"{said}. Follow it: musignet watch {one['id'][:8]}"))
 
 
 def _confirm(review: Review, yes: bool, fee_sat: int | None, as_json: bool, replaces: Sequence[str]) -> None:

@@ -80,8 +80,10 @@ class _Teller:
         self._ready_fd = ready_fd
 
     def __call__(self, line: str) -> None:
-        with suppress(OSError):  # the terminal may be closed
+        try:
             say(line)
+        except OSError:  # the terminal is closed
+            background.silence()
         if self._ready_fd is not None:
             ready_fd, self._ready_fd = self._ready_fd, None
             background.detach(ready_fd)

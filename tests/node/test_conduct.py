@@ -24,6 +24,7 @@ from musignet.node.inputs import AddPeer, ForgetPeer, MessageRefused, PeerLost, 
 from musignet.node.peers import PeerInfo
 from musignet.node.rates import Standing
 from musignet.node.reputation import Deed
+from musignet.wire.channel import NoRoom
 from musignet.wire.envelope import Message
 from musignet.wire.messages import CloseCode, MessageType
 from musignet.wire.noise import BrokenFrame
@@ -59,6 +60,7 @@ def misbehave(world: World, side: Side, error: PeerError = BAD_SIGNATURE) -> Non
 # --- what is noted ----------------------------------------------------------------------------------------------------
 
 SAID: list[tuple[NetworkError | None, Deed | None]] = [
+    (NoRoom("x"), None),
     (BrokenFrame("x"), Deed.BROKEN_FRAME),
     (ReceiveError("x"), Deed.MALFORMED),
     (SerializationError("x"), Deed.MALFORMED),

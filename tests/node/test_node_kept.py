@@ -20,9 +20,20 @@ from musignet.node.effects import (
     Store,
     Undelivered,
 )
-from musignet.node.inputs import Acknowledged, ForgetPeer, HangUp, PeerLost, SendMessage, Stop, Stored
+from musignet.node.inputs import (
+    Acknowledged,
+    ForgetPeer,
+    HangUp,
+    MessageReceived,
+    PeerConnected,
+    PeerLost,
+    SendMessage,
+    Stop,
+    Stored,
+)
 from musignet.node.kept import Box
 from musignet.node.outbox import NODES_OWN
+from musignet.node.peers import Mail
 from musignet.wire.envelope import Message
 from musignet.wire.messages import Chain, CloseCode
 
@@ -38,6 +49,11 @@ def boxes(side: Side) -> list[int]:
 def sent(side: Side) -> list[str]:
     messages = [Message.from_bytes(one.data) for one in side.all(Send)]
     return [message.payload.decode() for message in messages if message.type not in NODES_OWN]
+
+
+def _text(one: Send) -> str:
+    message = Message.from_bytes(one.data)
+    return "" if message.type in NODES_OWN else message.payload.decode()
 
 
 def link_up(world: World, low: Side, high: Side) -> None:
@@ -500,6 +516,26 @@ def test_ids_are_bounded_by_a_window_and_by_time() -> None:
     high.restart(low)
     world.run()
     assert boxes(high) == [0, 0, 0]
+
+
+def test_what_is_older_than_the_ids_on_disk_is_handed_over_again_when_somebody_kept_it() -> None:
+    """Not held (THREATS.md T7): a letter of before the last window, replayed after a restart."""
+    world, low, high = keepers(Limits(receive_window=3, unacked_max=3))
+    link_up(world, low, high)
+    for text in "abcdef":
+        low.keep(text, high.key)
+        world.run()
+        high.handle()
+        world.run()
+    kept = {text: Message.from_bytes(one.data).verify() for one in low.all(Send) if (text := _text(one))}
+    world.crash(high)
+    world.crash(low)
+    high.restart(low)
+    high.feed(PeerConnected(77, low.key, False, mail=Mail.LETTERS))
+    for text in "af":
+        high.feed(MessageReceived(77, kept[text]))
+    world.run()
+    assert high.handle() == ["a"]
 
 
 def test_more_than_a_window_that_waited_for_a_peer_arrives_though_its_announcement_has_a_higher_number() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from msgspec import structs
 
+from musignet.node import arrivals
 from musignet.node.arrivals import Arrivals
 from musignet.node.core import Node
 from musignet.node.dialler import Dialler
@@ -17,6 +19,7 @@ from musignet.node.outbox import Outbox
 from musignet.node.peers import Link, Outgoing, PeerRecord
 from musignet.node.shelf import Shelf
 from musignet.node.window import Verdict, Window
+from musignet.sim import actors
 from musignet.sim.__main__ import main
 from musignet.sim.disk import Disk
 from musignet.sim.world import Plan, World, run
@@ -38,6 +41,23 @@ def test_with_disks_nothing_accepted_is_lost_and_nothing_handled_comes_again(fir
     plan = Plan(disks=True, crashes=5)
     must = (*MUST_HAPPEN, "Restore", "Handled")
     assert never_happened(lambda seed: run(seed, plan), range(first, first + BLOCK), must) == []
+
+
+def _smallest_window(patch: pytest.MonkeyPatch) -> None:
+    """Twice what is in the air, as by default."""
+    patch.setattr(actors, "_LIMITS", replace(actors._LIMITS, receive_window=2 * actors._LIMITS.unacked_max))
+
+
+def test_a_window_of_twice_what_is_in_the_air_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    _smallest_window(monkeypatch)
+    for seed in range(60):
+        run(seed)
+
+
+def test_and_without_a_row_for_what_waits_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    _smallest_window(monkeypatch)
+    monkeypatch.setattr(arrivals, "leaves_at_once", lambda message: False)
+    breaks(run, range(60))
 
 
 def test_same_seed_same_tape_other_seed_another() -> None:

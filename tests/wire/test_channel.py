@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from musignet import limits
 from musignet.errors import ReceiveError, SendError
 from musignet.limits import FRAGMENT_BYTES, MESSAGE_MAX_BYTES, MIB
+from musignet.node.conduct import deed_of
 from musignet.wire.channel import (
     Acked,
     CloseReceived,
@@ -425,6 +426,7 @@ def test_incomplete_messages_of_all_channels_count_together() -> None:
     channel, keys = channels[2]
     channel.receive_data(sealed(keys, _first(9000)))
     error = dead(channel)
+    assert deed_of(error) is None, "others filled it: that is not held against whoever comes last (THREATS.md T12)"
     assert isinstance(error, ReceiveError)
     assert str(error) == "too many incomplete messages in this node: expected at most 2500 bytes held, got 3000"
     assert budget.held_bytes == 2000, "who went over it gives its own share back"

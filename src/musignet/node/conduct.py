@@ -15,6 +15,7 @@ from ..errors import (
 )
 from ..limits import Limits
 from ..signing.effects import End, Outcome
+from ..wire.channel import NoRoom
 from ..wire.noise import BrokenFrame
 from .peers import Link, PeerRecord
 from .rates import Gauge, Rates, Standing
@@ -25,7 +26,8 @@ __all__ = ["Conduct", "deed_of"]
 _SERVED_AFTER_S: Final = 600.0
 """A link that lasted so long was of use."""
 
-_DEEDS: Final = (
+_DEEDS: Final[tuple[tuple[type[NetworkError], Deed | None], ...]] = (
+    (NoRoom, None),
     (BrokenFrame, Deed.BROKEN_FRAME),
     (ReceiveError, Deed.MALFORMED),
     (SerializationError, Deed.MALFORMED),

@@ -34,7 +34,16 @@ from . import tlsauth
 from .messages import Priority
 from .noise import PROLOGUE, BrokenFrame, Initiator, Keys, PacketCipher, Responder
 
-__all__ = ["Acked", "CloseReceived", "EnvelopeReceived", "Established", "Event", "ReassemblyBudget", "SecureChannel"]
+__all__ = [
+    "Acked",
+    "CloseReceived",
+    "EnvelopeReceived",
+    "Established",
+    "Event",
+    "NoRoom",
+    "ReassemblyBudget",
+    "SecureChannel",
+]
 
 _WHOLE: Final = 0
 _FIRST: Final = 1
@@ -83,6 +92,10 @@ Event: TypeAlias = Established | EnvelopeReceived | Acked | CloseReceived
 Handshake: TypeAlias = Initiator | Responder | tlsauth.Initiator | tlsauth.Responder
 _DIALS: Final = (Initiator, tlsauth.Initiator)
 _ANSWERS: Final = (Responder, tlsauth.Responder)
+
+
+class NoRoom(ReceiveError):
+    """No room is left for incomplete messages. Whoever else has filled it: it says nothing of the one who came last."""
 
 
 class ReassemblyBudget:
@@ -328,7 +341,7 @@ class SecureChannel:
         budget.held_bytes += len(data)
         incoming.data += data
         if budget.held_bytes > budget.max_bytes:
-            raise ReceiveError(
+            raise NoRoom(
                 "too many incomplete messages in this node",
                 expected=f"at most {budget.max_bytes} bytes held",
                 got=budget.held_bytes,

@@ -236,6 +236,9 @@ PIPE_ACCOUNT_MAX_CHARS: Final = 256
 PIPE_TEXT_MAX_CHARS: Final = 1024
 """The sentence of an error between node and keyholder: text, facts and hint of 240 characters each."""
 
+HANDLER_CANCEL_S: Final = 2.0
+"""What a handler of the application has for its own end once it is cancelled. Then the node stops without it."""
+
 HOLDER_STOP_S: Final = 5.0
 """What a keyholder may take to end once its pipe is closed: a commit to a slow disk. Then SIGTERM says so, and
 after as long again it is killed, which loses nothing that it acknowledged."""

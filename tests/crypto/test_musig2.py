@@ -152,6 +152,17 @@ def test_nonces_travel_as_66_bytes() -> None:
     assert len(aggregate.encoded) == 66
 
 
+@pytest.mark.parametrize("size", [0, 33, 65, 67, 99])
+def test_one_point_is_no_nonce_and_neither_are_three(size: int) -> None:
+    """THREATS.md M3: a signature with one point for each signer is forged by who opens many sessions at once."""
+    group = Cosigners.meet(TRIO)
+    encoded = (group.nonces[0].encoded * 2)[:size]
+    with pytest.raises(InvalidContributionError, match="66 bytes of two compressed points"):
+        PublicNonce.parse_untrusted(encoded, 0, TRIO[0].public)
+    with pytest.raises(InvalidContributionError):
+        AggregateNonce.parse_untrusted(encoded)
+
+
 @given(st.binary(max_size=70) | st.tuples(scalars, scalars).map(lambda xs: b"".join(b"\2" + x for x in xs)))
 def test_any_bytes_are_a_nonce_or_blame_and_nothing_else(data: bytes) -> None:
     with suppress(InvalidContributionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from musignet import limits
 from musignet.errors import IoError, SerializationError
+from musignet.net import custody
 from musignet.net.clock import readings
 from musignet.net.cosigner import HolderHere
 from musignet.net.custody import KEYHOLDER_KINDS, Custody, row
@@ -18,7 +20,7 @@ from musignet.net.folder import DataFolder
 from musignet.net.store import Journal
 from musignet.signing import journal
 from musignet.signing.clockjump import Readings
-from musignet.signing.records import Approval
+from musignet.signing.records import Approval, PublicNonce, decode_untrusted
 from musignet.signing.verbs import (
     Approve,
     Approved,
@@ -104,6 +106,27 @@ def test_it_signs_when_nothing_happened_to_the_machine(three: dict[str, One]) ->
     alice.custody.wake()
     alice.custody.ask(MakePartials(session, 1, sent))  # type: ignore[arg-type]
     assert isinstance(alice.said[-1], PartialsMade)
+
+
+def test_each_nonce_has_a_draw_of_its_own_from_the_operating_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """THREATS.md K12: none is derived from another, from a key or from a counter."""
+    assert custody.token_bytes is secrets.token_bytes
+    drawn: list[bytes] = []
+
+    def draw(size: int) -> bytes:
+        drawn.append(secrets.token_bytes(size))
+        return drawn[-1]
+
+    monkeypatch.setattr(custody, "token_bytes", draw)
+    alice = request.getfixturevalue("three")["alice"]
+    drawn.clear()
+    nonces(request.getfixturevalue("three"))
+    made = decode_untrusted(MessageType.PUBLIC_NONCE, alice.said[-1].payload)
+    assert isinstance(made, PublicNonce)
+    assert [len(one) for one in drawn].count(32) == len(NAMES) * len(made.nonces) // limits.PUBLIC_NONCE_BYTES
+    assert len(set(drawn)) == len(drawn)
 
 
 def test_a_jump_is_seen_immediately_before_signing(three: dict[str, One]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from endpoints import Signal, aio, turns
@@ -16,6 +17,7 @@ from musignet import limits
 from musignet.chain import Chain
 from musignet.crypto.keys import Identity
 from musignet.errors import IoError, LocalError, TransportError
+from musignet.net import discovery
 from musignet.net.discovery import PeerDiscovery
 from musignet.net.lan import ALL, GROUP_4, LAN, Interface, Lan, _chosen, interfaces
 from musignet.node.peers import PeerInfo
@@ -105,6 +107,30 @@ async def test_one_that_comes_later_is_told_at_once() -> None:
         await alice.discovery.start_periodic_broadcast()
         await bob.meets("alice")
         await alice.meets("bob")
+
+
+@aio
+async def test_a_round_that_could_not_be_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(_: object) -> list[Interface]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with seekers("alice", "bob") as (alice, bob):
+        with monkeypatch.context() as patch:
+            patch.setattr(discovery, "interfaces", exhausted)
+            await alice.discovery.start_periodic_broadcast()
+        assert alice.discovery.problems["interfaces"] == "Too many open files"
+        await bob.meets("alice")
+        assert "interfaces" not in alice.discovery.problems
+
+
+@aio
+async def test_an_application_that_fails_to_show_somebody_keeps_nobody_from_being_dialled() -> None:
+    def fails(_: object, __: bool) -> None:
+        raise RuntimeError("the application's own")
+
+    async with seekers("alice", "bob", seen=fails) as (alice, bob):
+        await alice.discovery.broadcast_discovery()
+        await bob.meets("alice")
 
 
 @aio
@@ -413,6 +439,40 @@ def test_ways(v4: list[str], v6: list[str], families: tuple[int, ...], ways: lis
     found = lan().ways(one, families)
     assert [(way.name, way.target) for way in found] == ways
     assert all(str(way).endswith(" on eth0") for way in found)
+
+
+class Refusing:
+    """A socket that joins nothing for a while."""
+
+    def __init__(self) -> None:
+        self.error: OSError | None = OSError(errno.ENODEV, "No such device")
+        self.joined: list[bytes] = []
+
+    def setsockopt(self, _: int, __: int, group: bytes) -> None:
+        if self.error is not None:
+            raise self.error
+        self.joined.append(group)
+
+
+def test_a_group_that_could_not_be_joined_is_tried_again_with_each_round() -> None:
+    """An interface may have its address before it takes multicasts."""
+    here, kernel = Lan(0, lambda *_: None), Refusing()
+    here._sockets = {4: cast(socket.socket, kernel)}
+    one = Interface("eth0", 2, (IPv4Interface("192.168.7.2/24"),), ())
+    here.join([one])
+    assert here.problems == {"hearing IPv4 multicast on eth0": "No such device"}
+    kernel.error = None
+    here.join([one])
+    here.join([one])
+    assert (here.problems, len(kernel.joined)) == ({}, 1)
+
+
+def test_a_group_that_the_kernel_has_joined_already_is_no_problem() -> None:
+    here, kernel = Lan(0, lambda *_: None), Refusing()
+    here._sockets = {4: cast(socket.socket, kernel)}
+    kernel.error = OSError(errno.EADDRINUSE, "Address already in use")
+    here.join([Interface("eth0", 2, (IPv4Interface("192.168.7.2/24"),), ())])
+    assert here.problems == {}
 
 
 @aio

@@ -18,7 +18,7 @@ from musignet.limits import Limits
 from musignet.net.transport.relay import RelayTransport
 from musignet.net.transport.relayreader import Reader
 from musignet.wire.relaytalk import LETTERS
-from support.hostile_relay import BEHAVIOURS, Behaviour, Client, HostileRelay
+from support.hostile_relay import BEHAVIOURS, Behaviour, Challenges, Client, HostileRelay
 from support.keys import ALICE, BOB, secret
 
 MESSAGES = [secret(f"message {n}") * (1 + 40 * (n % 3 == 2)) for n in range(9)]
@@ -169,6 +169,42 @@ async def test_a_relay_that_breaks_a_rule_is_left_named_and_asked_more_and_more_
     assert relay.count <= 3
     assert f"the relay {relay.url} broke the rules" in caplog.text
     assert rule in caplog.text
+
+
+@aio
+async def test_each_pause_before_a_relay_that_breaks_the_rules_is_twice_as_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """THREATS.md R5: six pauses from 0.03 s on are 1.4 s together, and would be 0.2 s if they did not grow."""
+    monkeypatch.setattr(limits, "RELAY_BACKOFF_S", (0.03, 0.5))
+    clock = asyncio.get_running_loop().time
+    async with HostileRelay(BEHAVIOURS["garbage"]()).running() as relay:
+        node = RelayTransport(ALICE, Recorder(), relays=[relay.url])
+        began = clock()
+        await node.start()
+        await soon(lambda: relay.count == 7, WITHIN_S)
+        assert clock() - began > 0.9
+        await node.stop()
+
+
+class StallsOnVisits(Challenges):
+    """It shows nothing of other days, and does not say so."""
+
+    async def subscribed(self, client: Client, subscription: str) -> None:
+        if client.number == 1:
+            await super().subscribed(client, subscription)
+
+
+@aio
+async def test_a_day_that_a_relay_does_not_show_keeps_nobody_from_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """THREATS.md R5."""
+    monkeypatch.setattr(limits, "RELAY_VISIT_S", 0.05)
+    async with HostileRelay(StallsOnVisits()).running() as relay:
+        node = RelayTransport(ALICE, Recorder(), relays=[relay.url])
+        await node.start()
+        days = len(node.streams.inboxes())
+        await soon(lambda: relay.count == days, WITHIN_S)
+        await node.stop()
 
 
 @aio

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from endpoints import aio, turns
 from services import LogLines, chat
 
+from musignet import limits
 from musignet.net.inbox import Inbox
 from musignet.wire.envelope import VerifiedMessage
 from support.keys import ALICE
@@ -105,6 +107,26 @@ async def test_closing_cancels_what_takes_too_long() -> None:
     handler.put(0, 1)
     await handler.close(0.01)
     assert handler.log == ["+0"]
+
+
+@aio
+async def test_closing_does_not_wait_for_a_handler_that_will_not_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HANDLER_CANCEL_S", 0.01)
+    gate = asyncio.Event()
+
+    async def handle(_: VerifiedMessage) -> None:
+        while not gate.is_set():
+            with suppress(asyncio.CancelledError):
+                await gate.wait()
+
+    inbox = Inbox(handle, lambda _: None, 4)
+    inbox.put(MESSAGES[0])
+    with LogLines(logging.WARNING) as log:
+        async with asyncio.timeout(5):
+            await inbox.close(0.01, None)
+    assert log.lines == ["a handler of the application goes on though it was cancelled; nobody waits for it"]
+    gate.set()
+    await turns()
 
 
 @pytest.mark.parametrize("count", range(4))

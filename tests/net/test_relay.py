@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
+from typing import cast
 
+import msgspec
 import pytest
 from endpoints import Recorder, aio, soon, turns
 from relays import HOST, LocalRelay, RelayCarrier, shared_relay
@@ -17,8 +20,13 @@ from musignet.crypto.relaykey import inbox_of
 from musignet.errors import ConnectionError, LocalError, Timeout, TransportError
 from musignet.limits import Limits
 from musignet.net.transport.relay import RelayTransport
+from musignet.net.transport.relayline import RelayLine
+from musignet.net.transport.relayreader import Reader
+from musignet.net.transport.relaystream import RelayStreams
 from musignet.wire.channel import CloseReceived
+from musignet.wire.giftwrap import MAIL, wrap
 from musignet.wire.messages import CloseCode
+from musignet.wire.relaytalk import LETTERS
 from musignet.wire.segment import DATA, DIALLER, RESET, Segment
 from support.hostile_relay import BEHAVIOURS, Behaviour, HostileRelay
 from support.keys import ALICE, BOB, CAROL, secret
@@ -173,6 +181,24 @@ async def test_links_live_while_one_relay_is_left_and_messages_come_once(relays:
             await says(bob, alice, b"back %d" % n)
         assert sink(bob).envelopes == [b"before 0", b"after 0", b"before 1", b"after 1"]
         assert sink(alice).errors == sink(bob).errors == []
+
+
+@aio
+async def test_what_came_by_one_relay_is_not_taken_again_from_another() -> None:
+    """THREATS.md R2: neither is it decrypted again."""
+    taken: list[bytes] = []
+    streams = RelayStreams(ALICE, (), lambda stream, url: None, 1.0, letters=lambda part, line: taken.append(part))
+    streams.start()
+    now = streams.now_s()
+    inbox = inbox_of(ALICE.public, now // limits.RELAY_PERIOD_S)
+    event = wrap(MAIL, b"part", inbox, now_s=now, expires_s=now + 60, secret=secret("one"), nonce=secret("nonce"))
+    line = cast(RelayLine, None)
+    for url in ("wss://one.example", "wss://two.example"):
+        reader = Reader(url, streams, streams.inboxes, lambda _: None, partial(streams.delivered, line))
+        reader.take(msgspec.json.encode(("EVENT", LETTERS, event)).decode())
+    assert taken == [b"part"]
+    assert len(streams._seen) == 1
+    await streams.stop()
 
 
 def ids(relay: HostileRelay) -> set[str]:

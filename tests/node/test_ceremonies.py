@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -78,6 +79,11 @@ def test_a_proposal_is_on_disk_before_the_keyholder_is_asked_or_anybody_told() -
     [
         (Propose(2, bytes(32), b"", NOW + 60), LocalError),
         (Propose(2, GROUP.id, bytes(PAYLOAD_MAX_BYTES), NOW + 60), SerializationError),
+        (Propose(2, GROUP.id, b"psbt", math.inf), LocalError),
+        (Propose(2, GROUP.id, b"psbt", math.nan), LocalError),
+        (Propose(2, GROUP.id, b"psbt", -1.0), SerializationError),
+        (Propose(2, GROUP.id, b"psbt", NOW + 60, "\ud800"), SerializationError),
+        (Propose(2, GROUP.id, b"psbt", NOW + 60, "x" * 65), SerializationError),
         (ConsentToSession(2, bytes(32), b"proof"), NetworkError),
         (CancelSession(2, bytes(32)), NetworkError),
     ],
@@ -94,6 +100,16 @@ def test_a_command_for_an_open_session_is_answered_and_reaches_it(command: Any) 
     args = (reply.session, b"proof") if command is ConsentToSession else (reply.session,)
     effects = alice.handle(command(3, *args), NOW + 1)
     assert effects[0] == Reply(3)
+
+
+@pytest.mark.parametrize("reason", ["x" * 5_000, "\ud800", "\x00"])
+def test_whatever_the_reason_a_session_is_left(reason: str) -> None:
+    alice = joined()
+    reply = alice.handle(Propose(2, GROUP.id, psbt().serialize(), NOW + 60), NOW)[0]
+    assert isinstance(reply, Reply)
+    effects = alice.handle(CancelSession(3, reply.session, reason), NOW + 1)
+    assert effects[0] == Reply(3)
+    assert any(isinstance(one, Save | AskKeyholder | Publish) for one in effects)
 
 
 def test_the_deadline_of_a_session_wakes_the_node() -> None:

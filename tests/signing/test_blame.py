@@ -107,13 +107,14 @@ def test_honest_messages_prove_nothing(honest: World) -> None:
                 verify_blame(record, honest.group)
 
 
-def test_bad_nonces_beside_a_good_partial_prove_nothing(honest: World) -> None:
-    """The accuser swaps another member's nonce payload: the accused signed for the right one."""
+@pytest.mark.parametrize(("epoch", "whose"), [(b"epoch 2.", BOB), (b"epoch 1.", identity("alice").pubkey)])
+def test_bad_nonces_beside_a_good_partial_prove_nothing(honest: World, epoch: bytes, whose: bytes) -> None:
+    """The accuser swaps another member's nonce payload: the accused signed for the right one (THREATS.md M5)."""
     proposed = Proposal.open_untrusted(honest.proposal, honest.group)
     nonces, partials = (_said(honest, kind) for kind in (MessageType.PUBLIC_NONCE, MessageType.PARTIAL_SIGNATURE))
-    other = decode_untrusted(MessageType.PUBLIC_NONCE, nonces[BOB].payload)
+    other = decode_untrusted(MessageType.PUBLIC_NONCE, nonces[whose].payload)
     swapped = {one: message.payload for one, message in nonces.items()}
-    swapped[BOB] = say("x", MessageType.PUBLIC_NONCE, b"", PublicNonce(1, b"epoch 2.", other.nonces)).payload
+    swapped[BOB] = say("x", MessageType.PUBLIC_NONCE, b"", PublicNonce(1, epoch, other.nonces)).payload
     carol = identity("carol").pubkey
     record = accuse(Kind.BAD_PARTIAL, proposed, (partials[carol],), [swapped[one] for one in honest.group.identities])
     with pytest.raises(InvalidMessage, match="proves nothing"):

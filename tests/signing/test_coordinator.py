@@ -6,7 +6,7 @@ import pytest
 
 from musignet import limits
 from musignet.bitcoin.transaction import TxIn, TxOut
-from musignet.errors import LocalError
+from musignet.errors import LocalError, SerializationError
 from musignet.limits import EARLY_MESSAGES_MAX
 from musignet.signing import journal
 from musignet.signing.coordinator import Sessions, SigningCoordinator, ToSend
@@ -319,6 +319,14 @@ def test_what_arrives_before_its_proposal_is_kept_and_heard_once_it_is_here() ->
     carol.handle_transaction_proposal(proposal, NOW)
     assert identity("bob").pubkey not in carol.sessions[proposal.session].waiting_for
     assert not any(carol.sessions._early.values()), "what was heard is not kept"
+
+
+@pytest.mark.parametrize(("expires_at", "memo"), [(-1.0, ""), (NOW + 60, "\ud800"), (NOW + 60, "x" * 65)])
+def test_a_proposal_out_of_bounds_is_refused_before_it_has_an_id(expires_at: float, memo: str) -> None:
+    alice = Net().nodes["alice"]
+    with pytest.raises(SerializationError):
+        alice.propose(b"psbt", bytes(32), expires_at, NOW, memo)
+    assert not alice.news
 
 
 def test_little_is_kept_of_what_has_no_proposal_and_nothing_of_strangers() -> None:

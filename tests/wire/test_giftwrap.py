@@ -128,6 +128,14 @@ THE_RELAYS_FAULT = {
 }
 
 
+@pytest.mark.parametrize("field", ["id", "pubkey", "sig"])
+def test_a_line_break_behind_hex_is_no_event(field: str) -> None:
+    event = msgspec.to_builtins(wrapped())
+    assert msgspec.convert(event, Event) == wrapped()
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(event | {field: event[field] + "\n"}, Event)
+
+
 @pytest.mark.parametrize("event", THE_RELAYS_FAULT.values(), ids=THE_RELAYS_FAULT.keys())
 def test_what_an_honest_relay_never_hands_out_is_its_fault(event: object) -> None:
     with pytest.raises(ReceiveError):

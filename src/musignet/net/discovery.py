@@ -28,6 +28,7 @@ from ..node.peers import PeerInfo
 from ..node.sightings import Mark, Sighting, Sightings, Unheard
 from ..text import short_key
 from ..wire.beacon import Audience, Beacon, announce, seal
+from .guard import guarded
 from .lan import LAN, Heard, Interface, Lan, interfaces
 
 __all__ = ["PeerDiscovery", "SecondWay"]
@@ -256,7 +257,12 @@ class PeerDiscovery:
 
     def _look_around(self) -> list[Interface]:
         """Return the interfaces that are there now: cables are pulled, and laptops carried away."""
-        found = interfaces(self._names)
+        try:
+            found = interfaces(self._names)
+        except OSError as error:  # no descriptor left, for instance: the next round looks again
+            self._lan.problems["interfaces"] = str(error.strerror)
+            return []
+        self._lan.problems.pop("interfaces", None)
         self.sightings.reach(network for one in found for network in one.networks)
         self._lan.join(found)
         return found
@@ -276,7 +282,7 @@ class PeerDiscovery:
             return
         if self._callback is not None and self._wanted(sighting.beacon.key):
             if self.sightings.may_dial(sighting, now):
-                self._callback(_info(sighting))
+                guarded(self._callback, _info(sighting))
 
     def _stored(self) -> bool:
         """Store what was heard. Nobody is dialled where that fails: it could be a beacon of before."""
@@ -290,7 +296,7 @@ class PeerDiscovery:
 
     def _show(self, sighting: Sighting, here: bool) -> None:
         if self._seen is not None:
-            self._seen(sighting, here)
+            guarded(self._seen, sighting, here)
 
     def seen(self) -> list[Sighting]:
         """Return who was seen in the last three minutes, members of our audiences first."""

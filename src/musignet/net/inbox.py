@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from .. import limits
 from ..wire.envelope import VerifiedMessage
 from .guard import guarded, guarded_await
 
 __all__ = ["Inbox"]
+
+logger = logging.getLogger("musignet")
 
 
 class Inbox:
@@ -60,7 +64,10 @@ class Inbox:
             self._throttle(True)
 
     async def close(self, timeout_s: float, caller: asyncio.Task[Any] | None) -> None:
-        """Let what waits finish for `timeout_s`, then cancel it. A handler that closes its own inbox is let finish."""
+        """Let what waits finish for `timeout_s`, then cancel it. A handler that closes its own inbox is let finish.
+
+        One that goes on though it is cancelled is not waited for longer than `HANDLER_CANCEL_S`.
+        """
         worker = self._worker
         if worker is None:
             return
@@ -72,7 +79,10 @@ class Inbox:
         self._run()
         await asyncio.wait((worker,), timeout=timeout_s)
         worker.cancel()
-        await asyncio.gather(worker, return_exceptions=True)
+        ended, _ = await asyncio.wait((worker,), timeout=limits.HANDLER_CANCEL_S)
+        await asyncio.gather(*ended, return_exceptions=True)
+        if not ended:
+            logger.warning("a handler of the application goes on though it was cancelled; nobody waits for it")
 
     def _finish(self) -> None:
         """The current message is handled; said once."""

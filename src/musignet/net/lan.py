@@ -8,6 +8,7 @@ would reach one of them, nobody knows which: none is ever sent.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 import sys
@@ -152,7 +153,8 @@ class Lan:
         self._joined.clear()
 
     def join(self, found: Sequence[Interface]) -> None:
-        """Hear the multicasts on these interfaces, too. One that has been joined stays so while it is there."""
+        """Hear the multicasts on these interfaces, too. One that has been joined stays so while it is there; one that
+        could not be is tried again the next time."""
         here = {(family, one.index) for one in found for family in (4, 6)}
         self._joined &= here  # an interface that comes back is joined again
         for one in found:
@@ -165,11 +167,14 @@ class Lan:
         here = self._sockets.get(family)
         if here is None or (family, one.index) in self._joined:
             return
-        level, option = _JOIN[family]
+        what, (level, option) = f"hearing IPv{family} multicast on {one.name}", _JOIN[family]
         try:
             here.setsockopt(level, option, group)
         except OSError as error:
-            self.problems[f"hearing IPv{family} multicast on {one.name}"] = str(error.strerror)
+            if error.errno != errno.EADDRINUSE:  # it came back, and the kernel had not forgotten it
+                self.problems[what] = str(error.strerror)
+                return
+        self.problems.pop(what, None)
         self._joined.add((family, one.index))
 
     def ways(self, one: Interface, families: Iterable[int] = (4, 6)) -> list[Way]:

@@ -6,6 +6,8 @@ have been lost, and is told who comes and goes, so nothing waits here for a memb
 
 from __future__ import annotations
 
+from math import isfinite
+
 from ..crypto.keys import Identity
 from ..errors import InvalidMessage, LocalError, NetworkError
 from ..signing.coordinator import Sessions, SessionsInput
@@ -118,11 +120,14 @@ class Ceremonies:
             out.append(Reply(event.request, LocalError("this node is not in that group", hint="join it first")))
             return
         try:
+            if not isfinite(event.expires_at):
+                raise LocalError("no time for a proposal", expected="seconds since 1970", got=event.expires_at)
             expires_at_ms = int(event.expires_at * 1000)
             record = TransactionProposal(event.group, random, expires_at_ms, event.psbt, event.memo, event.topology)
+            payload = encode(record)  # within all bounds, or it has no session id
             session = session_id(self._identity.pubkey, record)
             kind = MessageType.TRANSACTION_PROPOSAL
-            signed = self._outbox.to_group(kind, session, encode(record), event.group, now).verify()
+            signed = self._outbox.to_group(kind, session, payload, event.group, now).verify()
         except NetworkError as error:
             out.append(Reply(event.request, error))
             return

@@ -298,8 +298,9 @@ class SigningCoordinator:
         A PSBT that breaks a rule ends in an `Outcome` in `news`, and nothing is sent but the refusal.
         """
         record = TransactionProposal(self.group.id, random, int(expires_at * 1000), psbt, memo, topology)
+        payload = encode(record)  # within all bounds, or it has no session id
         session = session_id(self._identity.pubkey, record)
-        signed = self._sign(MessageType.TRANSACTION_PROPOSAL, session, encode(record), now)
+        signed = self._sign(MessageType.TRANSACTION_PROPOSAL, session, payload, now)
         return self._run(self.sessions.handle(signed, now), now)
 
     def approve(

@@ -49,7 +49,7 @@ _LENGTH_BYTES: Final = 2
 _CAPACITIES: Final = tuple(chars // 4 * 3 - _LENGTH_BYTES for chars in limits.RELAY_TEXTS)
 PAYLOAD_MAX_BYTES: Final = _CAPACITIES[-1]
 
-_Hex32 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+_Hex32 = Annotated[str, Meta(pattern="^[0-9a-f]{64}\\Z")]
 _Seconds = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 _Tag = Annotated[tuple[str, ...], Meta(max_length=8)]
 
@@ -63,7 +63,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True):
     kind: Annotated[int, Meta(ge=0, le=65_535)]
     tags: Annotated[tuple[_Tag, ...], Meta(max_length=16)]
     content: str
-    sig: Annotated[str, Meta(pattern="^[0-9a-f]{128}$")]
+    sig: Annotated[str, Meta(pattern="^[0-9a-f]{128}\\Z")]
 
 
 def wrap(kind: int, payload: bytes, inbox: bytes, *, now_s: int, expires_s: int, secret: bytes, nonce: bytes) -> Event:

@@ -23,6 +23,7 @@ from musignet.app.commands.common import Command, Exit, Failure
 from musignet.app.commands.group import COMMANDS as GROUP_COMMANDS
 from musignet.app.commands.inbox import COMMANDS as INBOX_COMMANDS
 from musignet.app.commands.outbox import COMMANDS as OUTBOX_COMMANDS
+from musignet.app.places import CONFIG_FILE
 from musignet.app.sessions import NotFound
 from musignet.errors import IoError, LocalError, Timeout
 from musignet.limits import LABEL_MAX_CHARS
@@ -137,9 +138,11 @@ NODE_COMMANDS = [
 @pytest.mark.parametrize("args", NODE_COMMANDS, ids=" ".join)
 def test_without_a_node_each_says_how_to_start_one(args: tuple[str, ...], tmp_path: Path) -> None:
     line = ["--data", str(tmp_path), *args[1:]]
-    with pytest.raises(Failure, match=f"no node is running on .*start it: musignet run --data {tmp_path}") as caught:
-        command(args[0]).main(line, standalone_mode=False)
-    assert caught.value.exit_code == Exit.NOT_RUNNING
+    for step in ("make it: musignet init", "start it: musignet run"):
+        with pytest.raises(Failure, match=f"no node is running on .*{step} --data {tmp_path}") as caught:
+            command(args[0]).main(line, standalone_mode=False)
+        assert caught.value.exit_code == Exit.NOT_RUNNING
+        (tmp_path / CONFIG_FILE).touch()
 
 
 def test_with_json_an_error_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -442,6 +442,21 @@ def test_what_cannot_be_joined() -> None:
         host.pairings.refuse(guest.key)
 
 
+def test_whoever_is_paired_already_is_told_of_an_invite_that_is_not_open() -> None:
+    """And does not wait ten minutes."""
+    world, host, guest, _ = met()
+    guest.yes(host)
+    host.yes(guest)
+    world.run()
+    second = host.pairings.invite((), world.now)
+    host.do(host.pairings.withdraw(second.secret))
+    guest.pairings.join(second, world.now)
+    world.link(guest, host)
+    world.run()
+    assert "this invite is not open" in str(guest.ended[0])
+    assert both_pinned(host, guest)
+
+
 def test_an_invite_that_was_used_begins_no_second_pairing() -> None:
     """It would show the words of the first one, which no other screen shows any more."""
     world, host, guest, invite = met()

@@ -32,17 +32,20 @@ from support.unbound import FREELY
 
 _LIMITS = replace(FREELY, backoff_min_s=0.005, backoff_max_s=0.02)
 _BATCH = 50
+_LINE_BYTES = 64
+"""A whole number of them is a page of any size: SIGKILL ends a write between two pages."""
 
 
 def _append(file: Path, line: str) -> None:
-    """One write at the end of a file: a kill does not tear it, and does not take it back."""
+    """One write at the end of a file, within a page: a kill does not tear it, and does not take it back."""
+    assert len(line) < _LINE_BYTES
     handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(handle, line.encode() + b"\n")
+    os.write(handle, line.ljust(_LINE_BYTES - 1).encode() + b"\n")
     os.close(handle)
 
 
 def _lines(file: Path) -> list[str]:
-    return file.read_text().splitlines() if file.exists() else []
+    return [line.rstrip() for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def _identity(name: str) -> Identity:

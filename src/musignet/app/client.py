@@ -16,8 +16,9 @@ from urllib.parse import quote, urlencode
 
 from ..errors import ConnectionError, IoError, LocalError, NetworkError, Timeout
 from ..limits import API_CLIENT_TIMEOUT_S, API_EVENT_LINE_MAX_BYTES
+from .places import CONFIG_FILE
 
-__all__ = ["ApiError", "Client", "NotRunning", "path"]
+__all__ = ["ApiError", "Client", "NotRunning", "path", "to_start"]
 
 _QUIET_S: Final = 60.0
 """The node says something at least every 15 s on an event stream."""
@@ -102,9 +103,8 @@ class _UnixConnection(http.client.HTTPConnection):
             self.sock.connect(str(self._path))
         except (FileNotFoundError, ConnectionRefusedError) as error:
             self.sock.close()
-            raise NotRunning(
-                f"no node is running on {self._path.parent}", hint=f"start it: musignet run --data {self._path.parent}"
-            ) from error
+            folder = self._path.parent
+            raise NotRunning(f"no node is running on {folder}", hint=to_start(folder)) from error
         except OSError as error:
             self.sock.close()
             raise IoError(f"{error}: {self._path}", hint="check the path and who owns it") from error
@@ -169,6 +169,12 @@ def _read_line(connection: _UnixConnection, response: http.client.HTTPResponse, 
         raise Timeout("nothing came in time", expected=f"a word within {max(left_s, 0.0):.0f} s") from error
     except (http.client.HTTPException, OSError) as error:
         raise _hung_up(error) from error
+
+
+def to_start(folder: Path) -> str:
+    """Return what to do where no node runs on a data folder."""
+    command = "start it: musignet run" if (folder / CONFIG_FILE).exists() else "make it: musignet init"
+    return f"{command} --data {folder}"
 
 
 def path(*parts: str) -> str:

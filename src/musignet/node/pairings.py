@@ -176,6 +176,8 @@ class Pairings:
             if invite is not None and self._has_room(invite, key):
                 pairing = self._begin(Role.HOST, key, invite, now)
                 pairing.linked(transcript)
+            elif pairing is not None and pairing.over:
+                return self._turn_away(key)
         if pairing is None:
             return [] if isinstance(record, PairEnd) else self._turn_away(key)
         return self._after(key, pairing.heard(record))

@@ -12,7 +12,7 @@ import click
 
 from ...limits import PORT_MAPPING_S, RELAY_PROBE_S
 from .. import config
-from ..client import Client, NotRunning
+from ..client import Client, NotRunning, to_start
 from ..doctor import Finding, Verdict, examine, of_the_node
 from ..natdoctor import examine_nat
 from ..places import CONFIG_FILE
@@ -119,7 +119,7 @@ def _status(client: Client) -> dict[str, Any] | None:
 
 def _running(client: Client, status: dict[str, Any] | None, data: Path) -> list[Finding]:
     if status is None:
-        return [Finding("the node", Verdict.NOTE, "it does not run", f"start it: musignet run --data {data}")]
+        return [Finding("the node", Verdict.NOTE, "it does not run", to_start(data))]
     return [*of_the_node(client.get("/v1/discovery"), status["peers"])]
 
 

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -53,7 +54,25 @@ class Terminal:
 
     def interrupt(self) -> None:
         """Press Ctrl-C."""
-        self._process.send_signal(2)
+        self.signal(signal.SIGINT)
+
+    def signal(self, number: int) -> None:
+        """Send a signal, once the command waits for something.
+
+        Python misses one between its printing a prompt and its reading the answer. No finger is that fast; a test is.
+        """
+        deadline = time.monotonic() + _DEADLINE_S
+        while self._is_busy() and time.monotonic() < deadline:
+            pass
+        self._process.send_signal(number)
+
+    def _is_busy(self) -> bool:
+        """Whether it runs on a processor, where the system says so."""
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        except OSError:
+            return False
+        return stat.rpartition(")")[2].split()[0] == "R"
 
     def close(self) -> None:
         """Close the window. Nothing can be read or typed any more."""

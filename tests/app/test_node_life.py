@@ -149,7 +149,7 @@ def test_it_can_be_stopped_while_it_waits_for_a_passphrase(locked: Path, end: st
         if end == "Ctrl-C":
             screen.type("\x03")
         else:
-            screen._process.send_signal(15)
+            screen.signal(15)
         assert screen.exit_code() == code
         assert screen.unread("stopped|Error|keyholder") is None
 
@@ -177,7 +177,7 @@ def test_a_prompt_that_is_ended_gives_the_terminal_its_echo_back(locked: Path, p
             screen.type(FIRST)
             screen.expect("Passphrase of the wallet")
         until(lambda: not screen.echoes)
-        screen._process.send_signal(15)
+        screen.signal(15)
         screen.exit_code()
         assert screen.echoes
 

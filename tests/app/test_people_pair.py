@@ -112,7 +112,7 @@ def test_ctrl_c_gives_up_and_says_nothing_about_the_words(people: tuple[RunningN
             host.expect("Do both screens")
             host.type("y")
             host.expect("the other side ended the pairing: the pairing was cancelled.*invite is still open")
-            host._process.send_signal(15)
+            host.signal(15)
             assert host.exit_code() == 143
     found = re.search(INVITE, host.seen)
     assert found is not None

@@ -112,7 +112,7 @@ def test_the_doctor_names_what_blocks(three: Any) -> None:
     alice, machine = nodes[0], machines[0]
     for node in nodes:
         node.ready()
-    until(lambda: len(connected(alice)) == 2, PATIENCE_S)
+    until(lambda: len(shown(alice)) == 2, PATIENCE_S)  # whoever dialled it may not have been seen by it
 
     def doctor() -> str:
         words = (sys.executable, "-m", "musignet", "doctor", "--data", str(alice.data))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from endpoints import Carrier, Signal
@@ -14,14 +15,15 @@ from musignet.crypto.keys import Identity
 from musignet.limits import Limits
 from musignet.net.peer import Peer
 from musignet.net.service import NetworkService
-from musignet.net.transport import MemoryTransport, TcpTransport
+from musignet.net.transport import MemoryNetwork, MemoryTransport, TcpTransport
 from musignet.node.effects import News
 from musignet.node.peers import PeerInfo
 from musignet.wire.envelope import Message
-from musignet.wire.messages import MessageType
+from musignet.wire.messages import Chain, MessageType
+from support.ceremony import identity as identity_of
 from support.keys import ALICE, BOB, CAROL
 
-__all__ = ["LogLines", "Party", "chat", "friends", "party"]
+__all__ = ["LogLines", "Party", "chat", "cosigner", "friends", "maker", "party"]
 
 
 def chat(text: str = "hello", sender: str = "x") -> Message:
@@ -102,6 +104,16 @@ async def party(carrier: Carrier, *names: str, limits: Limits | None = None) -> 
         for other in parties[1:]:
             await parties[0].service.connect_to_peer(other.service.id)
         yield parties
+
+
+def cosigner(
+    name: str, network: MemoryNetwork, folder: Path, told: Callable[[News], None], **options: Any
+) -> NetworkService:
+    """Return the service of a member of a group, with a folder below `folder`, not started yet."""
+    return NetworkService(
+        name, **{"host": name} | options, identity=identity_of(name), data_dir=folder / name, chain=Chain.REGTEST,
+        on_event=told, transport=functools.partial(MemoryTransport, network=network),
+    )  # fmt: skip
 
 
 class LogLines(logging.Handler, Signal):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
+from services import cosigner
 
 from musignet.app.liars import LIARS
 from musignet.errors import InvalidMessage, IoError, LocalError
@@ -18,13 +18,12 @@ from musignet.net.custody import KEYHOLDER_KINDS, row
 from musignet.net.folder import DataFolder
 from musignet.net.service import NetworkService
 from musignet.net.store import AlreadyStored, Journal
-from musignet.net.transport import MemoryNetwork, MemoryTransport
+from musignet.net.transport import MemoryNetwork
 from musignet.node.effects import News, SessionNews
 from musignet.signing.blame import Kind, verify_blame
 from musignet.signing.coordinator import Sessions
 from musignet.signing.effects import End, Outcome
 from musignet.signing.journal import SlotsBurned, write
-from musignet.wire.messages import Chain
 from support.ceremony import account, identity, signing_group
 from support.wallet import psbt
 
@@ -39,16 +38,7 @@ class Cosigner:
     def __init__(self, name: str, network: MemoryNetwork, folder: Path, limits: Limits | None = None) -> None:
         self.name = name
         self.outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
-        self.service = NetworkService(
-            name,
-            host=name,
-            identity=identity(name),
-            data_dir=folder / name,
-            chain=Chain.REGTEST,
-            on_event=self._told,
-            limits=limits,
-            transport=partial(MemoryTransport, network=network),
-        )
+        self.service = cosigner(name, network, folder, self._told, limits=limits)
 
     def _told(self, news: News) -> None:
         if isinstance(news, SessionNews) and isinstance(news.news, Outcome):

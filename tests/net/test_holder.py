@@ -12,10 +12,10 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
+from services import cosigner
 
 from musignet.bitcoin.bip32 import Xpub
 from musignet.chain import Chain
@@ -23,8 +23,7 @@ from musignet.crypto.schnorr import PublicKey
 from musignet.errors import AuthenticationError, InvalidMessage, IoError, LocalError, NetworkError
 from musignet.limits import Limits
 from musignet.net.holder import HolderProcess
-from musignet.net.service import NetworkService
-from musignet.net.transport import MemoryNetwork, MemoryTransport
+from musignet.net.transport import MemoryNetwork
 from musignet.node.effects import News, SessionNews
 from musignet.signing import pipe
 from musignet.signing.effects import End, Outcome
@@ -55,16 +54,7 @@ class Member:
         self.outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
         self.questions: asyncio.Queue[Asked] = asyncio.Queue()
         self.holder = HolderProcess(self.vault, insecure_no_passphrase=True)
-        self.service = NetworkService(
-            name,
-            host=name,
-            identity=identity(name),
-            data_dir=folder / name,
-            chain=Chain.REGTEST,
-            on_event=self._told,
-            limits=PATIENT,
-            transport=partial(MemoryTransport, network=network),
-        )
+        self.service = cosigner(name, network, folder, self._told, limits=PATIENT)
 
     def _told(self, news: News) -> None:
         if isinstance(news, SessionNews) and isinstance(news.news, Outcome):

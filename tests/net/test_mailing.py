@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from services import cosigner
 
 from musignet.crypto.schnorr import PublicKey
 from musignet.errors import AuthenticationError, InvalidMessage, LocalError, PeerNotFound, SerializationError
@@ -48,10 +49,8 @@ class Away:
         self._make()
 
     def _make(self) -> None:
-        self.service = NetworkService(
-            self.name, host=self.name if self._network else "", identity=identity(self.name), data_dir=self._folder,
-            chain=Chain.REGTEST, on_event=self._told, transport=on(self._network or MemoryNetwork()),
-        )  # fmt: skip
+        network, host = self._network or MemoryNetwork(), self.name if self._network else ""
+        self.service = cosigner(self.name, network, self._folder.parent, self._told, host=host)
 
     def _heard(self, message: Message, _: object) -> None:
         self.heard.append(message.payload)

@@ -7,22 +7,21 @@ import logging
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
+from services import cosigner
 
 from musignet.net.folder import DataFolder
 from musignet.net.mailstore import MailStore
-from musignet.net.service import NetworkService
-from musignet.net.transport import MemoryNetwork, MemoryTransport
+from musignet.net.transport import MemoryNetwork
 from musignet.node.effects import News, OldDisk, SessionNews, Store
 from musignet.node.kept import Box, Kept
 from musignet.signing.effects import End, Outcome, Progress
 from musignet.signing.states import State
 from musignet.signing.verbs import Status
 from musignet.wire.envelope import Message
-from musignet.wire.messages import Chain, MessageType, PeerAnnouncement
+from musignet.wire.messages import MessageType, PeerAnnouncement
 from support.ceremony import account, identity, signing_group
 from support.wallet import psbt
 
@@ -35,15 +34,7 @@ class Member:
 
     def __init__(self, name: str, network: MemoryNetwork, folder: Path) -> None:
         self.heard: asyncio.Queue[News] = asyncio.Queue()
-        self.service = NetworkService(
-            name,
-            host=name,
-            identity=identity(name),
-            data_dir=folder / name,
-            chain=Chain.REGTEST,
-            on_event=self.heard.put_nowait,
-            transport=partial(MemoryTransport, network=network),
-        )
+        self.service = cosigner(name, network, folder, self.heard.put_nowait)
 
     async def outcome(self) -> Outcome:
         async with asyncio.timeout(TIMEOUT_S):

@@ -64,9 +64,7 @@ class Signer(Side):
 
     def copy(self) -> Copy:
         assert self.disk is not None
-        disk = Disk()
-        disk.records = dict(self.disk.records)
-        return disk, list(self.node_disk), list(self.holder_disk)
+        return self.disk.copy(), list(self.node_disk), list(self.holder_disk)
 
     def outcomes(self) -> dict[bytes, Outcome]:
         told = [one.news for one in self.news(SessionNews)]
@@ -155,6 +153,21 @@ def come_back(table: Table, bob: Signer, others: list[Signer], copy: Copy) -> No
     table.wait(LATER_S)
 
 
+def leave(table: Table, *signers: Signer) -> None:
+    """Nobody hears of these any more."""
+    for one in signers:
+        table.crash(one)
+        del table.sides[one.key]
+
+
+def arrive(table: Table, signer: Signer, others: list[Signer]) -> None:
+    """One who had left is there again, and dials the others."""
+    table.sides[signer.key] = signer
+    signer.begin(*others)
+    for other in others:
+        signer.dial(other.key)
+
+
 def proposed(topology: Topology, steps: int) -> tuple[Table, list[Signer], bytes]:
     """Return members with a session that has come so far."""
     table, signers = met()
@@ -207,15 +220,20 @@ def test_from_every_step_nothing_old_stays_open_or_approved(topology: Topology, 
 # --- one that is open, and was revoked since the copy -----------------------------------------------------------------
 
 
+def without_carol() -> tuple[Table, list[Signer], bytes]:
+    """Return members of whom carol has left, and a session that the others approved."""
+    table, signers = met()
+    leave(table, signers[2])
+    table.run()
+    session = propose(table, signers[0], Topology.MESH)
+    table.wait(LATER_S)
+    return table, signers, session
+
+
 def revoked() -> tuple[Table, list[Signer], bytes, Copy]:
     """Return members without carol, a session that bob approved and then revoked, and his disks from in between."""
-    table, signers = met()
-    alice, bob, carol = signers
-    table.crash(carol)
-    del table.sides[carol.key]
-    table.run()
-    session = propose(table, alice, Topology.MESH)
-    table.wait(LATER_S)
+    table, signers, session = without_carol()
+    bob = signers[1]
     copy = bob.copy()
     assert (bob.open(), bob.approved()) == ([session], [session])
     bob.ask(lambda request: CancelSession(request, session))
@@ -286,32 +304,18 @@ def test_what_was_opened_since_this_start_goes_on_also_after_the_next_one() -> N
     assert (bob.open(), bob.approved()) == ([fresh], [fresh])
     come_back(table, bob, [alice, carol], bob.copy())
     assert (bob.open(), bob.approved()) == ([fresh], [fresh])
-    table.sides[carol.key] = carol
-    carol.begin(alice, bob)
-    for other in (alice, bob):
-        carol.dial(other.key)
+    arrive(table, carol, [alice, bob])
     table.wait(LATER_S)
     assert bob.outcomes()[fresh].end is End.COMPLETED
 
 
 def test_a_partial_signature_that_left_is_counted_though_the_session_is_never_completed() -> None:
-    table, signers = met()
-    alice, bob, carol = signers
-    table.crash(carol)
-    del table.sides[carol.key]
-    table.run()
-    session = propose(table, alice, Topology.MESH)
-    table.wait(LATER_S)
+    table, (alice, bob, carol), session = without_carol()
     assert count_of(bob.disk) == 1
-    table.sides[carol.key] = carol
-    carol.begin(alice, bob)
-    for other in (alice, bob):
-        carol.dial(other.key)
+    arrive(table, carol, [alice, bob])
     while MessageType.PARTIAL_SIGNATURE not in [Message.from_bytes(one.data).type for one in bob.all(Send)]:
         table.step()
-    for other in (alice, carol):
-        table.crash(other)
-        del table.sides[other.key]
+    leave(table, alice, carol)
     table.wait(LATER_S)
     assert not bob.completed(session)
     assert count_of(bob.disk) == 2

@@ -92,7 +92,7 @@ class _Node:
         await self._network.propose(self._group.id, bytes.fromhex(order["psbt_hex"]), topology=topology)
 
     async def _tick(self, group: bytes) -> None:
-        """Report who is missing now: the news say it when a state begins, and nothing while its answers come in."""
+        """Report who is missing now: the news say it when a state begins, and nothing while rounds fill up."""
         while True:
             await asyncio.sleep(_TICK_S)
             for session in self._network.sessions(group):

@@ -279,4 +279,4 @@ def schnorr_verify(xonly: Handle, message: bytes, signature: bytes) -> bool:
     """Return whether a BIP-340 signature over `message` (any length) holds. A wrong length is simply False."""
     if len(signature) != SIGNATURE_BYTES:
         return False
-    return _schnorr_verify(CTX, signature, message, len(message), xonly) == 1 or verdict(0)
+    return verdict(_schnorr_verify(CTX, signature, message, len(message), xonly))
